@@ -1,0 +1,68 @@
+package envelope
+
+import "strings"
+
+// Kind tells what an [Address] names.
+type Kind uint8
+
+// The kinds of address. Their values are stored and sent between servers.
+const (
+	KindNode    Kind = 'n'
+	KindClient  Kind = 'c'
+	KindSession Kind = 's'
+)
+
+// String returns the kind's name as used in the text form of an address.
+func (k Kind) String() string {
+	switch k {
+	case KindNode:
+		return "node"
+	case KindClient:
+		return "client"
+	case KindSession:
+		return "session"
+	}
+	return "invalid"
+}
+
+// Address is something a message can be sent to. Each address has one log of
+// the same name. Its text form is "node:ID", "client:ID" or "session:ID".
+// The zero Address names nothing. Addresses are comparable.
+type Address struct {
+	Kind Kind
+	ID   string
+}
+
+// Address returns the address of the device.
+func (id NodeID) Address() Address { return Address{KindNode, string(id)} }
+
+// Address returns the address of the user.
+func (id ClientID) Address() Address { return Address{KindClient, string(id)} }
+
+// Address returns the address of the session.
+func (id SessionID) Address() Address { return Address{KindSession, string(id)} }
+
+// IsZero reports whether a names nothing.
+func (a Address) IsZero() bool { return a == Address{} }
+
+// String returns the text form, which [ParseAddress] reads.
+func (a Address) String() string { return a.Kind.String() + ":" + a.ID }
+
+// ParseAddress reads the text form of an address.
+// The error has [BadRequest].
+func ParseAddress(s string) (Address, error) {
+	kind, id, _ := strings.Cut(s, ":")
+	a := Address{ID: id}
+	switch kind {
+	case "node":
+		a.Kind = KindNode
+	case "client":
+		a.Kind = KindClient
+	case "session":
+		a.Kind = KindSession
+	}
+	if a.Kind == 0 || !ValidID(id) {
+		return Address{}, Errorf(BadRequest, "not an address of the form node:ID, client:ID or session:ID")
+	}
+	return a, nil
+}

@@ -1,0 +1,184 @@
+package envelope
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// The binary form, used by stores and peer links (never by clients):
+//
+//	byte     version (1)
+//	byte     flags: 1 has type, 2 receipt
+//	byte     class
+//	uvarint  seq
+//	varint   timestamp, type, ttl
+//	string   id, dest node, dest client, dest session, src node, src client, key
+//	bytes    body
+//
+// A string and bytes are a uvarint length and that many bytes.
+const binaryVersion = 1
+
+const (
+	flagHasType = 1 << iota
+	flagReceipt
+)
+
+// ErrBinary is returned for bytes that are not an envelope's binary form.
+var ErrBinary = errors.New("envelope: damaged binary form")
+
+// AppendBinary appends the binary form of e to dst.
+func (e *Envelope) AppendBinary(dst []byte) []byte {
+	var flags byte
+	if e.HasType {
+		flags |= flagHasType
+	}
+	if e.Receipt {
+		flags |= flagReceipt
+	}
+	dst = append(dst, binaryVersion, flags, byte(e.Class))
+	dst = binary.AppendUvarint(dst, e.Seq)
+	dst = binary.AppendVarint(dst, e.Timestamp)
+	dst = binary.AppendVarint(dst, e.Type)
+	dst = binary.AppendVarint(dst, e.TTL)
+	for _, s := range [...]string{
+		e.ID, string(e.DestNode), string(e.DestClient), string(e.DestSession),
+		string(e.SrcNode), string(e.SrcClient), e.Key,
+	} {
+		dst = AppendString(dst, s)
+	}
+	return AppendString(dst, e.Body)
+}
+
+// ParseBinary reads one envelope from the front of b and returns what follows
+// it. Body aliases b. The error is [ErrBinary].
+func ParseBinary(b []byte) (e Envelope, rest []byte, err error) {
+	if len(b) < 3 || b[0] != binaryVersion || b[2] > byte(Latest) {
+		return e, nil, ErrBinary
+	}
+	e.HasType = b[1]&flagHasType != 0
+	e.Receipt = b[1]&flagReceipt != 0
+	e.Class = Class(b[2])
+	r := Reader{b: b[3:]}
+	e.Seq = r.Uvarint()
+	e.Timestamp = r.varint()
+	e.Type = r.varint()
+	e.TTL = r.varint()
+	e.ID = r.String()
+	e.DestNode = NodeID(r.String())
+	e.DestClient = ClientID(r.String())
+	e.DestSession = SessionID(r.String())
+	e.SrcNode = NodeID(r.String())
+	e.SrcClient = ClientID(r.String())
+	e.Key = r.String()
+	e.Body = r.Bytes()
+	if r.bad {
+		return Envelope{}, nil, ErrBinary
+	}
+	return e, r.b, nil
+}
+
+// AppendString appends s with its length in front.
+func AppendString[S string | []byte](dst []byte, s S) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+// AppendAddress appends an address: its kind, then its id.
+func AppendAddress(dst []byte, a Address) []byte {
+	return AppendString(append(dst, byte(a.Kind)), a.ID)
+}
+
+// Reader takes binary values from the front of a byte slice. After the first
+// value that is not there it returns zero values and Err reports it.
+type Reader struct {
+	b   []byte
+	bad bool
+}
+
+// NewReader returns a Reader over b.
+func NewReader(b []byte) *Reader { return &Reader{b: b} }
+
+// Rest returns what has not been read.
+func (r *Reader) Rest() []byte { return r.b }
+
+// Err returns [ErrBinary] when a value was not there.
+func (r *Reader) Err() error {
+	if r.bad {
+		return ErrBinary
+	}
+	return nil
+}
+
+// Byte reads one byte.
+func (r *Reader) Byte() byte {
+	if r.bad || len(r.b) == 0 {
+		r.bad = true
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+// Uvarint reads an unsigned varint.
+func (r *Reader) Uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *Reader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// Bytes reads bytes with their length in front; the result aliases the input.
+func (r *Reader) Bytes() []byte {
+	n := r.Uvarint()
+	if r.bad || n > uint64(len(r.b)) {
+		r.bad = true
+		return nil
+	}
+	s := r.b[:n:n]
+	r.b = r.b[n:]
+	return s
+}
+
+// String reads a string with its length in front.
+func (r *Reader) String() string { return string(r.Bytes()) }
+
+// Address reads what [AppendAddress] wrote.
+func (r *Reader) Address() Address {
+	a := Address{Kind: Kind(r.Byte()), ID: r.String()}
+	switch a.Kind {
+	case KindNode, KindClient, KindSession:
+		if ValidID(a.ID) {
+			return a
+		}
+	}
+	r.bad = true
+	return Address{}
+}
+
+// Envelope reads one envelope; its Body aliases the input.
+func (r *Reader) Envelope() Envelope {
+	if r.bad {
+		return Envelope{}
+	}
+	e, rest, err := ParseBinary(r.b)
+	if err != nil {
+		r.bad = true
+		return Envelope{}
+	}
+	r.b = rest
+	return e
+}

@@ -1,0 +1,139 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// The names of the control frames.
+const (
+	ControlHello     = "hello"
+	ControlCaughtUp  = "caught_up"
+	ControlAck       = "ack"
+	ControlNack      = "nack"
+	ControlGap       = "gap"
+	ControlReconnect = "reconnect"
+	ControlError     = "error"
+)
+
+// Control is a control frame: what client and server say to each other about
+// messages. Which members a frame has follows from its name:
+//
+//	hello      client: cursors, epoch, resume       first frame; resume false starts at the heads
+//	           server: node_id, epoch, heads, window, ping_s
+//	caught_up  server: heads                        everything up to the heads has been sent
+//	ack        server: id, seq, log                 stored; without seq and log: a volatile message was taken
+//	           client: cursors                      handled up to there, cumulative
+//	nack       server: id, code, retry_ms, detail   not stored
+//	gap        server: log, floor                   entries below floor are gone
+//	reconnect  server: after_ms, nodes              come back elsewhere
+//	error      server: code, detail                 the last frame was refused
+//
+// Logs are named by their address in text form.
+type Control struct {
+	Control string            `json:"control"`
+	ID      string            `json:"id,omitempty"`
+	Seq     uint64            `json:"seq,omitzero"`
+	Log     string            `json:"log,omitempty"`
+	Cursors map[string]uint64 `json:"cursors,omitempty"`
+	Heads   map[string]uint64 `json:"heads,omitempty"`
+	Epoch   string            `json:"epoch,omitempty"`
+	Resume  *bool             `json:"resume,omitempty"`
+	NodeID  string            `json:"node_id,omitempty"` // the server's
+	Window  int               `json:"window,omitzero"`   // messages
+	PingS   int               `json:"ping_s,omitzero"`   // seconds
+	Code    Code              `json:"code,omitempty"`
+	RetryMS int64             `json:"retry_ms,omitzero"`
+	Detail  string            `json:"detail,omitempty"`
+	Floor   uint64            `json:"floor,omitzero"`
+	AfterMS int64             `json:"after_ms,omitzero"`
+	Nodes   []string          `json:"nodes,omitempty"` // URLs of servers
+}
+
+// maxCursors bounds the logs one control frame may name.
+const maxCursors = 10_000
+
+// AppendJSON appends the frame to dst.
+func (c *Control) AppendJSON(dst []byte) []byte {
+	buf := bytes.NewBuffer(dst)
+	// Nothing in a Control can fail to marshal: its strings are ids, codes and
+	// text of ours; text with bad UTF-8 in it is mended, not refused.
+	_ = json.MarshalWrite(buf, c, jsontext.AllowInvalidUTF8(true), json.Deterministic(true))
+	return buf.Bytes()
+}
+
+// ParseControl reads a control frame as strictly as [Parser.Parse] reads an
+// envelope: unknown and repeated members are refused. The error has [BadRequest].
+func ParseControl(frame []byte) (Control, error) {
+	var c Control
+	if err := json.Unmarshal(frame, &c, json.RejectUnknownMembers(true)); err != nil {
+		return Control{}, &Error{Code: BadRequest, Detail: "not a control frame", Cause: err}
+	}
+	if len(c.Cursors) > maxCursors {
+		return Control{}, Errorf(BadRequest, "more than %d cursors", maxCursors)
+	}
+	return c, nil
+}
+
+// CursorMap returns the frame's cursors by address. The error has [BadRequest].
+func (c *Control) CursorMap() (map[Address]uint64, error) { return byAddress(c.Cursors) }
+
+// HeadMap returns the frame's heads by address. The error has [BadRequest].
+func (c *Control) HeadMap() (map[Address]uint64, error) { return byAddress(c.Heads) }
+
+func byAddress(m map[string]uint64) (map[Address]uint64, error) {
+	out := make(map[Address]uint64, len(m))
+	for s, n := range m {
+		a, err := ParseAddress(s)
+		if err != nil {
+			return nil, err
+		}
+		if n > 1<<53 {
+			return nil, Errorf(BadRequest, "a cursor is at most 2^53")
+		}
+		out[a] = n
+	}
+	return out, nil
+}
+
+// ByText returns m with its addresses in text form, for a control frame.
+func ByText(m map[Address]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(m))
+	for a, n := range m {
+		out[a.String()] = n
+	}
+	return out
+}
+
+// eachMember calls f for the members of the JSON object raw until it fails.
+func eachMember(raw []byte, f func(name string, value jsontext.Value) error) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw))
+	if t, err := dec.ReadToken(); err != nil || t.Kind() != '{' {
+		return errors.Join(err, notJSON(nil))
+	}
+	for dec.PeekKind() != '}' {
+		t, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := t.String()
+		v, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := f(name, v); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		return notJSON(err)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package envelope
+
+import (
+	"crypto/sha256"
+	"time"
+)
+
+// Limits of what a client may send.
+const (
+	// DefaultMaxFrame is the largest frame in bytes unless configured otherwise.
+	DefaultMaxFrame = 1 << 20
+	// MaxDepth is the deepest nesting of a frame, the envelope itself included.
+	MaxDepth = 32
+	// MaxTTL is the longest time to live, in seconds (ten years).
+	MaxTTL = 10 * 365 * 24 * 3600
+)
+
+// Class is how much is promised of the delivery of a message.
+type Class uint8
+
+// The delivery classes. Their values are stored and sent between servers.
+const (
+	// Durable messages are stored before the sender is acknowledged and wait
+	// for readers that are away.
+	Durable Class = iota
+	// Volatile messages are never stored; without a connected reader they are dropped.
+	Volatile
+	// Latest messages are never stored; for a slow reader a newer one replaces
+	// an older one of the same sender and key.
+	Latest
+)
+
+// String returns the class's name on the wire.
+func (c Class) String() string {
+	switch c {
+	case Durable:
+		return "durable"
+	case Volatile:
+		return "volatile"
+	case Latest:
+		return "latest"
+	}
+	return "invalid"
+}
+
+// System message types, sent by the server only.
+const (
+	TypeConfig         = -101 // a legacy client's request; the only one a client may send
+	TypeConfigReply    = -102
+	TypeUnknown        = -3 // destination never registered
+	TypeOffline        = -4 // destination offline; stored
+	TypeNotMember      = -5
+	TypeJoined         = 100
+	TypeLeft           = 103
+	TypeAnonymityEnded = 104
+)
+
+// SystemType reports whether t is a type that only the server may send.
+// [TypeConfig] is not one of them.
+func SystemType(t int64) bool {
+	switch t {
+	case TypeConfigReply, TypeUnknown, TypeOffline, TypeNotMember, TypeJoined, TypeLeft, TypeAnonymityEnded:
+		return true
+	}
+	return false
+}
+
+// Envelope is one message. The server reads its routing fields and never its
+// Body.
+type Envelope struct {
+	ID string // chosen by the sender; "" means no ack and no dedupe
+
+	// Exactly one destination, or DestNode with DestSession: a private
+	// message to a member.
+	DestNode    NodeID
+	DestClient  ClientID
+	DestSession SessionID
+
+	// Set by the server.
+	SrcNode   NodeID
+	SrcClient ClientID
+	Timestamp int64  // Unix milliseconds
+	Seq       uint64 // position in the log; 0 for a message that is not stored
+
+	Type    int64
+	HasType bool // a type was given
+	Class   Class
+	Key     string // of Latest
+	TTL     int64  // seconds; 0 means no limit
+	Receipt bool
+
+	// Body holds the members the server does not read ("payload", "payload1"
+	// and so on) as the sender wrote them: `"payload":"hi","x":1`.
+	Body []byte
+}
+
+// Dest returns the address whose log numbers the message: the device when one
+// is named, else the user, else the session. It is zero without a destination.
+func (e *Envelope) Dest() Address {
+	switch {
+	case e.DestNode != "":
+		return e.DestNode.Address()
+	case e.DestClient != "":
+		return e.DestClient.Address()
+	case e.DestSession != "":
+		return e.DestSession.Address()
+	}
+	return Address{}
+}
+
+// Expires returns when the message need no longer be delivered, and false when
+// it always must be.
+func (e *Envelope) Expires() (time.Time, bool) {
+	if e.TTL == 0 {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(e.Timestamp).Add(time.Duration(e.TTL) * time.Second), true
+}
+
+// Expired reports whether the message need not be delivered any more at now.
+func (e *Envelope) Expired(now time.Time) bool {
+	t, ok := e.Expires()
+	return ok && !now.Before(t)
+}
+
+// Digest identifies what the sender said: everything but the fields that the
+// server sets. Two sends with one id are the same send exactly when their
+// digests are equal.
+func (e *Envelope) Digest() [16]byte {
+	said := *e
+	said.SrcNode, said.SrcClient, said.Timestamp, said.Seq = "", "", 0, 0
+	sum := sha256.Sum256(said.AppendBinary(make([]byte, 0, 256)))
+	return [16]byte(sum[:16])
+}
