@@ -1,0 +1,202 @@
+// Package gateway is the contract between a node and the wire protocols that
+// clients speak. A gateway authenticates, turns bytes into [Command]s, hands
+// them to the [Core], and turns [Event]s back into bytes. Everything that
+// decides anything is behind Core.
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Command is something a client asks for; one of the types below.
+type Command interface{ command() }
+
+type (
+	// Send carries one message. The reply is [Ack] or an error; there is none
+	// for a message without an ID that was taken.
+	Send struct{ Envelope envelope.Envelope }
+
+	// Hello opens a connection that acknowledges for itself.
+	Hello struct {
+		Cursors map[envelope.Address]uint64 // nil: the stored ones
+		Epoch   string                      // of the store the cursors are from; "" unknown
+		FromNow bool                        // start at the heads, without replay
+	}
+
+	// Acknowledge moves the device's own cursors forward. It has no reply.
+	Acknowledge struct{ Cursors map[envelope.Address]uint64 }
+
+	// CreateSession makes a session of which the caller is owner and first
+	// member. ID "" picks a random one. The reply is [SessionInfo].
+	CreateSession struct {
+		ID            envelope.SessionID
+		AnyoneCanJoin bool
+	}
+	// JoinSession makes the caller a member. The reply is [Membership].
+	JoinSession struct{ ID envelope.SessionID }
+	// LeaveSession ends the caller's membership. The reply is [Membership].
+	LeaveSession struct{ ID envelope.SessionID }
+	// GetSession asks for a session's members. The reply is [SessionInfo].
+	GetSession struct{ ID envelope.SessionID }
+
+	// Locate asks for servers to connect to, best first. The reply is [Servers].
+	Locate struct {
+		NeedProxy bool               // prefer servers with a proxy URL
+		Session   envelope.SessionID // prefer a server with members of it; "" none
+		Max       int                // how many at most
+	}
+)
+
+func (Send) command()          {}
+func (Hello) command()         {}
+func (Acknowledge) command()   {}
+func (CreateSession) command() {}
+func (JoinSession) command()   {}
+func (LeaveSession) command()  {}
+func (GetSession) command()    {}
+func (Locate) command()        {}
+
+// Event is something a client is told; one of the types below.
+type Event interface{ event() }
+
+type (
+	// Message is a message for the client. It is read-only and shared.
+	Message struct{ Envelope *envelope.Envelope }
+
+	// Ack says that a message was taken. Seq is 0 and Log zero when it was
+	// not to be stored.
+	Ack struct {
+		ID  string
+		Seq uint64
+		Log envelope.Address
+	}
+	// Refusal says that a command was refused. ID names the message refused,
+	// if it was one with an ID.
+	Refusal struct {
+		ID  string
+		Err *envelope.Error
+	}
+	// Welcome answers [Hello].
+	Welcome struct {
+		Server envelope.ServerID
+		Epoch  string
+		Heads  map[envelope.Address]uint64
+		Window int           // messages kept in memory for the connection
+		Ping   time.Duration // how often the server pings
+	}
+	// CaughtUp says that everything up to Heads has been sent.
+	CaughtUp struct{ Heads map[envelope.Address]uint64 }
+	// Gap says that the client's position in a log means nothing here; what
+	// follows starts at Floor.
+	Gap struct {
+		Log   envelope.Address
+		Floor uint64
+	}
+	// Reconnect asks the client to come back elsewhere.
+	Reconnect struct {
+		After time.Duration
+		URLs  []string
+	}
+
+	// SessionInfo describes a session.
+	SessionInfo struct {
+		ID            envelope.SessionID
+		Owner         envelope.NodeID
+		AnyoneCanJoin bool
+		Created       time.Time
+		Members       []MemberInfo
+	}
+	// MemberInfo is one member of a session.
+	MemberInfo struct {
+		Node   envelope.NodeID
+		Client envelope.ClientID
+		Since  uint64 // seq of the entry that let it in
+	}
+	// Membership answers [JoinSession] and [LeaveSession].
+	Membership struct {
+		ID  envelope.SessionID
+		Seq uint64 // of the entry in the session's log
+	}
+	// Servers answers [Locate].
+	Servers struct{ Servers []Server }
+	// Server is a server that a client may connect to.
+	Server struct {
+		ID       envelope.ServerID
+		Boot     string
+		Addr     string // host:port
+		URL      string
+		ProxyURL string
+		Load     int
+	}
+)
+
+func (Message) event()     {}
+func (Ack) event()         {}
+func (Refusal) event()     {}
+func (Welcome) event()     {}
+func (CaughtUp) event()    {}
+func (Gap) event()         {}
+func (Reconnect) event()   {}
+func (SessionInfo) event() {}
+func (Membership) event()  {}
+func (Servers) event()     {}
+
+// Codec turns frames into commands and events into frames. It is pure: no
+// I/O, no goroutine, no lock. One Codec serves one connection; Decode is
+// called by one goroutine at a time, Append by another.
+type Codec interface {
+	// Decode reads one frame, which it must not keep. The error is an
+	// [*envelope.Error]; the returned id names the message refused, or is "".
+	Decode(frame []byte) (cmd Command, id string, err error)
+	// Append appends the frame for an event to dst. It returns dst unchanged
+	// when the protocol has no words for the event.
+	Append(dst []byte, ev Event) []byte
+	// Shared names a form of frames: connections with equal names get equal
+	// bytes for equal events, so that the node encodes once for all of them.
+	Shared() string
+}
+
+// Transport is one open connection of a client.
+type Transport interface {
+	// Read returns the next frame; it is valid until the next call. One
+	// goroutine at a time. The error tells how the connection ended.
+	Read() ([]byte, error)
+	// Write writes one frame. One goroutine at a time.
+	Write(frame []byte) error
+	// Ping returns when the client has answered a ping, which shows that it
+	// has received every frame written before.
+	Ping(ctx context.Context) error
+	// Close says goodbye with a code and ends the connection; pending calls
+	// return. It may be called more than once and from any goroutine.
+	Close(code envelope.Code, reason string)
+	// Abort ends the connection without a word.
+	Abort()
+}
+
+// Options say how a connection behaves.
+type Options struct {
+	// Hello is true when the protocol lets the client open with [Hello] and
+	// acknowledge for itself. Without a Hello the node acknowledges what an
+	// answered ping shows to have arrived.
+	Hello bool
+	// Expires is when the credential does; zero means never.
+	Expires time.Time
+}
+
+// Core is what a node offers to gateways. All methods are safe for concurrent use.
+type Core interface {
+	// Do carries out one command for a caller without a connection and waits
+	// for its reply. Errors are [*envelope.Error].
+	Do(ctx context.Context, who envelope.Principal, cmd Command) (Event, error)
+	// Serve runs a connection and returns when it is over and its goroutines
+	// have ended.
+	Serve(ctx context.Context, who envelope.Principal, t Transport, c Codec, o Options)
+	// Self names this server and its boot, to which validation tokens are bound.
+	Self() (id envelope.ServerID, boot string)
+	// Admit reports whether a new connection may be opened, before the cost of
+	// opening it: GoingAway while draining, Busy when full.
+	Admit() error
+}

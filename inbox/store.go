@@ -1,0 +1,71 @@
+// Package inbox keeps logs and cursors: the durable, numbered messages of each
+// address, and how far each device has got in each log.
+//
+// A device's pending messages, a user's inbox and a group's history are all
+// logs. The log is the truth of the system: a message is acknowledged only
+// after [Store].Append has put it there, and everything that happens later
+// (routing, live delivery) is a hint that a reader can repair by reading.
+package inbox
+
+import (
+	"context"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Cursor is how far one device has got in one log. Both positions only move
+// forward.
+type Cursor struct {
+	Node      envelope.NodeID
+	Log       envelope.Address
+	Delivered uint64 // handled by the device up to and including this seq
+	Read      uint64 // read by its user up to and including this seq
+}
+
+// Store keeps logs and cursors. Package storetest holds its promises as tests.
+// All methods are safe for concurrent use. Errors are [*envelope.Error];
+// Busy means that the outcome is unknown or that nothing happened, and that
+// the same call may be repeated.
+type Store interface {
+	// Append numbers the envelope with the next seq of the log, stores it
+	// durably (fsync, or majority and journal) and then calls done with that
+	// seq, once, from a goroutine of the store; done must not block. It
+	// returns at once and keeps neither more nor less than a bounded queue:
+	// what does not fit is refused through done with Busy.
+	//
+	// Envelopes handed to Append one after the other are numbered in that
+	// order within a log, and done is called in that order. When one of them
+	// fails because the store does, so do all that were waiting behind it in
+	// the same log.
+	//
+	// In one log seqs rise by one from 1 without holes; once n can be read,
+	// nothing below n appears later, and (log, seq) never means two messages.
+	// The envelope's Seq field is ignored and not changed.
+	//
+	// An envelope with an ID whose (log, SrcNode, ID) is stored already is not
+	// stored again: done gets the first seq when the digests are equal, and
+	// Conflict when they are not.
+	Append(log envelope.Address, env *envelope.Envelope, done func(seq uint64, err error))
+
+	// Read returns the entries of a log with seq > after in rising order,
+	// without holes, at most limit of them and at most about maxBytes of
+	// bodies (at least one entry if there is any). Only what is durable can be
+	// read. An empty page means that after is the head or beyond.
+	Read(ctx context.Context, log envelope.Address, after uint64, limit, maxBytes int) ([]envelope.Envelope, error)
+
+	// Heads returns the highest durable seq of each log; a log without
+	// entries is absent from the map.
+	Heads(ctx context.Context, logs []envelope.Address) (map[envelope.Address]uint64, error)
+
+	// Cursors returns the cursors of a device, one for each log it has one in.
+	Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, error)
+
+	// Advance moves cursors forward; a position that is not ahead of the
+	// stored one changes nothing. It may be lazy about durability: a lost
+	// cursor repeats a delivery.
+	Advance(ctx context.Context, cursors []Cursor) error
+
+	// Epoch returns a random id made when the store was created. Seqs of
+	// different epochs have nothing to do with each other.
+	Epoch(ctx context.Context) (string, error)
+}

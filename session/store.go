@@ -1,0 +1,73 @@
+// Package session keeps groups: which sessions there are and who belongs to
+// them. Joining and leaving are entries of the session's own log, so that the
+// log itself decides who may see which entry.
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Session is one group.
+type Session struct {
+	ID            envelope.SessionID
+	Owner         envelope.NodeID
+	AnyoneCanJoin bool
+	Created       int64  // Unix milliseconds
+	Token         string // random; tells a repeated create from a second one
+}
+
+// State is where a membership stands.
+type State uint8
+
+// The states of a membership. Joining and Leaving are intents: written before
+// the log entry, so that whoever finds one can complete it with the same Op.
+const (
+	Joining State = iota + 1
+	Joined
+	Leaving
+	Left
+)
+
+// Member is one device's membership of one session.
+type Member struct {
+	Session envelope.SessionID
+	Node    envelope.NodeID
+	Client  envelope.ClientID
+	State   State
+	Op      string // id of the log entry that the state stands for
+	From    uint64 // seq of the entry that let it in; it sees entries ≥ From
+	Until   uint64 // seq of the entry that let it out; 0 while it is in
+	Version uint64 // rises by one with each change
+}
+
+// Errors of [Store].
+var (
+	// ErrExists means that a session with that id exists.
+	ErrExists = errors.New("session: exists")
+	// ErrNotFound means that there is no such session or membership.
+	ErrNotFound = errors.New("session: not found")
+	// ErrChanged means that somebody else changed the membership first.
+	ErrChanged = errors.New("session: changed meanwhile")
+)
+
+// Store keeps sessions and memberships. Package storetest holds its promises
+// as tests. All methods are safe for concurrent use; writes are durable.
+type Store interface {
+	// Create stores a new session, else ErrExists.
+	Create(ctx context.Context, s Session) error
+	// Session returns a session, else ErrNotFound.
+	Session(ctx context.Context, id envelope.SessionID) (Session, error)
+
+	// PutMember writes a membership. Version 1 creates it; a higher one
+	// replaces the row with Version − 1. Else ErrChanged.
+	PutMember(ctx context.Context, m Member) error
+	// Member returns a device's membership, in whatever state, else ErrNotFound.
+	Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error)
+	// Members returns all memberships of a session, in whatever state.
+	Members(ctx context.Context, id envelope.SessionID) ([]Member, error)
+	// Memberships returns all memberships of a device, in whatever state.
+	Memberships(ctx context.Context, node envelope.NodeID) ([]Member, error)
+}
