@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+// asCommand makes the test binary behave as the command, so that a test can kill it.
+const asCommand = "STANDIN_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// process is a stand-in running as a process of its own.
+type process struct {
+	URI     string
+	Control string
+	command *exec.Cmd
+}
+
+func startProcess(t testing.TB, args ...string) *process {
+	t.Helper()
+	command := exec.Command(os.Args[0], append(args, "--until-stdin-closes")...)
+	command.Env = append(os.Environ(), asCommand+"=1")
+	command.Stderr = os.Stderr
+	if _, err := command.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{command: command}
+	t.Cleanup(p.kill)
+	if err := json.NewDecoder(stdout).Decode(p); err != nil {
+		t.Fatalf("reading what the command prints when ready: %v", err)
+	}
+	return p
+}
+
+// kill ends the process with SIGKILL and waits until it is gone.
+func (p *process) kill() {
+	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// connect returns a database of its own on the stand-in, as strict as a store would have it.
+func connect(t testing.TB, uri string) *mongo.Database {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().
+		ApplyURI(uri).
+		SetTimeout(60 * time.Second). // With a timeout the driver retries until it has passed.
+		SetRetryWrites(true).
+		SetReadConcern(readconcern.Majority()).
+		SetWriteConcern(&writeconcern.WriteConcern{W: "majority", Journal: new(true)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	return client.Database("test")
+}
+
+// start runs a stand-in in this process and connects to it.
+func start(t testing.TB) (*mongo.Database, control) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	standin, err := Start(ctx, Config{
+		Listen:  "127.0.0.1:0",
+		Control: "127.0.0.1:0",
+		Data:    t.TempDir(),
+		Logger:  quiet(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := standin.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return connect(t, standin.URI()), control{t, standin.ControlURL()}
+}
+
+// control sets faults over HTTP.
+type control struct {
+	t   testing.TB
+	url string
+}
+
+func (c control) add(fault string) {
+	c.t.Helper()
+	if status, body := c.do(http.MethodPost, fault); status != http.StatusCreated {
+		c.t.Fatalf("adding %s: %d %s", fault, status, body)
+	}
+}
+
+func (c control) list() []FaultStatus {
+	c.t.Helper()
+	_, body := c.do(http.MethodGet, "")
+	var faults []FaultStatus
+	if err := json.Unmarshal(body, &faults); err != nil {
+		c.t.Fatal(err)
+	}
+	return faults
+}
+
+func (c control) do(method, body string) (int, []byte) {
+	c.t.Helper()
+	request, err := http.NewRequestWithContext(c.t.Context(), method, c.url+"/faults", bytes.NewBufferString(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return response.StatusCode, answer
+}
+
+// all reads a whole cursor.
+func all(t testing.TB, cursor *mongo.Cursor, err error) []bson.M {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documents []bson.M
+	if err := cursor.All(t.Context(), &documents); err != nil {
+		t.Fatal(err)
+	}
+	return documents
+}
