@@ -38,9 +38,15 @@ type Member struct {
 	Client  envelope.ClientID
 	State   State
 	Op      string // id of the log entry that the state stands for
-	From    uint64 // seq of the entry that let it in; it sees entries ≥ From
-	Until   uint64 // seq of the entry that let it out; 0 while it is in
+	Spans   []Span // when it was in, oldest first
 	Version uint64 // rises by one with each change
+}
+
+// Span is one stay in a session: a member sees the entries from the one that
+// let it in to the one that let it out, both included.
+type Span struct {
+	From  uint64 // seq of the joining entry
+	Until uint64 // seq of the leaving entry; 0 while it is in
 }
 
 // Errors of [Store].
