@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"testing"
@@ -34,6 +36,7 @@ type process struct {
 	URI     string
 	Control string
 	command *exec.Cmd
+	stdin   io.Closer
 }
 
 func startProcess(t testing.TB, args ...string) *process {
@@ -41,7 +44,8 @@ func startProcess(t testing.TB, args ...string) *process {
 	command := exec.Command(os.Args[0], append(args, "--until-stdin-closes")...)
 	command.Env = append(os.Environ(), asCommand+"=1")
 	command.Stderr = os.Stderr
-	if _, err := command.StdinPipe(); err != nil {
+	stdin, err := command.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
 	stdout, err := command.StdoutPipe()
@@ -51,7 +55,7 @@ func startProcess(t testing.TB, args ...string) *process {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{command: command}
+	p := &process{command: command, stdin: stdin}
 	t.Cleanup(p.kill)
 	if err := json.NewDecoder(stdout).Decode(p); err != nil {
 		t.Fatalf("reading what the command prints when ready: %v", err)
@@ -68,10 +72,13 @@ func (p *process) kill() {
 // connect returns a database of its own on the stand-in, as strict as a store would have it.
 func connect(t testing.TB, uri string) *mongo.Database {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().
-		ApplyURI(uri).
+	return connectOptions(t, options.Client().ApplyURI(uri).SetRetryWrites(true))
+}
+
+func connectOptions(t testing.TB, config *options.ClientOptions) *mongo.Database {
+	t.Helper()
+	client, err := mongo.Connect(config.
 		SetTimeout(60 * time.Second). // With a timeout the driver retries until it has passed.
-		SetRetryWrites(true).
 		SetReadConcern(readconcern.Majority()).
 		SetWriteConcern(&writeconcern.WriteConcern{W: "majority", Journal: new(true)}))
 	if err != nil {
@@ -84,14 +91,15 @@ func connect(t testing.TB, uri string) *mongo.Database {
 // start runs a stand-in in this process and connects to it.
 func start(t testing.TB) (*mongo.Database, control) {
 	t.Helper()
+	return startLogging(t, quiet(t))
+}
+
+func startLogging(t testing.TB, log *slog.Logger) (*mongo.Database, control) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	standin, err := Start(ctx, Config{
-		Listen:  "127.0.0.1:0",
-		Control: "127.0.0.1:0",
-		Data:    t.TempDir(),
-		Logger:  quiet(t),
-	})
+	standin, err := Start(ctx, Config{Listen: "127.0.0.1:0", Control: "127.0.0.1:0", Data: t.TempDir(), Logger: log})
 	if err != nil {
+		cancel()
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -101,6 +109,21 @@ func start(t testing.TB) (*mongo.Database, control) {
 		}
 	})
 	return connect(t, standin.URI()), control{t, standin.ControlURL()}
+}
+
+// quiet passes on to the test only what the command would print.
+func quiet(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// silent is for tests of what is rightly logged as an error.
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// newControl serves nothing but the faults.
+func newControl(t testing.TB) control {
+	server := httptest.NewServer(controlHandler(newFaults()))
+	t.Cleanup(server.Close)
+	return control{t, server.URL}
 }
 
 // control sets faults over HTTP.

@@ -63,8 +63,8 @@ func readMessage(r io.Reader) (message, error) {
 	return m, nil
 }
 
-// newReply is an OP_MSG with nothing but a body.
-func newReply(responseTo int32, body bson.Raw) message {
+// newMessage is an OP_MSG with nothing but a body.
+func newMessage(responseTo int32, body bson.Raw) message {
 	m := make(message, headerSize, headerSize+5+len(body))
 	binary.LittleEndian.PutUint32(m[0:], uint32(cap(m)))
 	binary.LittleEndian.PutUint32(m[12:], opMsg)
@@ -117,24 +117,59 @@ func sized(b []byte) ([]byte, error) {
 	return b[:size], nil
 }
 
-// amend rewrites the one document of a reply, OP_MSG or OP_REPLY.
+// section returns the documents of the section so named, end to end. The message must
+// have passed body.
+func (m message) section(name string) []byte {
+	for rest := m[headerSize+4:]; len(rest) > 0; {
+		section, err := sized(rest[1:])
+		if err != nil {
+			return nil
+		}
+		found, documents, _ := bytes.Cut(section[4:], []byte{0})
+		if rest[0] == 1 && string(found) == name {
+			return documents
+		}
+		rest = rest[1+len(section):]
+	}
+	return nil
+}
+
+// amend rewrites the one document of a message that is an OP_MSG or an OP_REPLY.
+// For any other section it has no room.
 func (m message) amend(change func(bson.D) bson.D) (message, error) {
-	prefix := headerSize + 5
-	if m.opcode() == opReply {
-		prefix = replyPrefixSize
-	}
-	if len(m) < prefix {
-		return nil, fmt.Errorf("%w: short reply", errMalformed)
-	}
 	var document bson.D
-	if err := bson.Unmarshal(m[prefix:], &document); err != nil {
-		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	if err := m.decode(&document); err != nil {
+		return nil, err
 	}
 	changed, err := bson.Marshal(change(document))
 	if err != nil {
 		return nil, err
 	}
+	prefix := m.prefix()
 	amended := append(m[:prefix:prefix], changed...)
 	binary.LittleEndian.PutUint32(amended, uint32(len(amended)))
 	return amended, nil
+}
+
+// decode decodes the one document of such a message.
+func (m message) decode(into any) error {
+	if len(m) < m.prefix() {
+		return fmt.Errorf("%w: too short", errMalformed)
+	}
+	document := m[m.prefix():]
+	if size, err := sized(document); err != nil || len(size) != len(document) {
+		return fmt.Errorf("%w: not one document", errMalformed)
+	}
+	if err := bson.Unmarshal(document, into); err != nil {
+		return fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return nil
+}
+
+// prefix is the size of what comes before the document.
+func (m message) prefix() int {
+	if m.opcode() == opReply {
+		return replyPrefixSize
+	}
+	return headerSize + 5
 }
