@@ -36,7 +36,9 @@ type Store interface {
 	// Envelopes handed to Append one after the other are numbered in that
 	// order within a log, and done is called in that order. When one of them
 	// fails because the store does, so do all that were waiting behind it in
-	// the same log.
+	// the same log, and all that come until the last of those dones has been
+	// called: a sender that stops at the first refusal is never overtaken by
+	// itself.
 	//
 	// In one log seqs rise by one from 1 without holes; once n can be read,
 	// nothing below n appears later, and (log, seq) never means two messages.

@@ -1,0 +1,189 @@
+package inbox
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// What a page of a log holds at most.
+const (
+	PageEntries = 100
+	PageBytes   = 256 << 10
+)
+
+// How acknowledgements are gathered before they are written.
+const (
+	flushEvery  = 200 * time.Millisecond
+	flushBatch  = 1000
+	maxUnsaved  = 1 << 20 // cursors; over it the oldest write is waited for no more
+	flushRetry  = time.Second
+	flushWithin = 5 * time.Second
+)
+
+// Inbox is a [Store] with what does not depend on the kind of store: waiting
+// for an append, and gathering acknowledgements so that a thousand devices
+// that each acknowledge every second cost a few writes. Its methods are safe
+// for concurrent use.
+type Inbox struct {
+	Store
+	log *slog.Logger
+
+	lost atomic.Uint64
+
+	mu      sync.Mutex
+	unsaved map[cursorKey]uint64 // guarded by mu
+	kick    chan struct{}        // holds a token while unsaved is not empty
+	flushes chan chan error
+}
+
+type cursorKey struct {
+	node envelope.NodeID
+	log  envelope.Address
+}
+
+// New returns an Inbox over a store. Cursors are written while [Inbox.Run] runs.
+func New(store Store, log *slog.Logger) *Inbox {
+	return &Inbox{
+		Store:   store,
+		log:     log,
+		unsaved: make(map[cursorKey]uint64),
+		kick:    make(chan struct{}, 1),
+		flushes: make(chan chan error),
+	}
+}
+
+// AppendWait is Append for a caller that waits. When ctx ends first the
+// outcome is unknown and the error has Busy.
+func (in *Inbox) AppendWait(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
+	type result struct {
+		seq uint64
+		err error
+	}
+	done := make(chan result, 1)
+	in.Append(log, env, func(seq uint64, err error) { done <- result{seq, err} })
+	select {
+	case r := <-done:
+		return r.seq, r.err
+	case <-ctx.Done():
+		return 0, envelope.BusyError(1000, "the store did not answer in time", context.Cause(ctx))
+	}
+}
+
+// Acknowledge notes that a device has handled a log up to and including seq.
+// It returns at once; the cursor is written soon after, and a crash in between
+// repeats deliveries.
+func (in *Inbox) Acknowledge(node envelope.NodeID, log envelope.Address, seq uint64) {
+	key := cursorKey{node, log}
+	in.mu.Lock()
+	old, known := in.unsaved[key]
+	if !known && len(in.unsaved) >= maxUnsaved {
+		in.mu.Unlock()
+		in.lost.Add(1)
+		return
+	}
+	in.unsaved[key] = max(old, seq)
+	in.mu.Unlock()
+	select {
+	case in.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Lost returns how many acknowledgements were dropped because the store was
+// away for long. Each costs a repeated delivery.
+func (in *Inbox) Lost() uint64 { return in.lost.Load() }
+
+// Flush writes the cursors noted so far. It needs [Inbox.Run] to be running.
+func (in *Inbox) Flush(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case in.flushes <- answer:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Run writes cursors until ctx ends, and what is left then.
+func (in *Inbox) Run(ctx context.Context) {
+	wait := func(d time.Duration) (asked []chan error) {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case answer := <-in.flushes:
+			asked = append(asked, answer)
+		case <-ctx.Done():
+		}
+		return asked
+	}
+	for {
+		var asked []chan error
+		select {
+		case <-in.kick:
+			asked = wait(flushEvery)
+		case answer := <-in.flushes:
+			asked = append(asked, answer)
+		case <-ctx.Done():
+			if err := in.save(context.WithoutCancel(ctx)); err != nil {
+				in.log.Warn("cursors not saved at the end; deliveries will repeat", "err", err)
+			}
+			return
+		}
+		err := in.save(context.WithoutCancel(ctx))
+		for _, answer := range asked {
+			answer <- err
+		}
+		if err != nil {
+			in.log.Warn("cursors not saved; trying again", "err", err)
+			for _, answer := range wait(flushRetry) {
+				answer <- err
+			}
+		}
+	}
+}
+
+// save writes everything unsaved, in batches. What could not be written is
+// unsaved again.
+func (in *Inbox) save(ctx context.Context) error {
+	in.mu.Lock()
+	todo := in.unsaved
+	in.unsaved = make(map[cursorKey]uint64)
+	in.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, flushWithin)
+	defer cancel()
+
+	var err error
+	batch := make([]Cursor, 0, min(len(todo), flushBatch))
+	write := func() {
+		if err == nil {
+			err = in.Advance(ctx, batch)
+		}
+		if err != nil {
+			for _, c := range batch {
+				in.Acknowledge(c.Node, c.Log, c.Delivered)
+			}
+		}
+		batch = batch[:0]
+	}
+	for key, seq := range todo {
+		batch = append(batch, Cursor{Node: key.node, Log: key.log, Delivered: seq})
+		if len(batch) == flushBatch {
+			write()
+		}
+	}
+	if len(batch) > 0 {
+		write()
+	}
+	return err
+}
