@@ -1,0 +1,88 @@
+package storetest
+
+import (
+	"fmt"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+func (s *suite) cursors(node envelope.NodeID, want ...inbox.Cursor) {
+	s.Helper()
+	got, err := s.store.Cursors(s.Context(), node)
+	s.noError(err)
+	s.equal("cursors of "+string(node), sorted(got), sorted(want))
+}
+
+func cursorForward(s *suite) {
+	s.cursors(bob)
+	log := bob.Address()
+	for _, step := range []struct{ delivered, read, wantDelivered, wantRead uint64 }{
+		{5, 0, 5, 0},
+		{5, 0, 5, 0},
+		{3, 2, 5, 2},
+		{9, 1, 9, 2},
+		{0, 9, 9, 9},
+		{1 << 40, 0, 1 << 40, 9},
+	} {
+		s.noError(s.store.Advance(s.Context(), []inbox.Cursor{
+			{Node: bob, Log: log, Delivered: step.delivered, Read: step.read},
+		}))
+		s.cursors(bob, inbox.Cursor{Node: bob, Log: log, Delivered: step.wantDelivered, Read: step.wantRead})
+	}
+	s.noError(s.store.Advance(s.Context(), nil))
+}
+
+func cursorScope(s *suite) {
+	logs := []envelope.Address{
+		bob.Address(), envelope.ClientID(bob).Address(), envelope.SessionID(bob).Address(), envelope.SessionID("r").Address(),
+	}
+	nodes := []envelope.NodeID{bob, "b", "bo", "bob", "bob.phone", alice}
+	want := map[envelope.NodeID][]inbox.Cursor{}
+	for i, node := range nodes {
+		for j, log := range logs[:1+i%len(logs)] {
+			c := inbox.Cursor{Node: node, Log: log, Delivered: uint64(10*i + j + 1), Read: uint64(j)}
+			s.noError(s.store.Advance(s.Context(), []inbox.Cursor{c}))
+			want[node] = append(want[node], c)
+		}
+	}
+	for _, node := range nodes {
+		s.cursors(node, want[node]...)
+	}
+	s.cursors("nobody")
+}
+
+func cursorMany(s *suite) {
+	var many, want []inbox.Cursor
+	for i := range 40 {
+		log := envelope.SessionID(fmt.Sprint("room", i)).Address()
+		many = append(many,
+			inbox.Cursor{Node: alice, Log: log, Delivered: uint64(i + 2), Read: 1},
+			inbox.Cursor{Node: alice, Log: log, Delivered: uint64(i + 1), Read: 2}) // the same one again
+		want = append(want, inbox.Cursor{Node: alice, Log: log, Delivered: uint64(i + 2), Read: 2})
+	}
+	many = append(many, inbox.Cursor{Node: bob, Log: bob.Address(), Delivered: 7})
+	s.noError(s.store.Advance(s.Context(), many))
+	s.cursors(alice, want...)
+	s.cursors(bob, inbox.Cursor{Node: bob, Log: bob.Address(), Delivered: 7})
+}
+
+func cursorRace(s *suite) {
+	log := bob.Address()
+	s.noErrors(race(8, func(i int) error {
+		for n := range 10 {
+			err := s.store.Advance(s.Context(), []inbox.Cursor{
+				{Node: bob, Log: log, Delivered: uint64(8*n + i + 1)},
+				{Node: sender(i), Log: log, Delivered: uint64(n + 1), Read: uint64(n + 1)},
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	s.cursors(bob, inbox.Cursor{Node: bob, Log: log, Delivered: 80})
+	for i := range 8 {
+		s.cursors(sender(i), inbox.Cursor{Node: sender(i), Log: log, Delivered: 10, Read: 10})
+	}
+}
