@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -16,32 +17,50 @@ import (
 
 // FerretDB alone would lose most of these increments, and repeat those whose reply was lost.
 func TestIncrementsAreExact(t *testing.T) {
-	db, control := start(t)
-	counters := db.Collection("counters")
-	control.add(`{"kind":"reply_lost","commands":["update"],"probability":0.05,"seed":1}`)
-	one := bson.D{{Key: "$inc", Value: bson.D{{Key: "n", Value: 1}}}}
-	id := bson.D{{Key: "_id", Value: "n"}}
-	var clients sync.WaitGroup
-	for range 8 {
-		clients.Go(func() {
-			for range 200 {
-				if _, err := counters.UpdateOne(t.Context(), id, one, options.UpdateOne().SetUpsert(true)); err != nil {
-					t.Error(err)
-					return
+	for _, test := range []struct {
+		kind   Kind
+		shared bool
+	}{
+		// A lost connection clears the driver's pool, and whoever asks the cleared pool for a
+		// connection gets an error that the driver does not retry. So each has a pool of its own.
+		{ReplyLost, false},
+		{Unreachable, true},
+	} {
+		t.Run(string(test.kind), func(t *testing.T) {
+			t.Parallel()
+			shared, control := start(t)
+			uri := setURI(t, shared)
+			control.add(fmt.Sprintf(`{"kind":%q,"commands":["update"],"probability":0.05,"seed":1}`, test.kind))
+			one := bson.D{{Key: "$inc", Value: bson.D{{Key: "n", Value: 1}}}}
+			id := bson.D{{Key: "_id", Value: "n"}}
+			var writers sync.WaitGroup
+			for range 8 {
+				db := shared
+				if !test.shared {
+					db = connect(t, uri)
 				}
+				writers.Go(func() {
+					for range 200 {
+						_, err := db.Collection("counters").UpdateOne(t.Context(), id, one, options.UpdateOne().SetUpsert(true))
+						if err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			writers.Wait()
+			var counter struct{ N int }
+			if err := shared.Collection("counters").FindOne(t.Context(), id).Decode(&counter); err != nil {
+				t.Fatal(err)
+			}
+			if counter.N != 1600 {
+				t.Errorf("counted %d, want 1600", counter.N)
+			}
+			if fired := control.list()[0].Fired; fired < 40 {
+				t.Errorf("only %d replies were lost", fired)
 			}
 		})
-	}
-	clients.Wait()
-	var counter struct{ N int }
-	if err := counters.FindOne(t.Context(), id).Decode(&counter); err != nil {
-		t.Fatal(err)
-	}
-	if counter.N != 1600 {
-		t.Errorf("counted %d, want 1600", counter.N)
-	}
-	if fired := control.list()[0].Fired; fired < 40 {
-		t.Errorf("only %d replies were lost", fired)
 	}
 }
 
@@ -70,10 +89,8 @@ func TestFaultKinds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db, control := start(t)
-			uri := "mongodb://" + primary(t, db) + "/?replicaSet=" + setName
 			if !test.retried {
-				uri += "&retryWrites=false"
-				db = connectOptions(t, options.Client().ApplyURI(uri))
+				db = connectOptions(t, options.Client().ApplyURI(setURI(t, db)).SetRetryWrites(false))
 			}
 			c := db.Collection("c")
 			control.add(test.fault)
@@ -167,4 +184,8 @@ func primary(t testing.TB, db *mongo.Database) string {
 		t.Fatal(err)
 	}
 	return hello.Primary
+}
+
+func setURI(t testing.TB, db *mongo.Database) string {
+	return "mongodb://" + primary(t, db) + "/?replicaSet=" + setName
 }
