@@ -1,0 +1,100 @@
+// Package config is the configuration of a server: one table of keys, read
+// from flags, environment, a YAML file and defaults, and checked as a whole.
+//
+// The table is the struct [Config]. The name of a field's flag is also, with
+// "_" for "-", its key in the file and, in capitals behind "ALLSPARK_", its
+// environment variable. For each key the flag wins over the environment, the
+// environment over the file, and the file over the default.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+)
+
+// Config is everything a server can be told. Its tags, beside kong's own:
+//
+//	initial  the default, as text
+//	secret   never shown
+//	url      shown without password
+//	fills    the key of the secret that the named file holds
+//	file     a file that must be readable, when given
+type Config struct {
+	NodeID         string        `name:"node-id" group:"Server" placeholder:"ID" help:"Name of this server in the mesh, the same after a restart. Default: HOST:PORT."`
+	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set."`
+	Port           int           `name:"port" group:"Server" initial:"8420" help:"Port to listen on for clients. 0 picks a free one."`
+	URL            string        `name:"url" url:"" group:"Server" help:"Where clients are told to find this server. Default: http://HOST:PORT, https with tls-cert."`
+	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server: a URL, or a path on the entry point."`
+	Origins        []string      `name:"origins" group:"Server" placeholder:"PATTERN" help:"Web origins that may connect, as host patterns such as *.example.com; the server's own is always allowed."`
+	MaxConnections int           `name:"max-connections" group:"Server" initial:"50000" help:"Connections at most; more are refused as busy."`
+	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
+	DrainTimeout   time.Duration `name:"drain-timeout" group:"Server" initial:"20s" help:"Time to move clients elsewhere when stopping."`
+	TLSCert        string        `name:"tls-cert" file:"" group:"Server" placeholder:"FILE" help:"Certificate chain for clients, PEM."`
+	TLSKey         string        `name:"tls-key" file:"" group:"Server" placeholder:"FILE" help:"Key of tls-cert, PEM."`
+
+	Data            string `name:"data" group:"Storage" placeholder:"DIR" help:"Directory of the embedded store, for one server. Default without mongodb-uri: ./allspark-data."`
+	MongoDBURI      string `name:"mongodb-uri" url:"" group:"Storage" placeholder:"URI" help:"MongoDB to store in, shared by all servers of the mesh."`
+	MongoDBURIFile  string `name:"mongodb-uri-file" fills:"mongodb_uri" group:"Storage" placeholder:"FILE" help:"File that holds mongodb-uri."`
+	MongoDBDatabase string `name:"mongodb-database" group:"Storage" initial:"allspark" placeholder:"NAME" help:"Database in that MongoDB."`
+	Force           bool   `name:"force" group:"Storage" help:"Start although a server with this node-id seems to be running."`
+
+	ClusterID       string   `name:"cluster-id" group:"Mesh" initial:"allspark" placeholder:"ID" help:"Name of the mesh; servers of another one are not spoken to."`
+	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`
+	Join            []string `name:"join" group:"Mesh" placeholder:"HOST:PORT" help:"Gossip addresses of servers of the mesh."`
+	GossipHost      string   `name:"gossip-host" group:"Mesh" placeholder:"HOST" help:"Address to listen on for gossip. Default: HOST."`
+	GossipPort      int      `name:"gossip-port" group:"Mesh" initial:"8421" help:"Port to listen on for gossip, TCP and UDP. 0 picks a free one."`
+	GossipAdvertise string   `name:"gossip-advertise" group:"Mesh" placeholder:"HOST:PORT" help:"Where other servers reach gossip. Default: GOSSIP-HOST:GOSSIP-PORT, or a private address of the machine."`
+	PeerHost        string   `name:"peer-host" group:"Mesh" placeholder:"HOST" help:"Address to listen on for other servers. Default: GOSSIP-HOST."`
+	PeerPort        int      `name:"peer-port" group:"Mesh" initial:"8422" help:"Port to listen on for other servers. 0 picks a free one."`
+	PeerURL         string   `name:"peer-url" url:"" group:"Mesh" placeholder:"URL" help:"Where other servers reach this one. Default: http://PEER-HOST:PEER-PORT, https with peer-cert."`
+	MeshKey         string   `name:"mesh-key" secret:"" group:"Mesh" placeholder:"SECRET" help:"Secret that all servers of the mesh share, 16 characters or more. Needed with mongodb-uri or join, random otherwise."`
+	MeshKeyFile     string   `name:"mesh-key-file" fills:"mesh_key" group:"Mesh" placeholder:"FILE" help:"File that holds mesh-key."`
+	PeerCert        string   `name:"peer-cert" file:"" group:"Mesh" placeholder:"FILE" help:"Certificate of this server towards others, PEM. With peer-key and peer-ca, links between servers use TLS on both sides."`
+	PeerKey         string   `name:"peer-key" file:"" group:"Mesh" placeholder:"FILE" help:"Key of peer-cert, PEM."`
+	PeerCA          string   `name:"peer-ca" file:"" group:"Mesh" placeholder:"FILE" help:"Certificates that sign those of the other servers, PEM."`
+
+	TokenSecret     string     `name:"token-secret" secret:"" group:"Credentials" placeholder:"SECRET" help:"Secret that auth keys are signed with (HS256), 32 characters or more. Several keys, and other kinds, go under token_keys in the file."`
+	TokenSecretFile string     `name:"token-secret-file" fills:"token_secret" group:"Credentials" placeholder:"FILE" help:"File that holds token-secret."`
+	TokenKeys       []TokenKey `name:"token-keys" kong:"-"`
+	TokenIssuers    []string   `name:"token-issuers" group:"Credentials" placeholder:"NAME" help:"Issuers (iss) of auth keys to accept. Default: any."`
+	TokenAudiences  []string   `name:"token-audiences" group:"Credentials" placeholder:"NAME" help:"Audiences (aud) of auth keys to accept. Default: any."`
+
+	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
+	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`
+	LogFormat   string `name:"log-format" group:"Operation" initial:"text" placeholder:"FORMAT" help:"Form of the log: text or json."`
+}
+
+// TokenKey is one key that auth keys are checked with. Exactly one of its
+// sources is given; Secret is filled from SecretFile.
+type TokenKey struct {
+	ID         string `name:"id"` // "kid"; empty only for a JWKS, whose keys have their own
+	Secret     string `name:"secret" secret:""`
+	SecretFile string `name:"secret-file" fills:"secret"`
+	PEMFile    string `name:"pem-file" file:""`
+	JWKSFile   string `name:"jwks-file" file:""`
+	JWKSURL    string `name:"jwks-url" url:""`
+}
+
+// Addr returns the address to listen on for clients.
+func (c *Config) Addr() string { return hostPort(c.Host, c.Port) }
+
+// GossipAddr returns the address to listen on for gossip.
+func (c *Config) GossipAddr() string { return hostPort(c.GossipHost, c.GossipPort) }
+
+// PeerAddr returns the address to listen on for other servers.
+func (c *Config) PeerAddr() string { return hostPort(c.PeerHost, c.PeerPort) }
+
+// Meshed reports whether other servers are to be expected.
+func (c *Config) Meshed() bool { return c.MongoDBURI != "" || len(c.Join) > 0 }
+
+// Level returns LogLevel for slog.
+func (c *Config) Level() slog.Level {
+	var l slog.Level
+	// A level that did not pass the check means info.
+	_ = l.UnmarshalText([]byte(c.LogLevel))
+	return l
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

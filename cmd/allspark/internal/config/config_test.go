@@ -1,0 +1,255 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+const (
+	secret32 = "0123456789abcdef0123456789abcdef"
+	secret16 = "0123456789abcdef"
+)
+
+// load reads a configuration from a file's text and flags, without environment.
+func load(t *testing.T, file string, args ...string) (*Loaded, error) {
+	t.Helper()
+	var f Flags
+	parser, err := kong.New(&f, f.Options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", path)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f.Load(func(string) (string, bool) { return "", false })
+}
+
+// TestProblems checks that each wrong value is the one problem reported.
+func TestProblems(t *testing.T) {
+	const mongo = "--mongodb-uri=mongodb://localhost"
+	meshed := []string{mongo, "--mesh-key=" + secret16}
+	tests := []struct {
+		name string
+		args []string
+		want string // KEY: TEXT; "" means none
+	}{
+		{"defaults", nil, ""},
+		{"any port", []string{"--port=0", "--gossip-port=0", "--peer-port=0"}, ""},
+		{"port", []string{"--port=-1", "--node-id=a", "--url=http://a"}, "port: must be from 0 to 65535"},
+		{"gossip port", []string{"--gossip-port=65536", "--gossip-advertise=a:1"}, "gossip_port: must be"},
+		{"peer port", []string{"--peer-port=65536", "--peer-url=http://a"}, "peer_port: must be"},
+		{"node id", []string{"--node-id=a b"}, `node_id: "a b" is not an id`},
+		{"zone", []string{"--zone=a/b"}, `zone: "a/b" is not an id`},
+		{"cluster id", []string{"--cluster-id="}, `cluster_id: "" is not an id`},
+		{"all addresses", []string{"--host=::", "--url=http://a"}, `node_id: needed when host is "::"`},
+		{"all addresses, told", []string{"--host=0.0.0.0", "--url=http://a", "--node-id=a"}, ""},
+		{"no such URL", []string{"--url=example.com:80"}, "url: must be a URL"},
+		{"proxy path", []string{"--proxy-url=/node/a"}, ""},
+		{"proxy URL", []string{"--proxy-url=ftp://a"}, "proxy_url: must be a URL"},
+		{"origins", []string{"--origins=*.example.com,[a"}, `origins: "[a" is not a pattern`},
+		{"connections", []string{"--max-connections=0"}, "max_connections: must be from 1"},
+		{"frame", []string{"--max-frame-bytes=1"}, "max_frame_bytes: must be from 1024"},
+		{"drain", []string{"--drain-timeout=-1s"}, "drain_timeout: must be from"},
+		{"cert alone", []string{"--tls-cert=config_test.go"}, "tls_key: needed"},
+		{"cert not there", []string{"--tls-cert=absent", "--tls-key=config_test.go"}, "tls_cert: open absent"},
+		{"peer cert alone", []string{"--peer-cert=config_test.go", "--peer-key=config_test.go"}, "peer_ca: needed"},
+		{"two stores", append(meshed, "--data=d"), "data: either data or mongodb_uri"},
+		{"MongoDB", meshed, ""},
+		{"MongoDB by SRV", []string{"--mongodb-uri=mongodb+srv://a", "--mesh-key=" + secret16}, ""},
+		{"not MongoDB", []string{"--mongodb-uri=postgres://a", "--mesh-key=" + secret16}, "mongodb_uri: must be of the form"},
+		{"MongoDB nowhere", []string{"--mongodb-uri=mongodb://", "--mesh-key=" + secret16}, "mongodb_uri: must be of the form"},
+		{"database", append(meshed, "--mongodb-database=a.b"), `mongodb_database: "a.b"`},
+		{"join without key", []string{"--join=a:1"}, "mesh_key: needed"},
+		{"MongoDB without key", []string{mongo}, "mesh_key: needed"},
+		{"mesh key", []string{"--mesh-key=short"}, "mesh_key: must have 16"},
+		{"join", []string{"--join=a", "--mesh-key=" + secret16}, `join: "a" is not of the form`},
+		{"advertise", []string{"--gossip-advertise=a:b"}, `gossip_advertise: "a:b" is not of the form`},
+		{"peers on all addresses", append(meshed, "--peer-host=0.0.0.0"), "peer_url: needed"},
+		{"peer URL", []string{"--peer-url=a"}, "peer_url: must be a URL"},
+		{"metrics", []string{"--metrics-addr=8423"}, `metrics_addr: "8423" is not`},
+		{"no metrics", []string{"--metrics-addr="}, ""},
+		{"level", []string{"--log-level=INFO"}, `log_level: "INFO" is none`},
+		{"format", []string{"--log-format="}, `log_format: "" is neither`},
+		{"token secret", []string{"--token-secret=" + secret16}, "token_secret: must have 32"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := load(t, "", append([]string{"--token-secret=" + secret32}, test.args...)...)
+			switch problems, _ := err.(Problems); {
+			case test.want == "":
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+			case len(problems) != 1:
+				t.Errorf("%d problems (%v), want one: %s", len(problems), err, test.want)
+			case !strings.HasPrefix(problems[0].Key+": "+problems[0].Text, test.want):
+				t.Errorf("problem %v, want %s", problems[0], test.want)
+			}
+		})
+	}
+}
+
+func TestTokenKeys(t *testing.T) {
+	tests := []struct {
+		name, file string
+		want       string
+	}{
+		{"none", "", "token_keys: no key"},
+		{"secret", "[{id: a, secret: " + secret32 + "}]", ""},
+		{"two", "[{id: a, secret: " + secret32 + "}, {id: b, pem_file: config_test.go}]", ""},
+		{"JWKS needs no id", "[{jwks_url: 'https://example.com/keys'}]", ""},
+		{"no id", "[{secret: " + secret32 + "}]", "token_keys[0].id: needed"},
+		{"bad id", "[{id: 'a b', secret: " + secret32 + "}]", "token_keys[0].id: "},
+		{"same id", "[{id: a, secret: " + secret32 + "}, {id: a, secret: " + secret32 + "}]", "token_keys[1].id: "},
+		{"nothing", "[{id: a}]", "token_keys[0]: give exactly one"},
+		{"two sources", "[{id: a, secret: " + secret32 + ", jwks_file: config_test.go}]", "token_keys[0]: give exactly one"},
+		{"short", "[{id: a, secret: short}]", "token_keys[0].secret: must have 32"},
+		{"no file", "[{id: a, pem_file: absent}]", "token_keys[0].pem_file: open absent"},
+		{"no secret file", "[{id: a, secret_file: absent}]", "token_keys[0].secret_file: open absent"},
+		{"no URL", "[{jwks_url: keys}]", "token_keys[0].jwks_url: must be a URL"},
+		{"unknown key", "[{id: a, secret: " + secret32 + ", x: y}]", "token_keys[0].x: unknown key"},
+		{"not a list", "{}", "token_keys: must be a list"},
+		{"not keys", "[a]", "token_keys[0]: must hold keys"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			file := "{}"
+			if test.file != "" {
+				file = "token_keys: " + test.file
+			}
+			_, err := load(t, file)
+			problems, _ := err.(Problems)
+			if test.want == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			if len(problems) == 0 || !strings.HasPrefix(problems[0].Key+": "+problems[0].Text, test.want) {
+				t.Errorf("problems %v, want %s first", err, test.want)
+			}
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{id: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.DrainTimeout != time.Minute || !l.Force || l.Port != 1 || l.MaxConnections != 50_000 ||
+		!reflect.DeepEqual(l.Origins, []string{"a", "b"}) || l.TokenKeys[0].Secret != secret32 {
+		t.Errorf("read %+v", l.Config)
+	}
+	if l.Addr() != "127.0.0.1:1" || l.GossipAddr() != "127.0.0.1:8421" || l.PeerAddr() != "127.0.0.1:8422" {
+		t.Errorf("addresses %s %s %s", l.Addr(), l.GossipAddr(), l.PeerAddr())
+	}
+	if len(l.MeshKey) < minMeshKey || l.Meshed() {
+		t.Errorf("a lone server has mesh key %q", l.MeshKey)
+	}
+}
+
+// TestUnknownPorts checks that nothing is made up from a port that is picked later.
+func TestUnknownPorts(t *testing.T) {
+	l, err := load(t, "", "--token-secret="+secret32, "--port=0", "--gossip-port=0", "--peer-port=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.NodeID != "" || l.URL != "" || l.GossipAdvertise != "" || l.PeerURL != "" {
+		t.Errorf("made up %q %q %q %q", l.NodeID, l.URL, l.GossipAdvertise, l.PeerURL)
+	}
+}
+
+func secretFile(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret32+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestMaskURL(t *testing.T) {
+	tests := []struct{ url, want string }{
+		{"https://example.com/a?b=c", "https://example.com/a?b=c"},
+		{"/node/a", "/node/a"},
+		{"mongodb://me@host", "mongodb://me@host"},
+		{"mongodb://me:pw@host:1,host:2/db", "mongodb://me:***@host:1,host:2/db"},
+		{"mongodb://me:p@w:x@host", "mongodb://me:***@host"},
+		{"mongodb://h/?tlsCertificateKeyFilePassword=pw&w=1", "mongodb://h/?tlsCertificateKeyFilePassword=***&w=1"},
+		{"https://h/?a=b&API_KEY=pw", "https://h/?a=b&API_KEY=***"},
+		{"me:pw@host", "***"},
+	}
+	for _, test := range tests {
+		if got := MaskURL(test.url); got != test.want {
+			t.Errorf("MaskURL(%q) = %q, want %q", test.url, got, test.want)
+		}
+	}
+}
+
+// TestTable checks that every row can be given and shown: a name, a kind that
+// parse knows, and a rule for what may be shown.
+func TestTable(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, s := range append(table(new(Config)), settings(reflect.ValueOf(new(TokenKey)).Elem())...) {
+		if s.key == "" || seen[s.key] {
+			t.Errorf("%q names no row, or two", s.key)
+		}
+		seen[s.key] = true
+		switch s.value.Interface().(type) {
+		case string, int, bool, time.Duration, []string, []TokenKey:
+		default:
+			t.Errorf("%s has the type %s, which parse does not know", s.key, s.value.Type())
+		}
+		if s.has("initial") {
+			if err := s.parse(s.tag.Get("initial")); err != nil {
+				t.Errorf("%s: %v", s.key, err)
+			}
+		}
+		if strings.HasSuffix(s.key, "url") || strings.HasSuffix(s.key, "uri") {
+			if !s.has("url") {
+				t.Errorf("%s is shown with its password", s.key)
+			}
+		}
+		if fills := s.tag.Get("fills"); s.has("fills") && s.key != fills+"_file" {
+			t.Errorf("%s fills %s", s.key, fills)
+		}
+	}
+}
+
+// FuzzFile checks that no file makes the reader panic or show a secret.
+func FuzzFile(f *testing.F) {
+	f.Add("port: 1\njoin: [a:1]\ntoken_keys: [{id: a, secret: x}]")
+	f.Add("&a [*a]")
+	f.Add("? [a]\n: b")
+	f.Add("---\n...")
+	f.Add("token_keys: &a [{id: *a}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := (&Flags{File: path}).Load(func(key string) (string, bool) {
+			return "OPENSESAME", key == "ALLSPARK_MESH_KEY"
+		})
+		var out strings.Builder
+		if err := l.WriteYAML(&out); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "OPENSESAME") && !strings.Contains(text, "OPENSESAME") {
+			t.Error("the mesh key is shown")
+		}
+	})
+}

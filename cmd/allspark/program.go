@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // the command line or the configuration is wrong
+)
+
+// program is the command line: what the commands share, and the commands.
+// Tests make one of their own.
+type program struct {
+	Config  configCmd  `cmd:"" help:"Show the configuration."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// system is what the process was given by the one who started it.
+type system struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	env    map[string]string
+}
+
+// lookupEnv is os.LookupEnv for the environment given.
+func (s *system) lookupEnv(name string) (string, bool) {
+	value, ok := s.env[name]
+	return value, ok
+}
+
+// run is the whole program. It returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
+	sys := &system{stdin, stdout, stderr, make(map[string]string, len(environ))}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		sys.env[name] = value
+	}
+
+	var p program
+	helped := false
+	opts := append(p.options(),
+		kong.Name("allspark"),
+		kong.Description("A mesh of servers that carries messages between devices and never loses one it has acknowledged."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), // called for --help only
+		kong.Bind(sys),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	parser, err := kong.New(&p, opts...)
+	if err != nil {
+		return report(stderr, "", err)
+	}
+	kctx, err := parser.Parse(args)
+	if helped {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "allspark:", err)
+		return exitUsage
+	}
+	return report(stderr, kctx.Command(), kctx.Run())
+}
+
+// options returns what kong needs to know about the commands with a configuration.
+func (p *program) options() []kong.Option {
+	return p.Config.Print.Options()
+}
+
+// report tells why a command failed, one line for each reason, and returns
+// the exit code.
+func report(stderr io.Writer, command string, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	prefix := "allspark: "
+	if command != "" {
+		prefix += command + ": "
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(stderr, prefix+strings.TrimRight(line, "\n"))
+	}
+	if _, ok := errors.AsType[config.Problems](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError says what is wrong with the command line.
+type usageError string
+
+// Error implements error.
+func (e usageError) Error() string { return string(e) }
