@@ -1,0 +1,215 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// API makes HTTP calls. Its methods are safe for concurrent use. They try the
+// servers in turn; a call that may not be made twice goes to the next one only
+// if the first could not be reached. Errors of a server are [*envelope.Error].
+type API struct {
+	Servers    []string                                  // base URLs
+	AuthKey    func(ctx context.Context) (string, error) // the credential
+	HTTPClient *http.Client
+}
+
+// Node is a server that a device may connect to.
+type Node struct {
+	NodeID          envelope.ServerID `json:"node_id"`
+	URL             string            `json:"url"`
+	ProxyURL        string            `json:"proxy_url"`
+	ValidationToken string            `json:"validation_token"` // for this node and device, once
+}
+
+// Session describes a session.
+type Session struct {
+	ID            envelope.SessionID `json:"session_id"`
+	Owner         envelope.NodeID    `json:"owner"`
+	AnyoneCanJoin bool               `json:"anyone_can_join"`
+	Members       []Member           `json:"members"`
+}
+
+// Member is one device in a session.
+type Member struct {
+	Node   envelope.NodeID   `json:"node_id"`
+	Client envelope.ClientID `json:"client_id"`
+	Since  uint64            `json:"since"` // seq of the entry that let it in
+}
+
+// Membership says where in the session's log a membership began or ended.
+type Membership struct {
+	ID  envelope.SessionID `json:"session_id"`
+	Seq uint64             `json:"seq"`
+}
+
+// CreateSession makes a session of which the caller is owner and first member.
+// With id "" the server chooses one.
+func (a *API) CreateSession(ctx context.Context, id envelope.SessionID, anyoneCanJoin bool) (Session, error) {
+	body := struct {
+		ID            envelope.SessionID `json:"session_id,omitempty"`
+		AnyoneCanJoin bool               `json:"anyone_can_join"`
+	}{id, anyoneCanJoin}
+	var s Session
+	return s, a.post(ctx, "/v1/sessions", body, &s, false)
+}
+
+// Session returns a session of which the caller is a member.
+func (a *API) Session(ctx context.Context, id envelope.SessionID) (Session, error) {
+	var s Session
+	return s, a.call(ctx, http.MethodGet, sessionPath(id, ""), nil, &s, true)
+}
+
+// JoinSession makes the caller a member.
+func (a *API) JoinSession(ctx context.Context, id envelope.SessionID) (Membership, error) {
+	var m Membership
+	return m, a.post(ctx, sessionPath(id, "/join"), nil, &m, true)
+}
+
+// LeaveSession ends the caller's membership. Nothing sent to the session
+// afterwards arrives.
+func (a *API) LeaveSession(ctx context.Context, id envelope.SessionID) (Membership, error) {
+	var m Membership
+	return m, a.post(ctx, sessionPath(id, "/leave"), nil, &m, true)
+}
+
+// SendHTTP sends one message without a connection. Without an id it is not
+// tried a second time once it may have been taken.
+func (a *API) SendHTTP(ctx context.Context, e envelope.Envelope) (Ack, error) {
+	var reply struct {
+		ID  string `json:"id"`
+		Seq uint64 `json:"seq"`
+		Log string `json:"log"`
+	}
+	err := a.call(ctx, http.MethodPost, "/v1/messages", e.AppendRequest(nil), &reply, e.ID != "")
+	if err != nil {
+		return Ack{}, err
+	}
+	ack := Ack{ID: reply.ID, Seq: reply.Seq}
+	if reply.Log != "" {
+		ack.Log, err = envelope.ParseAddress(reply.Log)
+	}
+	return ack, err
+}
+
+func sessionPath(id envelope.SessionID, action string) string {
+	return "/v1/sessions/" + url.PathEscape(string(id)) + action
+}
+
+// connect is the pre-connection call: up to three nodes, best first.
+func (a *API) connect(ctx context.Context, base string, session envelope.SessionID, proxy bool) ([]Node, error) {
+	var body []byte
+	if session != "" || proxy {
+		body, _ = json.Marshal(struct {
+			Session envelope.SessionID `json:"session_id,omitempty"`
+			Proxy   bool               `json:"proxy,omitempty"`
+		}{session, proxy})
+	}
+	var reply struct {
+		Servers []Node `json:"servers"`
+	}
+	err := a.do(ctx, http.MethodPost, base, "/v1/connect", body, &reply)
+	return reply.Servers, err
+}
+
+func (a *API) post(ctx context.Context, path string, body, reply any, again bool) error {
+	var raw []byte
+	if body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	return a.call(ctx, http.MethodPost, path, raw, reply, again)
+}
+
+// call makes a call at one server after the other until one answers; again
+// says that it may be made twice.
+func (a *API) call(ctx context.Context, method, path string, body []byte, reply any, again bool) error {
+	var errs []error
+	for _, base := range a.Servers {
+		err := a.do(ctx, method, base, path, body, reply)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		refused, answered := errors.AsType[*envelope.Error](err)
+		switch {
+		case ctx.Err() != nil, answered && !refused.Code.Retry(), !answered && !again && !unreached(err):
+			return errors.Join(errs...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unreached reports whether err shows that no request has been sent.
+func unreached(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// maxReply bounds the reply that is read.
+const maxReply = 16 << 20
+
+func (a *API) do(ctx context.Context, method, base, path string, body []byte, reply any) error {
+	key, err := a.AuthKey(ctx)
+	if err != nil {
+		return fmt.Errorf("client: auth key: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.HTTPClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return problem(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(reply); err != nil {
+		return fmt.Errorf("client: reply to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// problem returns the error that a reply of another status than 2xx carries as
+// application/problem+json (RFC 9457). Without one, as from a proxy, only the
+// refusal of the credential is taken for the server's word.
+func problem(resp *http.Response) error {
+	var p struct {
+		Title   string        `json:"title"`
+		Detail  string        `json:"detail"`
+		Code    envelope.Code `json:"code"`
+		RetryMS int64         `json:"retry_ms"`
+	}
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if json.Unmarshal(raw, &p) == nil && p.Code != "" {
+		if p.Detail == "" {
+			p.Detail = p.Title
+		}
+		return &envelope.Error{Code: p.Code, Detail: p.Detail, RetryMS: p.RetryMS}
+	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		return envelope.Errorf(envelope.Unauthorized, "%s", resp.Status)
+	case http.StatusForbidden:
+		return envelope.Errorf(envelope.Forbidden, "%s", resp.Status)
+	}
+	return fmt.Errorf("client: %s answered %s", resp.Request.URL.Host, resp.Status)
+}

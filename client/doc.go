@@ -1,0 +1,15 @@
+// Package client speaks AllSpark's native protocol: JSON frames over WebSocket
+// (subprotocol allspark.v2.json), and the HTTP API beside it.
+//
+// A [Client] stands for one device. It keeps one connection, opens a new one
+// when it breaks, and carries over what makes that invisible: messages that
+// the server has not answered are sent again with their ids, and the server is
+// asked for everything after the last message handled. So a durable message is
+// stored once and received once as long as the process lives; what a process
+// that died had received and not acknowledged, the next one receives again.
+//
+// Two goroutines serve a connection: one reads and one writes. All queues are
+// bounded: [Client.SendAsync] waits when too much is unanswered, and a user who
+// receives slowly holds up the reading of the socket, and so the server, which
+// keeps the rest in the log.
+package client
