@@ -27,7 +27,6 @@ func TestIncrementsAreExact(t *testing.T) {
 		{Unreachable, true},
 	} {
 		t.Run(string(test.kind), func(t *testing.T) {
-			t.Parallel()
 			shared, control := start(t)
 			uri := setURI(t, shared)
 			control.add(fmt.Sprintf(`{"kind":%q,"commands":["update"],"probability":0.05,"seed":1}`, test.kind))
