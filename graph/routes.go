@@ -1,0 +1,249 @@
+package graph
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+const (
+	routeAge     = 30 * time.Second // after which an entry is looked up anew, hints or not
+	routeWaiters = 256              // calls that wait for one address
+	routeBacklog = 1 << 16          // calls that wait for any address
+	routeWorkers = 32               // lookups at a time
+	retryFirst   = 100 * time.Millisecond
+	retryMost    = 2 * time.Second
+)
+
+// routes is the cache of edges and the lookups that fill it.
+//
+// An address is either settled (its entry is fresh and calls are answered from
+// it) or it has a lookup, and then all calls for it queue up there until the
+// queue has been worked off, so that none overtakes another.
+type routes struct {
+	// static
+	ctx    context.Context
+	find   func(context.Context, envelope.Address) ([]*lease, error)
+	view   *view
+	counts *counters
+
+	wg sync.WaitGroup // workers
+
+	mu      sync.Mutex
+	cache   *simplelru.LRU[envelope.Address, *route]
+	lookups map[envelope.Address]*lookup
+	ready   []*lookup // for a worker to take
+	workers int
+	waiting int // calls in all lookups
+	flushes uint64
+	closed  bool
+}
+
+// route is a cache entry. It outlives its edges, because EdgeChanged asks for
+// last after they have become stale.
+type route struct {
+	leases  []*lease
+	servers []envelope.ServerID // of the leases alive at version; replaced, never changed
+	version uint64
+	at      time.Time // when the lookup began
+	flushes uint64
+	stale   bool
+	last    uint64 // highest seq routed
+}
+
+// lookup is a question to the store and the calls that wait for the answer.
+type lookup struct {
+	addr  envelope.Address
+	route *route
+	calls []call
+	again bool // the answer under way is outdated
+	tries int  // that failed in a row
+}
+
+type call struct {
+	seq uint64
+	f   func([]envelope.ServerID)
+}
+
+func newRoutes(ctx context.Context, size int, find func(context.Context, envelope.Address) ([]*lease, error), v *view, c *counters) *routes {
+	cache, err := simplelru.NewLRU[envelope.Address, *route](size, nil)
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return &routes{ctx: ctx, find: find, view: v, counts: c, cache: cache, lookups: make(map[envelope.Address]*lookup)}
+}
+
+// live returns the servers of r that count now.
+func (r *route) live(v *view) []envelope.ServerID {
+	version := v.version.Load()
+	if r.version == version {
+		return r.servers
+	}
+	servers := make([]envelope.ServerID, 0, len(r.leases))
+	for _, l := range r.leases {
+		if l.alive.Load() {
+			servers = append(servers, l.id)
+		}
+	}
+	r.version = version
+	r.servers = servers
+	return servers
+}
+
+func (t *routes) route(addr envelope.Address, seq uint64, f func([]envelope.ServerID)) {
+	t.mu.Lock()
+	r, ok := t.cache.Get(addr)
+	if ok && !r.stale && r.flushes == t.flushes && time.Since(r.at) < routeAge {
+		r.last = max(r.last, seq)
+		servers := r.live(t.view)
+		t.mu.Unlock()
+		t.counts.routeHits.Add(1)
+		f(servers)
+		return
+	}
+	defer t.mu.Unlock()
+	l := t.lookups[addr]
+	if t.closed || t.waiting >= routeBacklog && (l == nil || len(l.calls) == 0) {
+		t.counts.routeDrops.Add(1)
+		return
+	}
+	t.counts.routeWaits.Add(1)
+	if l == nil {
+		if r == nil {
+			r = &route{}
+			t.cache.Add(addr, r)
+		}
+		r.stale = true // until the calls that wait have been answered
+		l = &lookup{addr: addr, route: r}
+		t.lookups[addr] = l
+		t.push(l)
+	}
+	if len(l.calls) == routeWaiters || t.waiting == routeBacklog {
+		t.counts.routeDrops.Add(1)
+		l.calls = slices.Delete(l.calls, 0, 1)
+		t.waiting--
+	}
+	l.calls = append(l.calls, call{seq, f})
+	t.waiting++
+}
+
+// push hands a lookup to a worker. mu is held.
+func (t *routes) push(l *lookup) {
+	if t.closed {
+		return
+	}
+	t.ready = append(t.ready, l)
+	if t.workers < routeWorkers {
+		t.workers++
+		t.wg.Go(t.work)
+	}
+}
+
+// work answers lookups until none is ready.
+func (t *routes) work() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.ready) > 0 && !t.closed {
+		l := t.ready[0]
+		t.ready[0] = nil
+		t.ready = t.ready[1:]
+		t.answer(l)
+	}
+	t.workers--
+}
+
+// answer asks the store and works off the calls that wait. mu is held, but for
+// the time of the lookup and of the calls.
+func (t *routes) answer(l *lookup) {
+	l.again = false
+	flushes := t.flushes
+	start := time.Now()
+	t.mu.Unlock()
+	t.counts.lookups.Add(1)
+	leases, err := t.find(t.ctx, l.addr)
+	t.mu.Lock()
+	if err != nil {
+		t.counts.lookupErrors.Add(1)
+		delay := backoff(l.tries)
+		l.tries++
+		time.AfterFunc(delay, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.push(l)
+		})
+		return
+	}
+	l.tries = 0
+	r := l.route
+	r.leases, r.at, r.flushes = leases, start, flushes
+	r.version-- // so that live looks at the leases
+	for len(l.calls) > 0 {
+		if l.again || t.flushes != flushes {
+			t.push(l)
+			return
+		}
+		calls := l.calls
+		l.calls = nil
+		t.waiting -= len(calls)
+		servers := r.live(t.view)
+		for _, c := range calls {
+			r.last = max(r.last, c.seq)
+		}
+		t.mu.Unlock()
+		for _, c := range calls {
+			c.f(servers)
+		}
+		t.mu.Lock()
+	}
+	delete(t.lookups, l.addr)
+	if !l.again {
+		r.stale = false
+		t.cache.Add(l.addr, r) // it may have been evicted meanwhile
+	}
+}
+
+// changed makes the entry of addr stale, and the answer of a lookup that is
+// under way as well.
+func (t *routes) changed(addr envelope.Address) (last uint64, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.lookups[addr]; l != nil {
+		l.again = true
+		return l.route.last, true
+	}
+	r, ok := t.cache.Peek(addr)
+	if !ok {
+		return 0, false
+	}
+	r.stale = true
+	return r.last, true
+}
+
+// flush makes all entries stale.
+func (t *routes) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flushes++
+}
+
+// close drops what waits and waits for the workers.
+func (t *routes) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.counts.routeDrops.Add(uint64(t.waiting))
+	t.waiting = 0
+	t.ready = nil
+	clear(t.lookups)
+	t.mu.Unlock()
+	t.wg.Wait()
+}
+
+// backoff returns how long to wait after so many failures before this one.
+func backoff(tries int) time.Duration {
+	return min(retryFirst<<min(tries, 10), retryMost)
+}
