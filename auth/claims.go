@@ -1,0 +1,105 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// maxClaim bounds jti and iss, which are stored and put into validation tokens.
+const maxClaim = 256
+
+// authClaims are the claims of an auth key. It implements [jwt.Claims] so that
+// the library checks times and audience.
+type authClaims struct {
+	sub, nid, iss, jti string
+	aud                jwt.ClaimStrings
+	exp, nbf, iat      *jwt.NumericDate
+	app                bool
+}
+
+// UnmarshalJSON goes through a map because encoding/json matches the names of
+// struct fields in any case: a claim "APP" that an app lets its users set must
+// not become "app".
+func (c *authClaims) UnmarshalJSON(b []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return err
+	}
+	for name, value := range members {
+		var err error
+		switch name {
+		case "sub":
+			err = json.Unmarshal(value, &c.sub)
+		case "nid":
+			err = json.Unmarshal(value, &c.nid)
+		case "iss":
+			err = json.Unmarshal(value, &c.iss)
+		case "jti":
+			err = json.Unmarshal(value, &c.jti)
+		case "aud":
+			err = json.Unmarshal(value, &c.aud)
+		case "app":
+			err = json.Unmarshal(value, &c.app)
+		case "exp":
+			c.exp, err = date(value)
+		case "nbf":
+			c.nbf, err = date(value)
+		case "iat":
+			c.iat, err = date(value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, ok := members["nid"]; !ok {
+		c.nid = c.sub
+	}
+	return nil
+}
+
+// date reads a NumericDate (RFC 7519, section 2) up to the year 9999. The
+// library's own takes quoted numbers, and larger ones than time.Time can hold.
+func date(value json.RawMessage) (*jwt.NumericDate, error) {
+	const year10000 = 253402300800
+	var number *float64
+	if err := json.Unmarshal(value, &number); err != nil || number == nil {
+		return nil, err // null is as good as absent
+	}
+	seconds := *number
+	if seconds < 0 || seconds >= year10000 {
+		return nil, errors.New("date out of range")
+	}
+	return &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}, nil
+}
+
+func (c *authClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
+func (c *authClaims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
+func (c *authClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
+func (c *authClaims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
+func (c *authClaims) GetIssuer() (string, error)                   { return c.iss, nil }
+func (c *authClaims) GetSubject() (string, error)                  { return c.sub, nil }
+
+// verified returns what the claims say, once signature and times are known to hold.
+func (c *authClaims) verified() (Verified, error) {
+	if !envelope.ValidID(c.sub) || !envelope.ValidID(c.nid) {
+		return Verified{}, errID
+	}
+	if len(c.jti) > maxClaim || len(c.iss) > maxClaim {
+		return Verified{}, errLongClaim
+	}
+	v := Verified{
+		Principal: envelope.Principal{Node: envelope.NodeID(c.nid), Client: envelope.ClientID(c.sub), App: c.app},
+		Expires:   c.exp.Time,
+		JTI:       c.jti,
+		Issuer:    c.iss,
+	}
+	if c.iat != nil {
+		v.Issued = c.iat.Time
+	}
+	return v, nil
+}
