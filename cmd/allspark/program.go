@@ -23,6 +23,9 @@ const (
 // Tests make one of their own.
 type program struct {
 	Config  configCmd  `cmd:"" help:"Show the configuration."`
+	Token   tokenCmd   `cmd:"" help:"Make an auth key."`
+	Send    sendCmd    `cmd:"" help:"Send one message and wait until the server has taken it."`
+	Listen  listenCmd  `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -70,7 +73,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "allspark:", err)
 		return exitUsage
 	}
-	return report(stderr, kctx.Command(), kctx.Run())
+	return report(stderr, commandName(kctx), kctx.Run())
 }
 
 // options returns what kong needs to know about the commands with a configuration.
@@ -78,8 +81,14 @@ func (p *program) options() []kong.Option {
 	return p.Config.Print.Options()
 }
 
-// report tells why a command failed, one line for each reason, and returns
-// the exit code.
+// commandName returns the name of the command chosen, without its arguments.
+func commandName(kctx *kong.Context) string {
+	name, _, _ := strings.Cut(kctx.Command(), " <")
+	return name
+}
+
+// report tells why a command failed, in one line or one for each problem of
+// the configuration, and returns the exit code.
 func report(stderr io.Writer, command string, err error) int {
 	if err == nil {
 		return exitOK
@@ -88,12 +97,13 @@ func report(stderr io.Writer, command string, err error) int {
 	if command != "" {
 		prefix += command + ": "
 	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintln(stderr, prefix+strings.TrimRight(line, "\n"))
-	}
-	if _, ok := errors.AsType[config.Problems](err); ok {
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		for _, p := range problems {
+			fmt.Fprintln(stderr, prefix+p.Error())
+		}
 		return exitUsage
 	}
+	fmt.Fprintln(stderr, prefix+strings.ReplaceAll(err.Error(), "\n", "; "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}

@@ -118,17 +118,8 @@ func (l *Loaded) checkCredentials() {
 	if c.TokenSecret == "" && c.TokenSecretFile == "" && len(c.TokenKeys) == 0 {
 		l.problem("token_keys", "no key to check auth keys with: set token_secret or token_keys")
 	}
-	ids := make(map[string]bool)
 	for i, k := range c.TokenKeys {
-		prefix := fmt.Sprintf("token_keys[%d]", i)
-		l.checkTokenKey(prefix, k)
-		if k.ID == "" {
-			continue
-		}
-		if ids[k.ID] {
-			l.problem(prefix+".id", "%q names another key already", k.ID)
-		}
-		ids[k.ID] = true
+		l.checkTokenKey(fmt.Sprintf("token_keys[%d]", i), k)
 	}
 }
 
@@ -153,8 +144,9 @@ func (l *Loaded) checkTokenKey(prefix string, k TokenKey) {
 	}
 	if k.ID != "" {
 		l.id(prefix+".id", k.ID)
-	} else if k.JWKSFile == "" && k.JWKSURL == "" {
-		l.problem(prefix+".id", "needed: auth keys name it as their kid")
+		if k.JWKSFile != "" || k.JWKSURL != "" {
+			l.problem(prefix+".id", "the keys of a JWKS have ids of their own")
+		}
 	}
 }
 

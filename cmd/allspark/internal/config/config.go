@@ -12,6 +12,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/allsparkrt/allspark/auth"
 )
 
 // Config is everything a server can be told. Its tags, beside kong's own:
@@ -69,7 +71,7 @@ type Config struct {
 // TokenKey is one key that auth keys are checked with. Exactly one of its
 // sources is given; Secret is filled from SecretFile.
 type TokenKey struct {
-	ID         string `name:"id"` // "kid"; empty only for a JWKS, whose keys have their own
+	ID         string `name:"id"` // the kid of auth keys; "" for those without, and for a JWKS, which has its own
 	Secret     string `name:"secret" secret:""`
 	SecretFile string `name:"secret-file" fills:"secret"`
 	PEMFile    string `name:"pem-file" file:""`
@@ -95,6 +97,21 @@ func (c *Config) Level() slog.Level {
 	// A level that did not pass the check means info.
 	_ = l.UnmarshalText([]byte(c.LogLevel))
 	return l
+}
+
+// KeySources returns all keys that auth keys are checked with: TokenSecret, for
+// those without a kid, and TokenKeys.
+func (c *Config) KeySources() []auth.KeySource {
+	var sources []auth.KeySource
+	if c.TokenSecret != "" {
+		sources = append(sources, auth.KeySource{Secret: auth.Secret(c.TokenSecret)})
+	}
+	for _, k := range c.TokenKeys {
+		sources = append(sources, auth.KeySource{
+			ID: k.ID, Secret: auth.Secret(k.Secret), PEMFile: k.PEMFile, JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL,
+		})
+	}
+	return sources
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -110,10 +110,11 @@ func TestTokenKeys(t *testing.T) {
 		{"none", "", "token_keys: no key"},
 		{"secret", "[{id: a, secret: " + secret32 + "}]", ""},
 		{"two", "[{id: a, secret: " + secret32 + "}, {id: b, pem_file: config_test.go}]", ""},
-		{"JWKS needs no id", "[{jwks_url: 'https://example.com/keys'}]", ""},
-		{"no id", "[{secret: " + secret32 + "}]", "token_keys[0].id: needed"},
+		{"JWKS", "[{jwks_url: 'https://example.com/keys'}]", ""},
+		{"no id", "[{secret: " + secret32 + "}]", ""},
 		{"bad id", "[{id: 'a b', secret: " + secret32 + "}]", "token_keys[0].id: "},
-		{"same id", "[{id: a, secret: " + secret32 + "}, {id: a, secret: " + secret32 + "}]", "token_keys[1].id: "},
+		{"rotation", "[{id: a, secret: " + secret32 + "}, {id: a, secret: " + secret32 + "}]", ""},
+		{"JWKS with id", "[{id: a, jwks_url: 'https://example.com/keys'}]", "token_keys[0].id: the keys"},
 		{"nothing", "[{id: a}]", "token_keys[0]: give exactly one"},
 		{"two sources", "[{id: a, secret: " + secret32 + ", jwks_file: config_test.go}]", "token_keys[0]: give exactly one"},
 		{"short", "[{id: a, secret: short}]", "token_keys[0].secret: must have 32"},
@@ -146,7 +147,8 @@ func TestTokenKeys(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{id: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1")
+	const tokenSecret = "fedcba9876543210fedcba9876543210"
+	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{id: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1", "--token-secret="+tokenSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +158,9 @@ func TestValues(t *testing.T) {
 	}
 	if l.Addr() != "127.0.0.1:1" || l.GossipAddr() != "127.0.0.1:8421" || l.PeerAddr() != "127.0.0.1:8422" {
 		t.Errorf("addresses %s %s %s", l.Addr(), l.GossipAddr(), l.PeerAddr())
+	}
+	if sources := l.KeySources(); len(sources) != 2 || string(sources[0].Secret) != tokenSecret || sources[1].ID != "k" {
+		t.Errorf("%d key sources, want the secret and then k", len(sources))
 	}
 	if len(l.MeshKey) < minMeshKey || l.Meshed() {
 		t.Errorf("a lone server has mesh key %q", l.MeshKey)

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+)
+
+// goodbye bounds the time to acknowledge and close when a command ends.
+const goodbye = 5 * time.Second
+
+// remote says which server to speak to, and as whom.
+type remote struct {
+	Server  []string `required:"" placeholder:"URL" help:"Servers or entry point, as https://HOST:PORT."`
+	AuthKey string   `placeholder:"KEY" help:"Auth key. Also from ALLSPARK_AUTH_KEY, where other users of the machine do not see it."`
+	Proxy   bool     `help:"Reach the server through the entry point on ports 80 and 443 only."`
+}
+
+func (r *remote) options(sys *system) (client.Options, error) {
+	key := r.AuthKey
+	if key == "" {
+		key, _ = sys.lookupEnv("ALLSPARK_AUTH_KEY")
+	}
+	if key == "" {
+		return client.Options{}, usageError("no auth key: --auth-key or ALLSPARK_AUTH_KEY")
+	}
+	return client.Options{Servers: r.Server, AuthKey: key, Proxy: r.Proxy}, nil
+}
+
+// goodbyeTo closes c in good order, also when ctx is over already.
+func goodbyeTo(ctx context.Context, c *client.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	return c.Close(ctx)
+}
+
+// within returns ctx bounded by d, 0 meaning without bound; the cause of its
+// end says what took too long.
+func within(ctx context.Context, d time.Duration, what string) (context.Context, context.CancelFunc) {
+	if d == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, d, &timeoutError{what, d})
+}
+
+// timeoutError says that something took too long.
+type timeoutError struct {
+	what string
+	d    time.Duration
+}
+
+// Error implements error.
+func (e *timeoutError) Error() string { return fmt.Sprintf("%s within %v", e.what, e.d) }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// sendCmd sends one message.
+type sendCmd struct {
+	remote
+
+	To        string `required:"" xor:"to" placeholder:"NODE" help:"The device to send to."`
+	ToClient  string `required:"" xor:"to" placeholder:"CLIENT" help:"The user to send to."`
+	ToSession string `required:"" xor:"to" placeholder:"SESSION" help:"The session to send to."`
+
+	Class   string        `default:"durable" enum:"durable,volatile,latest" help:"Delivery: durable, volatile or latest."`
+	Key     string        `placeholder:"KEY" help:"What a newer message of class latest replaces."`
+	ID      string        `name:"id" placeholder:"ID" help:"Id of the message; a message sent twice with one id is stored once. Default: random."`
+	JSON    string        `name:"json" placeholder:"PAYLOAD" help:"Payload as JSON, in place of TEXT."`
+	Timeout time.Duration `default:"10s" help:"How long to try; 0 without end."`
+
+	Text *string `arg:"" optional:"" help:"Payload as text."`
+}
+
+// Run sends the message and prints the acknowledgement. Without one it fails.
+func (c *sendCmd) Run(ctx context.Context, sys *system) error {
+	e, err := c.envelope()
+	if err != nil {
+		return err
+	}
+	opts, err := c.options(sys)
+	if err != nil {
+		return err
+	}
+	opts.FromNow = true // what waits for this device is not for this command
+	opts.ManualAck = true
+	ctx, cancel := within(ctx, c.Timeout, "no acknowledgement")
+	defer cancel()
+	conn, err := client.Dial(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = goodbyeTo(ctx, conn) }() // there is nothing left to lose
+	ack, err := conn.Send(ctx, e)
+	if err != nil {
+		return err
+	}
+	var out struct {
+		ID  string `json:"id"`
+		Seq uint64 `json:"seq"`
+		Log string `json:"log"`
+	}
+	out.ID, out.Seq = ack.ID, ack.Seq
+	if !ack.Log.IsZero() {
+		out.Log = ack.Log.String()
+	}
+	return json.NewEncoder(sys.stdout).Encode(out)
+}
+
+// envelope returns the message to send.
+func (c *sendCmd) envelope() (envelope.Envelope, error) {
+	e := envelope.Envelope{
+		ID:          cmp.Or(c.ID, rand.Text()), // only what has an id is acknowledged
+		DestNode:    envelope.NodeID(c.To),
+		DestClient:  envelope.ClientID(c.ToClient),
+		DestSession: envelope.SessionID(c.ToSession),
+		Key:         c.Key,
+	}
+	switch c.Class {
+	case "volatile":
+		e.Class = envelope.Volatile
+	case "latest":
+		e.Class = envelope.Latest
+	}
+	switch {
+	case (c.Text == nil) == (c.JSON == ""):
+		return e, usageError("give either TEXT or --json")
+	case c.Text != nil:
+		e.SetPayload(*c.Text)
+	case !json.Valid([]byte(c.JSON)):
+		return e, usageError("--json: not JSON")
+	default:
+		e.Body = []byte(`"payload":` + c.JSON)
+	}
+	return e, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// tokenCmd makes auth keys, as an app's backend does at login.
+type tokenCmd struct {
+	Secret     string `xor:"key" placeholder:"SECRET" help:"Secret to sign with (HS256). Also from ALLSPARK_TOKEN_SECRET, where other users of the machine do not see it."`
+	SecretFile string `xor:"key" placeholder:"FILE" help:"File that holds the secret."`
+	PEM        string `xor:"key" name:"pem" placeholder:"FILE" help:"File with a private key to sign with, PEM."`
+	KID        string `name:"kid" placeholder:"ID" help:"Id of the key, as the servers know it."`
+
+	Client   string        `required:"" placeholder:"ID" help:"The user."`
+	Node     string        `placeholder:"ID" help:"The user's device. Default: the client's id."`
+	App      bool          `help:"Allow the server API, on behalf of other users."`
+	TTL      time.Duration `name:"ttl" default:"24h" help:"How long the auth key is valid."`
+	Issuer   string        `placeholder:"NAME" help:"Issuer (iss)."`
+	Audience []string      `placeholder:"NAME" help:"Audiences (aud)."`
+}
+
+// Run prints the auth key and nothing else.
+func (c *tokenCmd) Run(sys *system) error {
+	key, err := c.key(sys)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	token, err := auth.Mint(key, auth.Claims{
+		Client: envelope.ClientID(c.Client), Node: envelope.NodeID(c.Node), App: c.App,
+		Issuer: c.Issuer, Audience: c.Audience,
+		Issued: now, Expires: now.Add(c.TTL),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(sys.stdout, token)
+	return err
+}
+
+func (c *tokenCmd) key(sys *system) (auth.MintKey, error) {
+	key := auth.MintKey{ID: c.KID}
+	switch {
+	case c.Secret != "":
+		key.Secret = auth.Secret(c.Secret)
+	case c.SecretFile != "":
+		content, err := os.ReadFile(c.SecretFile)
+		if err != nil {
+			return key, err
+		}
+		key.Secret = auth.Secret(strings.TrimRight(string(content), "\r\n"))
+	case c.PEM != "":
+		content, err := os.ReadFile(c.PEM)
+		if err != nil {
+			return key, err
+		}
+		key.PEM = content
+	default:
+		secret, _ := sys.lookupEnv("ALLSPARK_TOKEN_SECRET")
+		if secret == "" {
+			return key, usageError("no key to sign with: --secret, --secret-file, --pem or ALLSPARK_TOKEN_SECRET")
+		}
+		key.Secret = auth.Secret(secret)
+	}
+	return key, nil
+}
