@@ -218,6 +218,21 @@ func TestFind(t *testing.T) {
 	}
 }
 
+func TestDistinct(t *testing.T) {
+	db, _ := start(t)
+	log := newLog(t, db)
+	if _, err := log.InsertMany(t.Context(), append(entries("a", 1, 2), entries("b", 1)...)); err != nil {
+		t.Fatal(err)
+	}
+	var logs []string
+	if err := log.Distinct(t.Context(), "log", bson.D{}).Decode(&logs); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(logs) != "[a b]" {
+		t.Errorf("distinct logs = %v", logs)
+	}
+}
+
 // FerretDB answers even what wants no answer: the connection must stay in step.
 func TestUnacknowledgedWrites(t *testing.T) {
 	db, _ := start(t)

@@ -56,7 +56,7 @@ func startProcess(t testing.TB, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{command: command, stdin: stdin}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.stop)
 	if err := json.NewDecoder(stdout).Decode(p); err != nil {
 		t.Fatalf("reading what the command prints when ready: %v", err)
 	}
@@ -66,6 +66,12 @@ func startProcess(t testing.TB, args ...string) *process {
 // kill ends the process with SIGKILL and waits until it is gone.
 func (p *process) kill() {
 	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// stop ends the process in good order.
+func (p *process) stop() {
+	_ = p.stdin.Close()
 	_ = p.command.Wait()
 }
 

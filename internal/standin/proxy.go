@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,6 +183,15 @@ func (c *conn) apply(ctx context.Context, cmd command, request message) (message
 			return nil, err
 		}
 		return reply.amend(c.member.pose)
+	case cmd.name == "distinct":
+		// FerretDB refuses the limit that drivers set if they have a timeout.
+		relaxed, err := request.amend(func(distinct bson.D) bson.D {
+			return slices.DeleteFunc(distinct, func(e bson.E) bool { return e.Key == "maxTimeMS" })
+		})
+		if err != nil {
+			return newMessage(request.requestID(), protocolError(err.Error())), nil
+		}
+		return c.relay(ctx, relaxed)
 	case !cmd.traits.writes:
 		return c.relay(ctx, request)
 	}
