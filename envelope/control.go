@@ -70,7 +70,7 @@ func (c *Control) AppendJSON(dst []byte) []byte {
 // envelope: unknown and repeated members are refused. The error has [BadRequest].
 func ParseControl(frame []byte) (Control, error) {
 	var c Control
-	if err := json.Unmarshal(frame, &c, json.RejectUnknownMembers(true)); err != nil {
+	if err := UnmarshalStrict(frame, &c); err != nil {
 		return Control{}, &Error{Code: BadRequest, Detail: "not a control frame", Cause: err}
 	}
 	if len(c.Cursors) > maxCursors {
@@ -136,4 +136,10 @@ func eachMember(raw []byte, f func(name string, value jsontext.Value) error) err
 		return notJSON(err)
 	}
 	return nil
+}
+
+// UnmarshalStrict reads one JSON value into v as strictly as frames are read:
+// valid UTF-8, no repeated, unknown or differently spelled names.
+func UnmarshalStrict(text []byte, v any) error {
+	return json.Unmarshal(text, v, json.RejectUnknownMembers(true))
 }

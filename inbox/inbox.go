@@ -20,7 +20,7 @@ const (
 const (
 	flushEvery  = 200 * time.Millisecond
 	flushBatch  = 1000
-	maxUnsaved  = 1 << 20 // cursors; over it the oldest write is waited for no more
+	maxUnsaved  = 1 << 20 // cursors
 	flushRetry  = time.Second
 	flushWithin = 5 * time.Second
 )
@@ -35,25 +35,26 @@ type Inbox struct {
 
 	lost atomic.Uint64
 
-	mu      sync.Mutex
-	unsaved map[cursorKey]uint64 // guarded by mu
-	kick    chan struct{}        // holds a token while unsaved is not empty
+	kick    chan struct{} // holds a token when there is something to save
 	flushes chan chan error
+
+	mu      sync.Mutex
+	unsaved marks // guarded by mu
+	saving  marks // guarded by mu; being written, only Run changes it
+	count   int   // guarded by mu; entries of unsaved
 }
 
-type cursorKey struct {
-	node envelope.NodeID
-	log  envelope.Address
-}
+// marks are positions by device and log.
+type marks map[envelope.NodeID]map[envelope.Address]uint64
 
 // New returns an Inbox over a store. Cursors are written while [Inbox.Run] runs.
 func New(store Store, log *slog.Logger) *Inbox {
 	return &Inbox{
 		Store:   store,
 		log:     log,
-		unsaved: make(map[cursorKey]uint64),
 		kick:    make(chan struct{}, 1),
 		flushes: make(chan chan error),
+		unsaved: make(marks),
 	}
 }
 
@@ -78,20 +79,52 @@ func (in *Inbox) AppendWait(ctx context.Context, log envelope.Address, env *enve
 // It returns at once; the cursor is written soon after, and a crash in between
 // repeats deliveries.
 func (in *Inbox) Acknowledge(node envelope.NodeID, log envelope.Address, seq uint64) {
-	key := cursorKey{node, log}
 	in.mu.Lock()
-	old, known := in.unsaved[key]
-	if !known && len(in.unsaved) >= maxUnsaved {
-		in.mu.Unlock()
-		in.lost.Add(1)
-		return
+	of := in.unsaved[node]
+	if of == nil {
+		of = make(map[envelope.Address]uint64, 1)
+		in.unsaved[node] = of
 	}
-	in.unsaved[key] = max(old, seq)
+	old, known := of[log]
+	if !known {
+		if in.count >= maxUnsaved {
+			in.mu.Unlock()
+			in.lost.Add(1)
+			return
+		}
+		in.count++
+	}
+	of[log] = max(old, seq)
 	in.mu.Unlock()
 	select {
 	case in.kick <- struct{}{}:
 	default:
 	}
+}
+
+// Cursors implements [Store] with what has not been written yet.
+func (in *Inbox) Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, error) {
+	// First what is on its way, then the store: between the two it arrives.
+	noted := make(map[envelope.Address]uint64)
+	in.mu.Lock()
+	for _, m := range []marks{in.saving, in.unsaved} {
+		for log, seq := range m[node] {
+			noted[log] = max(noted[log], seq)
+		}
+	}
+	in.mu.Unlock()
+	stored, err := in.Store.Cursors(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range stored {
+		stored[i].Delivered = max(c.Delivered, noted[c.Log])
+		delete(noted, c.Log)
+	}
+	for log, seq := range noted {
+		stored = append(stored, Cursor{Node: node, Log: log, Delivered: seq})
+	}
+	return stored, nil
 }
 
 // Lost returns how many acknowledgements were dropped because the store was
@@ -157,16 +190,16 @@ func (in *Inbox) Run(ctx context.Context) {
 // unsaved again.
 func (in *Inbox) save(ctx context.Context) error {
 	in.mu.Lock()
-	todo := in.unsaved
-	in.unsaved = make(map[cursorKey]uint64)
+	in.saving, in.unsaved, in.count = in.unsaved, make(marks), 0
+	todo := in.saving
 	in.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, flushWithin)
 	defer cancel()
 
 	var err error
-	batch := make([]Cursor, 0, min(len(todo), flushBatch))
+	batch := make([]Cursor, 0, flushBatch)
 	write := func() {
-		if err == nil {
+		if err == nil && len(batch) > 0 {
 			err = in.Advance(ctx, batch)
 		}
 		if err != nil {
@@ -176,14 +209,17 @@ func (in *Inbox) save(ctx context.Context) error {
 		}
 		batch = batch[:0]
 	}
-	for key, seq := range todo {
-		batch = append(batch, Cursor{Node: key.node, Log: key.log, Delivered: seq})
-		if len(batch) == flushBatch {
-			write()
+	for node, of := range todo {
+		for log, seq := range of {
+			batch = append(batch, Cursor{Node: node, Log: log, Delivered: seq})
+			if len(batch) == flushBatch {
+				write()
+			}
 		}
 	}
-	if len(batch) > 0 {
-		write()
-	}
+	write()
+	in.mu.Lock()
+	in.saving = nil
+	in.mu.Unlock()
 	return err
 }

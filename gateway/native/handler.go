@@ -1,0 +1,90 @@
+package native
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// bearerPrefix marks the subprotocol entry that carries the validation token,
+// for browsers, which cannot set headers.
+const bearerPrefix = "bearer."
+
+// Handler serves the WebSocket end points.
+type Handler struct {
+	Core     gateway.Core
+	Verifier *auth.Verifier
+	Tickets  *auth.Tickets
+	Origins  []string // allowed Origin hosts besides our own, as patterns of path.Match
+	MaxFrame int      // bytes
+	Log      *slog.Logger
+	// Context ends when connections must end at once.
+	Context context.Context
+}
+
+// Register adds the end points to a mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /ws", h.serveWS)
+	mux.HandleFunc("GET /connectV3", h.serveLegacy)
+}
+
+func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
+	who, err := h.redeem(ticketOf(r))
+	if err != nil {
+		gateway.WriteError(w, h.Log, err)
+		return
+	}
+	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Expires: who.Expires})
+}
+
+// redeem turns a validation token into its owner. Whether there is room is
+// asked first: a token refused for want of room stays good.
+func (h *Handler) redeem(token string) (auth.Verified, error) {
+	if err := h.Core.Admit(); err != nil {
+		return auth.Verified{}, err
+	}
+	id, boot := h.Core.Self()
+	return h.Tickets.Redeem(token, id, boot)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{Subprotocol},
+		OriginPatterns:  h.Origins,
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		h.Log.Debug("handshake refused", "err", err)
+		return // Accept has answered
+	}
+	ws.SetReadLimit(-1) // the transport has its own
+	h.Core.Serve(h.Context, who.Principal, &transport{ws: ws, max: h.MaxFrame}, codec, o)
+}
+
+// ticketOf finds the validation token in a handshake: a subprotocol entry, or
+// the query of clients that cannot set one. It is good for one minute and one
+// use, so it may stand in a URL.
+func ticketOf(r *http.Request) string {
+	for _, header := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for entry := range strings.SplitSeq(header, ",") {
+			if token, ok := strings.CutPrefix(strings.TrimSpace(entry), bearerPrefix); ok {
+				return token
+			}
+		}
+	}
+	return r.URL.Query().Get("token")
+}
+
+// upgrading reports whether a request opens a WebSocket (RFC 6455, section 4.2.1).
+func upgrading(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+var errNotUpgrade = envelope.Errorf(envelope.BadRequest, "this is a WebSocket end point")

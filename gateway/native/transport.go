@@ -1,0 +1,91 @@
+package native
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// keepBuffer is the largest read buffer kept between frames, in bytes.
+const keepBuffer = 16 << 10
+
+// transport is a WebSocket connection as a [gateway.Transport].
+type transport struct {
+	ws  *websocket.Conn
+	max int // bytes of the largest frame
+
+	buf []byte // owned by the reader
+
+	status atomic.Int32 // a close status that says more than the code would; 0 none
+}
+
+// Read returns the next text frame. Contexts per call cost more than the rest
+// of a read, so there is none: closing the connection ends it.
+func (t *transport) Read() ([]byte, error) {
+	if cap(t.buf) > keepBuffer {
+		t.buf = nil
+	}
+	kind, r, err := t.ws.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if kind != websocket.MessageText {
+		t.status.Store(int32(websocket.StatusUnsupportedData))
+		return nil, envelope.Errorf(envelope.BadRequest, "frames are text")
+	}
+	if t.buf, err = readAll(t.buf[:0], r, t.max); err != nil {
+		return nil, err
+	}
+	if len(t.buf) > t.max {
+		return nil, envelope.Errorf(envelope.TooLarge, "a frame has at most %d bytes", t.max)
+	}
+	if !utf8.Valid(t.buf) { // RFC 6455, section 8.1
+		t.status.Store(int32(websocket.StatusInvalidFramePayloadData))
+		return nil, envelope.Errorf(envelope.BadRequest, "not valid UTF-8")
+	}
+	return t.buf, nil
+}
+
+// readAll is io.ReadAll into a buffer that is used again. It stops soon after
+// max bytes, however long the frame says it is.
+func readAll(buf []byte, r io.Reader, max int) ([]byte, error) {
+	for len(buf) <= max {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
+}
+
+func (t *transport) Write(frame []byte) error {
+	return t.ws.Write(context.Background(), websocket.MessageText, frame)
+}
+
+func (t *transport) Ping(ctx context.Context) error { return t.ws.Ping(ctx) }
+
+func (t *transport) Close(code envelope.Code, reason string) {
+	status := websocket.StatusCode(code.CloseCode())
+	if code == "" {
+		status = websocket.StatusNormalClosure
+	}
+	if s := t.status.Load(); s != 0 {
+		status = websocket.StatusCode(s)
+	}
+	// The peer may be gone or deaf; Close gives up by itself.
+	_ = t.ws.Close(status, reason)
+}
+
+func (t *transport) Abort() { _ = t.ws.CloseNow() }

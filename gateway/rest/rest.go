@@ -1,0 +1,161 @@
+// Package rest serves the HTTP API: the pre-connection call, sessions, and
+// sending without a socket.
+package rest
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// maxServers is how many servers the pre-connection call names.
+const maxServers = 3
+
+// maxCallBody is the largest body of a call that is not a message, in bytes.
+const maxCallBody = 64 << 10
+
+// Handler serves the HTTP API under /v1/.
+type Handler struct {
+	Core     gateway.Core
+	Verifier *auth.Verifier
+	Tickets  *auth.Tickets
+	MaxFrame int // bytes of the largest message
+	Log      *slog.Logger
+}
+
+// Register adds the calls to a mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/connect", h.call(h.connect))
+	mux.HandleFunc("POST /v1/messages", h.call(h.send))
+	mux.HandleFunc("POST /v1/sessions", h.call(h.createSession))
+	mux.HandleFunc("GET /v1/sessions/{id}", h.call(h.getSession))
+	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
+	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		gateway.WriteError(w, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
+	})
+}
+
+// call authenticates, runs f and writes its answer, which is JSON.
+func (h *Handler) call(f func(r *http.Request, who auth.Verified) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := h.Verifier.Verify(r.Context(), auth.Bearer(r))
+		var answer any
+		if err == nil {
+			answer, err = f(r, who)
+		}
+		if err != nil {
+			gateway.WriteError(w, h.Log, err)
+			return
+		}
+		gateway.WriteJSON(w, http.StatusOK, answer)
+	}
+}
+
+type connectRequest struct {
+	SessionID envelope.SessionID `json:"session_id"`
+	Proxy     bool               `json:"proxy"`
+}
+
+type connectReply struct {
+	Servers   []connectServer `json:"servers"`
+	ExpiresIn int             `json:"expires_in"` // seconds
+}
+
+type connectServer struct {
+	NodeID          envelope.ServerID `json:"node_id"`
+	URL             string            `json:"url"`
+	ProxyURL        string            `json:"proxy_url,omitempty"`
+	ValidationToken string            `json:"validation_token"`
+}
+
+func (h *Handler) connect(r *http.Request, who auth.Verified) (any, error) {
+	var req connectRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Locate{NeedProxy: req.Proxy, Session: req.SessionID, Max: maxServers})
+	if err != nil {
+		return nil, err
+	}
+	found := ev.(gateway.Servers).Servers
+	if len(found) == 0 {
+		return nil, envelope.BusyError(1000, "no server takes connections", nil)
+	}
+	reply := connectReply{Servers: make([]connectServer, 0, len(found))}
+	for _, s := range found {
+		ticket, expires, err := h.Tickets.Issue(s.ID, s.Boot, who)
+		if err != nil {
+			return nil, err
+		}
+		reply.ExpiresIn = int(time.Until(expires).Round(time.Second).Seconds())
+		reply.Servers = append(reply.Servers, connectServer{NodeID: s.ID, URL: s.URL, ProxyURL: s.ProxyURL, ValidationToken: ticket})
+	}
+	return reply, nil
+}
+
+type ackReply struct {
+	ID  string `json:"id,omitempty"`
+	Seq uint64 `json:"seq,omitempty"`
+	Log string `json:"log,omitempty"`
+}
+
+func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
+	frame, err := readBody(r, h.MaxFrame)
+	if err != nil {
+		return nil, err
+	}
+	var p envelope.Parser
+	env, err := p.Parse(frame)
+	if errors.Is(err, envelope.ErrControl) {
+		err = envelope.Errorf(envelope.BadRequest, "control frames belong to connections")
+	}
+	if err != nil {
+		return nil, err
+	}
+	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Send{Envelope: env})
+	if err != nil {
+		return nil, err
+	}
+	ack := ev.(gateway.Ack)
+	reply := ackReply{ID: ack.ID, Seq: ack.Seq}
+	if ack.Seq != 0 {
+		reply.Log = ack.Log.String()
+	}
+	return reply, nil
+}
+
+// readJSON reads the body of a call strictly into v. No body is an empty object.
+func readJSON(r *http.Request, v any) error {
+	body, err := readBody(r, maxCallBody)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	if err := envelope.UnmarshalStrict(body, v); err != nil {
+		return &envelope.Error{Code: envelope.BadRequest, Detail: "the body is not the JSON object this call takes", Cause: err}
+	}
+	return nil
+}
+
+func readBody(r *http.Request, max int) ([]byte, error) {
+	if t := r.Header.Get("Content-Type"); t != "" {
+		if mt, _, err := mime.ParseMediaType(t); err != nil || mt != "application/json" && mt != "application/x-www-form-urlencoded" {
+			return nil, envelope.Errorf(envelope.BadRequest, "the body must be application/json")
+		}
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(max)+1))
+	if err != nil {
+		return nil, &envelope.Error{Code: envelope.BadRequest, Detail: "the body did not arrive", Cause: err}
+	}
+	if len(body) > max {
+		return nil, envelope.Errorf(envelope.TooLarge, "the body has at most %d bytes", max)
+	}
+	return body, nil
+}

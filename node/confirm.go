@@ -1,0 +1,97 @@
+package node
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// confirmPause is the shortest time between two pings that confirm deliveries.
+const confirmPause = 100 * time.Millisecond
+
+// confirmation acknowledges for clients that do not do it themselves. Frames
+// arrive in order, so a pong shows that the client has received all that was
+// written before the ping (RFC 6455, section 5.5.3).
+type confirmation struct {
+	written map[envelope.Address]uint64 // written since the last ping
+	running bool
+}
+
+// sentMarks returns how far each log has been sent, for a client that does not
+// acknowledge for itself; under mu.
+func (c *conn) sentMarks() map[envelope.Address]uint64 {
+	if c.ownAcks {
+		return nil
+	}
+	var marks map[envelope.Address]uint64
+	for log, f := range c.follows {
+		if f.started && f.sent > f.acked {
+			if marks == nil {
+				marks = make(map[envelope.Address]uint64, len(c.follows))
+			}
+			marks[log] = f.sent
+		}
+	}
+	return marks
+}
+
+// confirmDelivery has what was written confirmed by a ping.
+func (c *conn) confirmDelivery(written map[envelope.Address]uint64) {
+	if len(written) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.confirm.written == nil {
+		c.confirm.written = written
+	} else {
+		maps.Copy(c.confirm.written, written) // positions only rise
+	}
+	if !c.confirm.running && !c.over {
+		c.confirm.running = true
+		c.wg.Go(c.confirmLoop)
+	}
+}
+
+func (c *conn) confirmLoop() {
+	for {
+		c.mu.Lock()
+		written := c.confirm.written
+		c.confirm.written = nil
+		c.confirm.running = written != nil
+		c.mu.Unlock()
+		if written == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
+		err := c.t.Ping(ctx)
+		cancel()
+		if err != nil {
+			return // the connection is over, or the pinger ends it
+		}
+		c.acknowledge(written)
+		select {
+		case <-time.After(confirmPause):
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// acknowledge moves the device's cursors forward, as far as it was sent.
+func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
+	c.mu.Lock()
+	moved := make(map[envelope.Address]uint64, len(cursors))
+	for log, seq := range cursors {
+		if f := c.follows[log]; f != nil && f.started && min(seq, f.sent) > f.acked {
+			f.acked = min(seq, f.sent)
+			moved[log] = f.acked
+		}
+	}
+	c.mu.Unlock()
+	for log, seq := range moved {
+		c.n.inbox.Acknowledge(c.who.Node, log, seq)
+	}
+}

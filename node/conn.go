@@ -1,0 +1,234 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// What one connection may hold in memory.
+const (
+	// windowMessages and windowBytes bound what waits to be written. A durable
+	// message that finds the window full is read from its log later.
+	windowMessages = 256
+	windowBytes    = 1 << 20
+	// maxInflight bounds the messages of one sender that wait for the store.
+	maxInflight = 1024
+	// maxReplies bounds the frames waiting before the server stops reading from
+	// a client that does not read.
+	maxReplies = 1024
+)
+
+// conn is one connection of a device. [Node.Serve] owns its goroutines: the
+// read loop, a write loop while there is something to write, and short ones
+// that open it, follow sessions or confirm deliveries.
+type conn struct {
+	// Static after construction.
+	n        *Node
+	id       string
+	who      envelope.Principal
+	t        gateway.Transport
+	codec    gateway.Codec
+	options  gateway.Options
+	ctx      context.Context // its cause says why the connection is over
+	cancel   context.CancelCauseFunc
+	inflight chan struct{} // a token for each message that waits for the store
+	drained  chan struct{} // a token when the write loop has taken the queue
+	follower chan struct{} // held by whoever changes what is followed
+	wg       sync.WaitGroup
+	openOnce sync.Once
+	stall    *time.Timer // runs while a frame is being written
+
+	mu        sync.Mutex
+	follows   map[envelope.Address]*follow // guarded by mu
+	lane      lane                         // guarded by mu
+	gates     map[envelope.Address]gate    // guarded by mu; nil while nothing was refused
+	submitted uint64                       // guarded by mu; numbers the messages sent
+	writing   bool                         // guarded by mu; a write loop runs
+	replaying bool                         // guarded by mu; caught_up has yet to be sent
+	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
+	confirm   confirmation                 // guarded by mu
+	goodbye   *envelope.Error              // guarded by mu; close with it when the lane is empty
+	over      bool                         // guarded by mu; no goroutine may start any more
+}
+
+// Serve implements [gateway.Core].
+func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Transport, codec gateway.Codec, o gateway.Options) {
+	n.life.Lock()
+	if n.life.closed {
+		n.life.Unlock()
+		t.Close(envelope.GoingAway, "this server is shutting down")
+		return
+	}
+	n.serving.Add(1)
+	n.life.Unlock()
+	defer n.serving.Done()
+
+	c := &conn{
+		n: n, id: rand.Text(), who: who, t: t, codec: codec, options: o,
+		inflight: make(chan struct{}, maxInflight),
+		drained:  make(chan struct{}, 1),
+		follower: make(chan struct{}, 1),
+		follows:  make(map[envelope.Address]*follow, 2),
+	}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	defer context.AfterFunc(c.ctx, t.Abort)()
+
+	if old := n.conns.add(c); old != nil {
+		n.stats.Replaced.Add(1)
+		old.close(envelope.Replaced, "this device has connected again")
+	}
+	n.stats.Connected.Add(1)
+	log := n.log.With("conn", c.id, "node", who.Node)
+	log.Debug("connected")
+
+	for _, timer := range c.timers() {
+		defer timer.Stop()
+	}
+	if !o.Hello {
+		c.open(nil)
+	}
+	err := c.readLoop()
+	c.end(err)
+	log.Debug("disconnected", "cause", context.Cause(c.ctx))
+}
+
+// timers starts what watches over a connection.
+func (c *conn) timers() []*time.Timer {
+	c.stall = time.AfterFunc(time.Hour, func() {
+		c.n.stats.ClosedSlow.Add(1)
+		c.t.Close(envelope.SlowReader, "no progress while writing")
+		c.cancel(envelope.Errorf(envelope.SlowReader, "no progress while writing"))
+	})
+	c.stall.Stop()
+	timers := []*time.Timer{c.stall, c.pinger()}
+	if c.options.Hello {
+		timers = append(timers, time.AfterFunc(c.n.timing.Hello, func() { c.spawn(func() { c.open(nil) }) }))
+	}
+	if !c.options.Expires.IsZero() {
+		timers = append(timers, time.AfterFunc(time.Until(c.options.Expires), func() {
+			c.close(envelope.Unauthorized, "the credential has expired")
+		}))
+	}
+	return timers
+}
+
+// pinger keeps the connection alive and ends it when the client does not answer.
+func (c *conn) pinger() *time.Timer {
+	var timer *time.Timer
+	var mu sync.Mutex // timer is assigned before its function reads it
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(c.n.timing.Ping, func() {
+		c.spawn(func() {
+			ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
+			defer cancel()
+			if err := c.t.Ping(ctx); err != nil {
+				c.cancel(envelope.Errorf(envelope.SlowReader, "a ping was not answered"))
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			timer.Reset(c.n.timing.Ping)
+		})
+	})
+	return timer
+}
+
+// readLoop reads frames until the connection is over.
+func (c *conn) readLoop() error {
+	for {
+		if err := c.waitForRoom(); err != nil {
+			return err
+		}
+		frame, err := c.t.Read()
+		if err != nil {
+			return err
+		}
+		c.n.stats.FramesIn.Add(1)
+		cmd, id, err := c.codec.Decode(frame)
+		if err != nil {
+			c.refuse(id, err)
+			continue
+		}
+		switch cmd := cmd.(type) {
+		case gateway.Hello:
+			if !c.open(&cmd) {
+				c.refuse("", envelope.Errorf(envelope.BadRequest, "hello comes first and once"))
+			}
+			continue
+		case gateway.Send:
+			c.send(&cmd.Envelope)
+		case gateway.Acknowledge:
+			c.acknowledge(cmd.Cursors)
+		default:
+			c.call(cmd)
+		}
+		c.open(nil) // the first frame was no hello
+	}
+}
+
+// call carries out a command that has one reply.
+func (c *conn) call(cmd gateway.Command) {
+	ev, err := c.n.Do(c.ctx, c.who, cmd)
+	if err != nil {
+		c.refuse("", err)
+		return
+	}
+	c.reply(ev)
+}
+
+// refuse tells the client that a frame was refused; id names the message, if
+// it was one.
+func (c *conn) refuse(id string, err error) {
+	e := envelope.AsError(err)
+	c.n.stats.refused(e.Code)
+	if e.Code == envelope.Internal {
+		c.n.log.Error("internal error", "conn", c.id, "err", err)
+	}
+	c.reply(gateway.Refusal{ID: id, Err: e})
+}
+
+// close ends the connection with a code once what waits has been written.
+func (c *conn) close(code envelope.Code, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.goodbye == nil {
+		c.goodbye = envelope.Errorf(code, "%s", reason)
+		c.wake()
+	}
+}
+
+// end is the last act: it says goodbye if the reason for the end allows, waits
+// for the connection's goroutines and gives back what it held.
+func (c *conn) end(err error) {
+	if refusal := refusalOf(err); refusal != nil {
+		c.refuse("", refusal)
+		c.close(refusal.Code, refusal.Detail)
+	}
+	c.mu.Lock()
+	c.over = true
+	goodbye := c.goodbye != nil
+	c.mu.Unlock()
+	if !goodbye {
+		c.cancel(err)
+	}
+	c.wg.Wait()
+	c.cancel(err)
+	c.n.stats.Disconnected.Add(1)
+	c.unfollowAll()
+	c.n.conns.remove(c)
+}
+
+// spawn runs f in a goroutine of the connection, unless it is over.
+func (c *conn) spawn(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.wg.Go(f)
+	}
+}

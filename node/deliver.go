@@ -1,0 +1,67 @@
+package node
+
+import (
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// publishStored hands a message that is in its log to its readers. The sender
+// has been acknowledged; what gets lost from here on, a reader finds in the log.
+func (n *Node) publishStored(log envelope.Address, env *envelope.Envelope, seq uint64) {
+	env.Seq = seq
+	n.publish(log, env)
+}
+
+// publish hands a message to the local readers of its address and to the
+// servers with an edge for it. It never blocks. env is read-only from here on.
+func (n *Node) publish(addr envelope.Address, env *envelope.Envelope) {
+	reached := n.deliver(addr, env) > 0
+	n.graph.Route(addr, env.Seq, func(servers []envelope.ServerID) {
+		for _, id := range servers {
+			n.peers.deliver(id, addr, env)
+		}
+		if !reached && len(servers) == 0 && env.Seq == 0 {
+			n.stats.DroppedAway.Add(1)
+		}
+	})
+}
+
+// deliver hands a message to the local readers of its address and returns how
+// many there are. It never blocks.
+func (n *Node) deliver(addr envelope.Address, env *envelope.Envelope) int {
+	if addr.Kind == envelope.KindSession {
+		n.sessions.Observe(env)
+	}
+	m := encoded{env: env}
+	readers := n.conns.eachFollower(addr, func(c *conn) { c.offer(addr, &m) })
+	n.stats.Delivered.Add(uint64(readers))
+	return readers
+}
+
+// hint tells the local readers of a log how far it goes.
+func (n *Node) hint(log envelope.Address, head uint64) {
+	n.conns.eachFollower(log, func(c *conn) { c.hinted(log, head) })
+}
+
+// refresh makes the device's connection look for sessions it has joined.
+func (n *Node) refresh(device envelope.NodeID) {
+	c := n.conns.device(device)
+	if c == nil {
+		return
+	}
+	c.spawn(func() {
+		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
+			n.log.Warn("cannot look for joined sessions; the next sweep will", "conn", c.id, "err", err)
+			n.sweeps.request()
+		}
+	})
+}
+
+// joined tells a new member's connection, wherever it is.
+func (n *Node) joined(device envelope.NodeID) {
+	n.refresh(device)
+	n.graph.Route(device.Address(), 0, func(servers []envelope.ServerID) {
+		for _, id := range servers {
+			n.peers.refresh(id, device)
+		}
+	})
+}

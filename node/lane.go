@@ -1,0 +1,298 @@
+package node
+
+import (
+	"errors"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// lane holds the frames that wait to be written to one connection.
+type lane struct {
+	frames [][]byte
+	bytes  int
+	spare  [][]byte     // the slice last written, to be used again
+	latest map[slot]int // index in frames of the newest value of a slot
+}
+
+// slot is what messages of class latest replace each other in.
+type slot struct {
+	src envelope.NodeID
+	to  envelope.Address
+	key string
+}
+
+func (l *lane) full() bool { return len(l.frames) >= windowMessages || l.bytes >= windowBytes }
+
+func (l *lane) push(frame []byte) {
+	l.frames = append(l.frames, frame)
+	l.bytes += len(frame)
+}
+
+// replace puts frame where the slot's older value waits, and reports false
+// when none does.
+func (l *lane) replace(s slot, frame []byte) bool {
+	i, ok := l.latest[s]
+	if ok {
+		l.bytes += len(frame) - len(l.frames[i])
+		l.frames[i] = frame
+	}
+	return ok
+}
+
+// take empties the lane.
+func (l *lane) take() [][]byte {
+	frames := l.frames
+	l.frames, l.spare = l.spare[:0], nil
+	l.bytes = 0
+	clear(l.latest)
+	return frames
+}
+
+// giveBack returns a slice that take gave, when its frames are written.
+func (l *lane) giveBack(frames [][]byte) {
+	clear(frames)
+	if cap(frames) <= windowMessages {
+		l.spare = frames[:0]
+	}
+}
+
+// encoded is a message encoded at most once for all connections that speak
+// the same protocol. One goroutine at a time.
+type encoded struct {
+	env   *envelope.Envelope
+	form  string
+	frame []byte
+}
+
+func (e *encoded) bytes(codec gateway.Codec) []byte {
+	if e.frame == nil || e.form != codec.Shared() {
+		e.form = codec.Shared()
+		e.frame = codec.Append(make([]byte, 0, len(e.env.Body)+256), gateway.Message{Envelope: e.env})
+	}
+	return e.frame
+}
+
+// reply queues an event about the connection itself. There is always room:
+// the read loop stops when too much waits.
+func (c *conn) reply(ev gateway.Event) {
+	frame := c.codec.Append(nil, ev)
+	if len(frame) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lane.push(frame)
+	c.wake()
+}
+
+// waitForRoom blocks the read loop while the client does not read its replies.
+func (c *conn) waitForRoom() error {
+	for {
+		c.mu.Lock()
+		room := len(c.lane.frames) < maxReplies
+		c.mu.Unlock()
+		if room {
+			return nil
+		}
+		select {
+		case <-c.drained:
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
+	}
+}
+
+// offer hands a message of an address to the connection and never blocks. What
+// has no room is read from the log later, or dropped and counted if it is in none.
+func (c *conn) offer(addr envelope.Address, m *encoded) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.follows[addr]
+	if f == nil || c.over {
+		return
+	}
+	if m.env.Seq == 0 {
+		c.offerVolatile(f, m)
+		return
+	}
+	if !f.live || m.env.Seq != f.sent+1 || c.lane.full() {
+		c.hint(f, m.env.Seq)
+		return
+	}
+	f.sent = m.env.Seq
+	if f.sees(m.env, c.who) {
+		c.lane.push(m.bytes(c.codec))
+		c.wake()
+	}
+	c.endIfLeft(f)
+}
+
+func (c *conn) offerVolatile(f *follow, m *encoded) {
+	if !f.open() || f.own(m.env, c.who) {
+		return
+	}
+	s := slot{m.env.SrcNode, m.env.Dest(), m.env.Key}
+	latest := m.env.Class == envelope.Latest
+	switch {
+	case latest && c.lane.replace(s, m.bytes(c.codec)):
+		c.n.stats.Conflated.Add(1)
+		return
+	case c.lane.full():
+		c.n.stats.DroppedSlow.Add(1)
+		return
+	}
+	if latest {
+		if c.lane.latest == nil {
+			c.lane.latest = make(map[slot]int)
+		}
+		c.lane.latest[s] = len(c.lane.frames)
+	}
+	c.lane.push(m.bytes(c.codec))
+	c.wake()
+}
+
+// hint says that a log has an entry with that seq; under mu. A position behind
+// it makes the write loop read the log.
+func (c *conn) hint(f *follow, seq uint64) {
+	f.head = max(f.head, seq)
+	if f.sent < f.head {
+		f.live = false
+		c.wake()
+	}
+}
+
+// wake starts the write loop if there is none; under mu.
+func (c *conn) wake() {
+	if !c.writing && !c.over {
+		c.writing = true
+		c.wg.Go(c.writeLoop)
+	}
+}
+
+// writeLoop writes what waits, then what is behind, and ends when there is
+// nothing of either.
+func (c *conn) writeLoop() {
+	for c.writeSome() {
+	}
+}
+
+// writeSome does one piece of the write loop's work. It returns false when the
+// loop must end; writing is false then, or the connection over.
+func (c *conn) writeSome() bool {
+	c.mu.Lock()
+	if len(c.lane.frames) > 0 {
+		frames := c.lane.take()
+		stored := c.sentMarks()
+		c.mu.Unlock()
+		select {
+		case c.drained <- struct{}{}:
+		default:
+		}
+		return c.write(frames, stored)
+	}
+	if bye := c.goodbye; bye != nil {
+		c.mu.Unlock()
+		c.t.Close(bye.Code, bye.Detail)
+		c.cancel(bye)
+		return false // writing stays true: nothing follows a goodbye
+	}
+	if f := c.behind(); f != nil && c.ctx.Err() == nil {
+		after := f.sent
+		c.mu.Unlock()
+		c.catchUp(f, after)
+		return true
+	}
+	if c.replaying && c.ctx.Err() == nil {
+		c.replaying = false
+		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
+		c.mu.Unlock()
+		return true
+	}
+	c.writing = false
+	c.mu.Unlock()
+	return false
+}
+
+// write puts frames on the wire. It returns false when the connection broke.
+func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
+	for _, frame := range frames {
+		if len(frame) == 0 {
+			continue // an event the protocol has no words for
+		}
+		c.stall.Reset(c.n.timing.Stall)
+		if err := c.t.Write(frame); err != nil {
+			c.cancel(err)
+			return false
+		}
+	}
+	c.stall.Stop()
+	c.n.stats.FramesOut.Add(uint64(len(frames)))
+	c.mu.Lock()
+	c.lane.giveBack(frames)
+	c.mu.Unlock()
+	c.confirmDelivery(stored)
+	return true
+}
+
+// Pauses between attempts to read a log that cannot be read.
+const (
+	readRetry    = 50 * time.Millisecond
+	readRetryMax = 2 * time.Second
+)
+
+// catchUp reads one page of a log for a connection that is behind.
+func (c *conn) catchUp(f *follow, after uint64) {
+	page, err := c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
+	if err != nil && c.ctx.Err() == nil {
+		c.n.stats.ReadErrors.Add(1)
+	}
+	now := time.Now()
+	frames := make([][]byte, len(page))
+	for i := range page {
+		m := encoded{env: &page[i]}
+		frames[i] = m.bytes(c.codec)
+	}
+
+	c.mu.Lock()
+	for i := range page {
+		if page[i].Seq != f.sent+1 {
+			break // a store never shows a hole; if it did, we must not hide it
+		}
+		f.sent = page[i].Seq
+		if f.sees(&page[i], c.who) && !page[i].Expired(now) {
+			c.lane.push(frames[i])
+		}
+	}
+	if f.sent >= f.head {
+		f.live = true
+	}
+	if f.sent > after {
+		f.pause = 0
+	} else if !f.live {
+		// The store is away, or shows less than we were told there is. Other
+		// logs and live messages go on meanwhile.
+		f.pause = min(max(2*f.pause, readRetry), readRetryMax)
+		f.paused = true
+		time.AfterFunc(f.pause, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			f.paused = false
+			c.wake()
+		})
+	}
+	c.endIfLeft(f)
+	c.mu.Unlock()
+	c.n.stats.Replayed.Add(uint64(len(page)))
+}
+
+// refusalOf returns the refusal that a transport's read ended with, or nil
+// when the connection simply ended.
+func refusalOf(err error) *envelope.Error {
+	if e, ok := errors.AsType[*envelope.Error](err); ok {
+		return e
+	}
+	return nil
+}

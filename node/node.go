@@ -1,0 +1,205 @@
+// Package node is the process: it owns the connections of clients and the
+// links to other servers, and takes a message from the one to the other.
+//
+// The way of a message: [Node.Do] or a connection's read loop takes a command,
+// stamps it, resolves its address and appends it to that address's log; only
+// then is the sender acknowledged. What follows are hints: the message goes to
+// the local connections that follow the log and over peer links to the servers
+// with an edge for the address. A reader that misses a hint notices the hole in
+// the numbers, or is told by a sweep, and reads the log.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// Config is what a Node is made of. Everything but the last group is needed.
+type Config struct {
+	Graph    graph.Config // Links, Load, OnFrozen and OnServers are the node's to set
+	Inbox    inbox.Store
+	Sessions session.Store
+	MeshKey  []byte // authenticates peer links
+	Log      *slog.Logger
+
+	MaxConnections int         // clients; 0 means 50,000
+	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
+	Timing         Timing      // zero fields mean the defaults
+}
+
+// Timing holds the periods that tests and unusual networks change.
+type Timing struct {
+	Hello     time.Duration // how long a client may take to say hello before it is served without
+	Ping      time.Duration // between pings of an idle client
+	Pong      time.Duration // how long an answer to a ping may take
+	Stall     time.Duration // how long a write may make no progress
+	Sweep     time.Duration // between comparisons of all positions with the heads
+	PeerPing  time.Duration // between pings on a peer link, and how long an answer may take
+	PeerRetry time.Duration // longest pause between attempts to open a peer link
+}
+
+func (t Timing) withDefaults() Timing {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&t.Hello, time.Second)
+	set(&t.Ping, 25*time.Second)
+	set(&t.Pong, 20*time.Second)
+	set(&t.Stall, time.Minute)
+	set(&t.Sweep, time.Minute)
+	set(&t.PeerPing, 2*time.Second)
+	set(&t.PeerRetry, 2*time.Second)
+	return t
+}
+
+const defaultMaxConnections = 50_000
+
+// Node is one server of the mesh. It implements [gateway.Core]. Its methods
+// are safe for concurrent use.
+type Node struct {
+	// Static after New.
+	cfg      Config
+	log      *slog.Logger
+	timing   Timing
+	inbox    *inbox.Inbox
+	sessions *session.Sessions
+	graph    *graph.Graph
+	epoch    string
+	conns    *registry
+	peers    *peers
+	sweeps   *sweeper
+	stats    Stats
+
+	draining atomic.Bool
+	serving  sync.WaitGroup // connections; Add only while not closed, under life
+
+	life struct {
+		sync.Mutex
+		closed bool
+	}
+}
+
+// New claims the server's place in the mesh and returns its Node. The caller
+// runs [Node.Run] and hands peer connections to [Node.ServePeer].
+func New(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = defaultMaxConnections
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults()}
+	n.conns = newRegistry()
+	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
+	n.sessions = session.New(cfg.Sessions, n.appendNotice)
+	n.sweeps = newSweeper(n)
+	var err error
+	if n.peers, err = newPeers(n); err != nil {
+		return nil, err
+	}
+	n.epoch, err = cfg.Inbox.Epoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	g := cfg.Graph
+	g.Self.MaxLoad = cfg.MaxConnections
+	g.Links = n.peers.linked
+	g.Load = n.conns.len
+	g.OnFrozen = func() {
+		n.log.Warn("this process stood still; closing all connections")
+		n.closeAll(envelope.GoingAway, "the server stood still")
+	}
+	g.OnServers = n.peers.wake
+	if n.graph, err = graph.Start(ctx, g); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// closing is how long clients get to answer a goodbye when the node ends.
+const closing = 3 * time.Second
+
+// Run does the node's background work until ctx ends; call [Node.Drain] first
+// to end in peace. It returns an error when the node cannot go on: another
+// process has taken over its record.
+func (n *Node) Run(ctx context.Context) error {
+	// What connections need goes on until the last of them has ended.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { n.inbox.Run(background) })
+	wg.Go(func() { n.peers.run(background) })
+	wg.Go(func() { n.sweeps.run(background) })
+	err := n.graph.Run(ctx)
+
+	n.life.Lock()
+	n.life.closed = true
+	n.life.Unlock()
+	n.closeAll(envelope.GoingAway, "the server is shutting down")
+	abort := time.AfterFunc(closing, func() {
+		for _, c := range n.conns.all() {
+			c.t.Abort()
+		}
+	})
+	n.serving.Wait()
+	abort.Stop()
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// Self implements [gateway.Core].
+func (n *Node) Self() (envelope.ServerID, string) {
+	return n.cfg.Graph.Self.ID, n.graph.Boot()
+}
+
+// Admit implements [gateway.Core].
+func (n *Node) Admit() error {
+	if n.draining.Load() {
+		return envelope.Errorf(envelope.GoingAway, "this server is shutting down; connect to another")
+	}
+	if n.conns.len() >= n.cfg.MaxConnections {
+		n.stats.RefusedFull.Add(1)
+		return envelope.BusyError(1000, "this server has all the connections it takes", nil)
+	}
+	return nil
+}
+
+// Ready reports why the node should not get new clients, or nil.
+func (n *Node) Ready() error {
+	if n.draining.Load() {
+		return errors.New("draining")
+	}
+	n.life.Lock()
+	defer n.life.Unlock()
+	if n.life.closed {
+		return errors.New("closed")
+	}
+	return nil
+}
+
+// Servers returns the living servers of the mesh, this one included.
+func (n *Node) Servers() []graph.Record { return n.graph.Servers() }
+
+// Graph returns what the node knows of the mesh, for its metrics.
+func (n *Node) Graph() *graph.Graph { return n.graph }
+
+// closeAll says goodbye to every connection.
+func (n *Node) closeAll(code envelope.Code, reason string) {
+	for _, c := range n.conns.all() {
+		c.close(code, reason)
+	}
+}
+
+var _ gateway.Core = (*Node)(nil)

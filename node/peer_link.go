@@ -1,0 +1,140 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// What one peer link may hold in memory and on the wire.
+const (
+	linkQueueBytes = 16 << 20
+	linkFrameBytes = 64 << 10 // records gathered into one frame; a larger record has its own
+	linkReadBytes  = 64 << 20
+)
+
+// link is the one FIFO connection to another server.
+type link struct {
+	peer envelope.ServerID
+	boot string
+	ws   *websocket.Conn
+
+	mu     sync.Mutex
+	queue  []byte        // guarded by mu; encoded records
+	ends   []int         // guarded by mu; where each record in queue ends
+	lossy  bool          // guarded by mu; records were dropped and the peer does not know
+	wakeup chan struct{} // a token when queue is not empty
+}
+
+func newLink(peer introduction, ws *websocket.Conn) *link {
+	ws.SetReadLimit(linkReadBytes)
+	return &link{peer: peer.ID, boot: peer.Boot, ws: ws, wakeup: make(chan struct{}, 1)}
+}
+
+// send queues an encoded record. It reports false, and the peer is told to
+// sweep, when the queue is full. It never blocks.
+func (l *link) send(record []byte) bool {
+	l.mu.Lock()
+	full := len(l.queue)+len(record) > linkQueueBytes
+	if full {
+		l.lossy = true
+	} else {
+		l.queue = append(l.queue, record...)
+		l.ends = append(l.ends, len(l.queue))
+	}
+	l.mu.Unlock()
+	select {
+	case l.wakeup <- struct{}{}:
+	default:
+	}
+	return !full
+}
+
+// run serves the link until it breaks or ctx ends.
+func (l *link) run(ctx context.Context, ping time.Duration, stats *Stats, receive func([]byte) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { cancel(l.writeLoop(ctx, stats)) })
+	wg.Go(func() { cancel(l.pingLoop(ctx, ping)) })
+	wg.Go(func() { // whoever fails first ends the others
+		<-ctx.Done()
+		_ = l.ws.CloseNow()
+	})
+	for {
+		kind, frame, err := l.ws.Read(context.Background())
+		if err == nil && kind != websocket.MessageBinary {
+			err = fmt.Errorf("a peer sent a frame of type %v", kind)
+		}
+		if err == nil {
+			err = receive(frame)
+		}
+		if err != nil {
+			cancel(err)
+			wg.Wait()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
+	var spare []byte
+	var spareEnds []int
+	for {
+		select {
+		case <-l.wakeup:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
+		queue, ends, lossy := l.queue, l.ends, l.lossy
+		l.queue, l.ends, l.lossy = spare[:0], spareEnds[:0], false
+		l.mu.Unlock()
+
+		start := 0
+		for i, end := range ends {
+			last := i == len(ends)-1
+			if !last && ends[i+1]-start <= linkFrameBytes {
+				continue
+			}
+			if err := l.ws.Write(ctx, websocket.MessageBinary, queue[start:end]); err != nil {
+				return err
+			}
+			stats.PeerFrames.Add(1)
+			start = end
+		}
+		stats.PeerRecords.Add(uint64(len(ends)))
+		if lossy { // behind what was kept, so that the sweep finds all of it
+			if err := l.ws.Write(ctx, websocket.MessageBinary, appendRecord(nil, recordLossy, nil)); err != nil {
+				return err
+			}
+		}
+		if spare, spareEnds = queue, ends; cap(spare) > 16*linkFrameBytes {
+			spare, spareEnds = nil, nil
+		}
+	}
+}
+
+// pingLoop ends the link when the peer stops answering.
+func (l *link) pingLoop(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		within, cancel := context.WithTimeout(ctx, 2*every)
+		err := l.ws.Ping(within)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("the peer does not answer: %w", err)
+		}
+	}
+}

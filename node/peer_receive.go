@@ -1,0 +1,107 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// receive takes a frame from a peer. An error ends the link: a peer that does
+// not speak our language is not to be guessed at.
+func (p *peers) receive(from envelope.ServerID, frame []byte) error {
+	for len(frame) > 0 {
+		kind, body, rest, err := nextRecord(frame)
+		if err == nil {
+			err = p.record(from, kind, body)
+		}
+		if err != nil {
+			return err
+		}
+		frame = rest
+	}
+	return nil
+}
+
+func (p *peers) record(from envelope.ServerID, kind byte, body []byte) error {
+	r := envelope.NewReader(body)
+	switch kind {
+	case recordDeliver:
+		addr, env := r.Address(), r.Envelope()
+		if r.Err() == nil {
+			p.delivered(from, addr, &env)
+		}
+	case recordMiss:
+		addr := r.Address()
+		if r.Err() == nil {
+			p.missed(from, addr)
+		}
+	case recordEdges:
+		for len(r.Rest()) > 0 && r.Err() == nil {
+			if addr := r.Address(); r.Err() == nil {
+				p.edgeChanged(from, addr)
+			}
+		}
+	case recordHead:
+		addr, seq := r.Address(), r.Uvarint()
+		if r.Err() == nil {
+			p.n.hint(addr, seq)
+		}
+	case recordRefresh:
+		device := r.String()
+		if r.Err() == nil {
+			p.n.refresh(envelope.NodeID(device))
+		}
+	case recordLossy:
+		p.resync()
+	case recordRelay:
+		rel, err := parseRelay(body)
+		if err != nil {
+			return err
+		}
+		if rel.to == p.n.cfg.Graph.Self.ID {
+			return p.record(rel.via[0], rel.kind, rel.body)
+		}
+		if !rel.passed(p.n.cfg.Graph.Self.ID) {
+			p.relay(rel)
+		}
+		return nil
+	default:
+		return fmt.Errorf("a peer sent a record of kind %q", kind)
+	}
+	return r.Err()
+}
+
+// delivered takes a message that was routed here. A relayed message is never
+// stored again, nor routed on.
+func (p *peers) delivered(from envelope.ServerID, addr envelope.Address, env *envelope.Envelope) {
+	if p.n.deliver(addr, env) == 0 {
+		p.n.stats.PeerMissed.Add(1)
+		p.send(from, recordMiss, addressesBody(addr))
+	}
+}
+
+// missed takes a peer's word that it has nobody for an address: what we
+// remembered of it is wrong. If the address is at another server by now, that
+// one is told how far the log goes.
+func (p *peers) missed(from envelope.ServerID, addr envelope.Address) {
+	last, known := p.n.graph.EdgeChanged(addr)
+	if !known || last == 0 {
+		return
+	}
+	p.n.graph.Route(addr, last, func(servers []envelope.ServerID) {
+		for _, id := range servers {
+			if id != from {
+				p.send(id, recordHead, headBody(addr, last))
+			}
+		}
+	})
+}
+
+// edgeChanged takes a peer's word that it has a new edge. Messages that we
+// routed by an older view of the address may not have gone there, so the peer
+// is told how far the log goes.
+func (p *peers) edgeChanged(from envelope.ServerID, addr envelope.Address) {
+	if last, known := p.n.graph.EdgeChanged(addr); known && last > 0 {
+		p.send(from, recordHead, headBody(addr, last))
+	}
+}

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// What servers say to each other. A binary WebSocket message holds one or more
+// records; a record is a byte for its kind, a uvarint length, and that many
+// bytes:
+//
+//	deliver  address, envelope  a message for the address; seq 0 is not stored
+//	miss     address            nobody here for that address: forget the edge
+//	edges    address…           this server has new edges for these addresses
+//	head     address, uvarint   the log goes at least so far
+//	refresh  string             that device may have joined a session
+//	lossy                       records to you were dropped: sweep
+//	relay    string, string…, record
+//	                            for that server, by way of these, the first one being the source
+//
+// All but relay are hints: losing one costs time, never a message.
+const (
+	recordDeliver = 'd'
+	recordMiss    = 'm'
+	recordEdges   = 'e'
+	recordHead    = 'h'
+	recordRefresh = 'r'
+	recordLossy   = 'l'
+	recordRelay   = 'R'
+)
+
+// maxHops bounds the servers a relayed record passes.
+const maxHops = 4
+
+func appendRecord(dst []byte, kind byte, body []byte) []byte {
+	return envelope.AppendString(append(dst, kind), body)
+}
+
+// nextRecord takes a record from the front of b.
+func nextRecord(b []byte) (kind byte, body, rest []byte, err error) {
+	r := envelope.NewReader(b)
+	kind = r.Byte()
+	body = r.Bytes()
+	return kind, body, r.Rest(), r.Err()
+}
+
+func deliverBody(addr envelope.Address, env *envelope.Envelope) []byte {
+	body := make([]byte, 0, len(env.Body)+len(addr.ID)+192)
+	return env.AppendBinary(envelope.AppendAddress(body, addr))
+}
+
+func addressesBody(addrs ...envelope.Address) []byte {
+	var body []byte
+	for _, a := range addrs {
+		body = envelope.AppendAddress(body, a)
+	}
+	return body
+}
+
+func headBody(log envelope.Address, seq uint64) []byte {
+	return binary.AppendUvarint(envelope.AppendAddress(nil, log), seq)
+}
+
+// relay is a record on its way to a server without a direct link.
+type relay struct {
+	to   envelope.ServerID
+	via  []envelope.ServerID // the source first
+	kind byte
+	body []byte
+}
+
+func (r *relay) append(dst []byte) []byte {
+	body := envelope.AppendString(make([]byte, 0, len(r.body)+128), string(r.to))
+	body = append(body, byte(len(r.via)))
+	for _, id := range r.via {
+		body = envelope.AppendString(body, string(id))
+	}
+	return appendRecord(dst, recordRelay, appendRecord(body, r.kind, r.body))
+}
+
+func parseRelay(body []byte) (relay, error) {
+	rd := envelope.NewReader(body)
+	r := relay{to: envelope.ServerID(rd.String())}
+	hops := rd.Byte()
+	if hops == 0 || hops > maxHops {
+		return r, envelope.ErrBinary
+	}
+	for range hops {
+		r.via = append(r.via, envelope.ServerID(rd.String()))
+	}
+	if rd.Err() != nil {
+		return r, rd.Err()
+	}
+	kind, inner, rest, err := nextRecord(rd.Rest())
+	if err == nil && (len(rest) != 0 || kind == recordRelay) {
+		err = envelope.ErrBinary
+	}
+	r.kind, r.body = kind, inner
+	return r, err
+}
+
+// passed reports whether the record has been at that server before.
+func (r *relay) passed(id envelope.ServerID) bool { return slices.Contains(r.via, id) }

@@ -1,0 +1,299 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/graph"
+)
+
+// PeerPath is where a server takes peer links.
+const PeerPath = "/peer"
+
+// Between two servers the one with the smaller id dials; the other one does
+// when it has been without a link for this long.
+const dialAfter = 3 * time.Second
+
+// peers keeps one link to every other living server and says things over them.
+type peers struct {
+	n      *Node
+	key    []byte
+	client *http.Client
+	wakeup chan struct{}
+
+	mu      sync.Mutex
+	links   map[envelope.ServerID]*link    // guarded by mu
+	dialing map[envelope.ServerID]struct{} // guarded by mu
+	running sync.WaitGroup
+	ctx     context.Context // set by run before closed is false; guarded by mu
+}
+
+func newPeers(n *Node) (*peers, error) {
+	key, err := peerKey(n.cfg.MeshKey)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: n.cfg.PeerTLS} // no proxy from the environment: peers are addressed directly
+	return &peers{
+		n: n, key: key,
+		client:  &http.Client{Transport: transport},
+		wakeup:  make(chan struct{}, 1),
+		links:   make(map[envelope.ServerID]*link),
+		dialing: make(map[envelope.ServerID]struct{}),
+	}, nil
+}
+
+// wake makes run look at the servers now.
+func (p *peers) wake() {
+	select {
+	case p.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// linked returns the servers there is a link to.
+func (p *peers) linked() []envelope.ServerID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := make([]envelope.ServerID, 0, len(p.links))
+	for id := range p.links {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (p *peers) link(id envelope.ServerID) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.links[id]
+}
+
+// run opens links to the living servers until ctx ends, and returns when all
+// links have ended.
+func (p *peers) run(ctx context.Context) {
+	p.mu.Lock()
+	p.ctx = ctx
+	p.mu.Unlock()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	missing := make(map[envelope.ServerID]time.Time)
+	for {
+		p.dialMissing(ctx, missing)
+		select {
+		case <-ticker.C:
+		case <-p.wakeup:
+		case <-ctx.Done():
+			p.mu.Lock()
+			p.ctx = nil // nobody starts any more
+			p.mu.Unlock()
+			p.running.Wait()
+			return
+		}
+	}
+}
+
+// dialMissing dials the servers without a link. missing remembers since when.
+func (p *peers) dialMissing(ctx context.Context, missing map[envelope.ServerID]time.Time) {
+	self := p.n.cfg.Graph.Self.ID
+	there := make(map[envelope.ServerID]bool)
+	for _, r := range p.n.graph.Servers() {
+		if r.ID == self || r.PeerURL == "" {
+			continue
+		}
+		there[r.ID] = true
+		if p.link(r.ID) != nil {
+			delete(missing, r.ID)
+			continue
+		}
+		since, known := missing[r.ID]
+		if !known {
+			since = time.Now()
+			missing[r.ID] = since
+		}
+		if self < r.ID || time.Since(since) >= dialAfter {
+			p.dial(ctx, r)
+		}
+	}
+	for id := range missing {
+		if !there[id] {
+			delete(missing, id)
+		}
+	}
+}
+
+// dial opens a link to a server, unless somebody is at it.
+func (p *peers) dial(ctx context.Context, r graph.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, busy := p.dialing[r.ID]; busy {
+		return
+	}
+	p.dialing[r.ID] = struct{}{}
+	p.running.Go(func() {
+		err := p.dialOnce(ctx, r)
+		if err != nil && ctx.Err() == nil {
+			p.n.log.Debug("no peer link", "peer", r.ID, "err", err)
+			select {
+			case <-time.After(rand.N(p.n.timing.PeerRetry)):
+			case <-ctx.Done():
+			}
+		}
+		p.mu.Lock()
+		delete(p.dialing, r.ID)
+		p.mu.Unlock()
+		p.wake()
+	})
+}
+
+// dialOnce opens a link and returns when it is over, or could not be opened.
+func (p *peers) dialOnce(ctx context.Context, r graph.Record) error {
+	u, err := url.Parse(r.PeerURL)
+	if err != nil {
+		return err
+	}
+	shaking, cancel := context.WithTimeout(ctx, peerHandshake)
+	defer cancel()
+	ws, _, err := websocket.Dial(shaking, u.JoinPath(PeerPath).String(), &websocket.DialOptions{
+		HTTPClient: p.client, Subprotocols: []string{peerProtocol},
+	})
+	if err != nil {
+		return err
+	}
+	defer ws.CloseNow()
+	peer, err := p.introduceDial(shaking, ws, r.ID)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	delete(p.dialing, r.ID) // if this link breaks the next may be dialled
+	p.mu.Unlock()
+	return p.serve(ctx, newLink(peer, ws))
+}
+
+// ServePeer answers the peer end point with a link.
+func (n *Node) ServePeer(w http.ResponseWriter, r *http.Request) {
+	p := n.peers
+	p.mu.Lock()
+	ctx := p.ctx
+	if ctx == nil {
+		p.mu.Unlock()
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	p.running.Add(1)
+	p.mu.Unlock()
+	defer p.running.Done()
+
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{peerProtocol}})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	shaking, cancel := context.WithTimeout(ctx, peerHandshake)
+	defer cancel()
+	peer, err := p.introduceAccept(shaking, ws)
+	if err != nil {
+		n.log.Warn("peer link refused", "from", r.RemoteAddr, "err", err)
+		return
+	}
+	if err := p.serve(ctx, newLink(peer, ws)); err != nil && ctx.Err() == nil {
+		n.log.Debug("peer link ended", "peer", peer.ID, "err", err)
+	}
+}
+
+// serve makes l the link to its peer, in place of an older one, and returns
+// when it is over.
+func (p *peers) serve(ctx context.Context, l *link) error {
+	p.mu.Lock()
+	old := p.links[l.peer]
+	p.links[l.peer] = l
+	p.mu.Unlock()
+	if old != nil {
+		_ = old.ws.CloseNow()
+	}
+	p.n.log.Info("peer link up", "peer", l.peer)
+	p.resync()
+
+	err := l.run(ctx, p.n.timing.PeerPing, &p.n.stats, func(frame []byte) error { return p.receive(l.peer, frame) })
+
+	p.mu.Lock()
+	current := p.links[l.peer] == l
+	if current {
+		delete(p.links, l.peer)
+	}
+	p.mu.Unlock()
+	if current {
+		p.n.log.Info("peer link down", "peer", l.peer, "err", err)
+		p.resync()
+	}
+	p.wake()
+	return err
+}
+
+// resync is what a link that came or went calls for: hints may have been lost
+// in between, both those about edges and those about messages.
+func (p *peers) resync() {
+	p.n.graph.FlushRoutes()
+	p.n.sweeps.request()
+}
+
+// deliver sends a message for an address to a server.
+func (p *peers) deliver(to envelope.ServerID, addr envelope.Address, env *envelope.Envelope) {
+	p.send(to, recordDeliver, deliverBody(addr, env))
+}
+
+// refresh tells a server that a device may have joined a session.
+func (p *peers) refresh(to envelope.ServerID, device envelope.NodeID) {
+	p.send(to, recordRefresh, envelope.AppendString(nil, string(device)))
+}
+
+// announce tells every server that this one has new edges for addresses.
+func (p *peers) announce(addrs []envelope.Address) {
+	if len(addrs) == 0 {
+		return
+	}
+	body := addressesBody(addrs...)
+	for _, r := range p.n.graph.Servers() {
+		if r.ID != p.n.cfg.Graph.Self.ID {
+			p.send(r.ID, recordEdges, body)
+		}
+	}
+}
+
+// send queues a record for a server: over its link, or through a server that
+// has one.
+func (p *peers) send(to envelope.ServerID, kind byte, body []byte) {
+	if l := p.link(to); l != nil {
+		p.queue(l, appendRecord(make([]byte, 0, len(body)+8), kind, body))
+		return
+	}
+	p.relay(relay{to: to, kind: kind, body: body})
+}
+
+func (p *peers) queue(l *link, record []byte) {
+	if !l.send(record) {
+		p.n.stats.PeerDropped.Add(1)
+	}
+}
+
+// relay passes a record on towards its server.
+func (p *peers) relay(r relay) {
+	r.via = append(r.via[:len(r.via):len(r.via)], p.n.cfg.Graph.Self.ID)
+	next, ok := p.n.graph.NextHop(r.to, func(id envelope.ServerID) bool { return !r.passed(id) && p.link(id) != nil })
+	l := p.link(next)
+	if !ok || l == nil || len(r.via) > maxHops {
+		p.n.stats.PeerUnreachable.Add(1)
+		return
+	}
+	if len(r.via) > 1 {
+		p.n.stats.PeerRelayed.Add(1)
+	}
+	p.queue(l, r.append(nil))
+}

@@ -1,0 +1,68 @@
+package node
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Stats counts what has happened since the start. Every message that is not
+// delivered where it might have been adds to one of the Dropped counters.
+type Stats struct {
+	Connected, Disconnected, Replaced atomic.Uint64 // connections
+	RefusedFull                       atomic.Uint64 // connections beyond the limit
+	ClosedSlow                        atomic.Uint64 // connections that made no progress
+	FramesIn, FramesOut               atomic.Uint64
+
+	Stored    atomic.Uint64 // durable messages acknowledged
+	Volatile  atomic.Uint64 // volatile and latest messages taken
+	Delivered atomic.Uint64 // live messages handed to local readers
+	Replayed  atomic.Uint64 // entries read from logs for readers that were behind
+	Conflated atomic.Uint64 // latest messages replaced by newer ones
+
+	DroppedAway atomic.Uint64 // volatile, nobody connected
+	DroppedSlow atomic.Uint64 // volatile, the reader's window was full
+
+	ReadErrors atomic.Uint64
+	Sweeps     atomic.Uint64 // comparisons of all positions with the heads
+	Repaired   atomic.Uint64 // readers that a sweep or a peer had to tell of entries they were not sent
+
+	PeerFrames, PeerRecords atomic.Uint64 // sent to other servers
+	PeerDropped             atomic.Uint64 // records that found a link's queue full
+	PeerUnreachable         atomic.Uint64 // records for a server that no path led to
+	PeerRelayed             atomic.Uint64 // records passed on for others
+	PeerMissed              atomic.Uint64 // messages for addresses nobody has here
+
+	mu       sync.Mutex
+	refusals map[envelope.Code]uint64 // guarded by mu
+}
+
+func (s *Stats) refused(code envelope.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refusals == nil {
+		s.refusals = make(map[envelope.Code]uint64)
+	}
+	s.refusals[code]++
+}
+
+// Refusals returns how often each code was given.
+func (s *Stats) Refusals() map[envelope.Code]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[envelope.Code]uint64, len(s.refusals))
+	for code, n := range s.refusals {
+		out[code] = n
+	}
+	return out
+}
+
+// Stats returns the node's counters.
+func (n *Node) Stats() *Stats { return &n.stats }
+
+// Connections returns how many clients are connected.
+func (n *Node) Connections() int { return n.conns.len() }
+
+// PeerLinks returns how many servers a link is open to.
+func (n *Node) PeerLinks() int { return len(n.peers.linked()) }

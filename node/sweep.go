@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// How a sweep goes about it.
+const (
+	sweepChunk   = 500                    // logs asked about at once
+	sweepSpacing = 500 * time.Millisecond // between two sweeps
+	sweepRetry   = 2 * time.Second        // after one that failed
+)
+
+// sweeper compares what every reader here was sent with the heads of the logs.
+// Live delivery is a hint that can get lost: with a peer link, a queue that
+// overflowed, a server that died between append and delivery. The server that
+// knows of such a loss asks for a sweep; besides there is one from time to time.
+type sweeper struct {
+	n   *Node
+	ask chan struct{}
+}
+
+func newSweeper(n *Node) *sweeper { return &sweeper{n: n, ask: make(chan struct{}, 1)} }
+
+// request asks for a sweep soon. It never blocks.
+func (s *sweeper) request() {
+	select {
+	case s.ask <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sweeper) run(ctx context.Context) {
+	pause := func(d time.Duration) bool {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		every := s.n.timing.Sweep
+		timer := time.NewTimer(every/2 + rand.N(every))
+		select {
+		case <-timer.C:
+		case <-s.ask:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+		wait := sweepSpacing
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.n.log.Warn("a sweep failed; trying again", "err", err)
+			s.request()
+			wait = sweepRetry
+		}
+		if !pause(wait) {
+			return
+		}
+	}
+}
+
+func (s *sweeper) sweep(ctx context.Context) error {
+	s.n.stats.Sweeps.Add(1)
+	for _, c := range s.n.conns.all() {
+		// One after the other: a sweep is no reason to storm the store.
+		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
+			return err
+		}
+	}
+	for logs := range slices.Chunk(s.n.conns.logs(), sweepChunk) {
+		heads, err := s.n.inbox.Heads(ctx, logs)
+		if err != nil {
+			return err
+		}
+		for log, head := range heads {
+			s.n.hint(log, head)
+		}
+	}
+	return nil
+}
