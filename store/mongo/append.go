@@ -1,0 +1,280 @@
+package mongo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+const (
+	batchEntries = 256     // of one insert
+	batchBytes   = 1 << 20 // of one insert; a larger entry goes alone
+	// maxEntry keeps a document below MongoDB's 16 MiB.
+	maxEntry = 15 << 20
+	// positions is how many idle logs have their heads remembered.
+	positions = 1 << 16
+
+	retryFull = 250  // milliseconds, when a queue is full
+	retryAway = 1000 // milliseconds, when the database does not answer
+)
+
+var (
+	errFull   = errors.New("mongo: the queue of appends is full")
+	errClosed = errors.New("mongo: the store is closed")
+)
+
+// Stats counts what has gone other than smoothly since the store was opened.
+type Stats struct {
+	Full      int64 // appends refused because a queue was full
+	Away      int64 // appends refused because the database did not answer in time
+	Closed    int64 // appends refused because the store was closed
+	Overtaken int64 // inserts that another server was faster than
+	Unknown   int64 // tries after which the outcome was unknown
+}
+
+type counters struct{ full, away, closed, overtaken, unknown atomic.Int64 }
+
+func (c *counters) read() Stats {
+	return Stats{c.full.Load(), c.away.Load(), c.closed.Load(), c.overtaken.Load(), c.unknown.Load()}
+}
+
+// appender has one lane for each log that something is waiting for. All
+// methods are safe for concurrent use.
+type appender struct {
+	// Static.
+	table     table
+	logger    *slog.Logger
+	patience  time.Duration // for one batch
+	maxBytes  int           // of all entries
+	maxPerLog int           // bytes of one log's entries
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+
+	stats      counters
+	complaints rate.Sometimes
+	running    sync.WaitGroup // lanes and refusers
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	closed bool
+	bytes  int // of all entries waiting or being written
+	lanes  map[envelope.Address]*lane
+	idle   *simplelru.LRU[envelope.Address, position]
+}
+
+// lane is a log that something is waiting for.
+type lane struct {
+	// Static.
+	address envelope.Address
+	log     string
+
+	// Guarded by the appender's mu.
+	waiting []*entry
+	bytes   int      // of waiting and of the batch being written
+	refused []*entry // to be told so
+	writer  bool     // the lane's goroutine runs
+	refuser bool     // the goroutine runs that tells the refused
+
+	// Only the lane's goroutine.
+	position position
+}
+
+func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes, maxPerLog int) *appender {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	// It fails for sizes below one only.
+	idle, _ := simplelru.NewLRU[envelope.Address, position](positions, nil)
+	return &appender{
+		table: t, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog,
+		ctx: ctx, cancel: cancel,
+		complaints: rate.Sometimes{First: 1, Interval: 10 * time.Second},
+		lanes:      map[envelope.Address]*lane{},
+		idle:       idle,
+	}
+}
+
+// newEntry encodes env, which may change as soon as it returns.
+func newEntry(env *envelope.Envelope, done func(uint64, error)) *entry {
+	unnumbered := *env
+	unnumbered.Seq = 0
+	e := &entry{done: done, binary: unnumbered.AppendBinary(make([]byte, 0, len(env.Body)+256))}
+	if env.ID == "" {
+		e.key = "!" + rand.Text()
+		return e
+	}
+	digest := env.Digest()
+	e.key, e.digest = string(env.SrcNode)+"|"+env.ID, digest[:]
+	return e
+}
+
+// append queues e. It never blocks on I/O.
+func (a *appender) append(log envelope.Address, e *entry) {
+	size := e.size()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[log]
+	if l == nil {
+		l = &lane{address: log, log: log.String()}
+		a.lanes[log] = l
+	}
+	switch {
+	case a.closed:
+		a.stats.closed.Add(1)
+		e.err = envelope.BusyError(retryAway, "the server is shutting down", errClosed)
+	case size > maxEntry:
+		e.err = envelope.Errorf(envelope.TooLarge, "a message may have %d bytes", maxEntry)
+	// Whoever follows one that is being refused is refused too, so that a
+	// sender that stops at a refusal is not overtaken by itself.
+	case len(l.refused) > 0, a.bytes+size > a.maxBytes, l.bytes+size > a.maxPerLog && l.bytes > 0:
+		a.stats.full.Add(1)
+		e.err = envelope.BusyError(retryFull, "too much is waiting to be stored", errFull)
+	default:
+		a.bytes += size
+		l.bytes += size
+		l.waiting = append(l.waiting, e)
+		if !l.writer {
+			l.writer = true
+			if p, ok := a.idle.Get(log); ok {
+				l.position = p
+				a.idle.Remove(log)
+			}
+			a.running.Go(func() { a.write(l) })
+		}
+		return
+	}
+	l.refused = append(l.refused, e)
+	if !l.refuser {
+		l.refuser = true
+		a.running.Go(func() { a.refuse(l) })
+	}
+}
+
+// refuse is the goroutine that tells those for whom there was no room. It runs
+// for as long as there are any: a done does not block, so they do not pile up.
+func (a *appender) refuse(l *lane) {
+	for told := 0; ; told++ {
+		a.mu.Lock()
+		if told == len(l.refused) {
+			l.refused, l.refuser = nil, false
+			a.dropIdle(l)
+			a.mu.Unlock()
+			return
+		}
+		e := l.refused[told]
+		l.refused[told] = nil
+		a.mu.Unlock()
+		e.done(0, e.err)
+	}
+}
+
+// write is the goroutine of a lane.
+func (a *appender) write(l *lane) {
+	for a.waits(l) {
+		// It is not an error to be woken early: what waits is then refused below.
+		_ = sleep(a.ctx, l.position.tempo.rest(time.Now()))
+		w := writing{
+			table: a.table, stats: &a.stats, log: l.log,
+			position: &l.position,
+			entries:  a.take(l),
+			deliver:  func(settled []*entry) { a.deliver(l, settled) },
+		}
+		if err := w.run(a.ctx, a.patience); err != nil {
+			a.fail(l, w.entries, err)
+		}
+	}
+}
+
+// waits reports whether anything waits; if not, the lane's goroutine must end.
+func (a *appender) waits(l *lane) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(l.waiting) > 0 {
+		return true
+	}
+	l.writer = false
+	a.idle.Add(l.address, l.position)
+	a.dropIdle(l)
+	return false
+}
+
+// dropIdle forgets a lane without goroutines. The caller holds mu.
+func (a *appender) dropIdle(l *lane) {
+	if !l.writer && !l.refuser {
+		delete(a.lanes, l.address)
+	}
+}
+
+// take removes one batch from what waits.
+func (a *appender) take(l *lane) []*entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, size := 0, 0
+	for n < min(len(l.waiting), batchEntries) {
+		size += l.waiting[n].size()
+		if n > 0 && size > batchBytes {
+			break
+		}
+		n++
+	}
+	batch := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	return batch
+}
+
+// deliver makes room and calls the dones.
+func (a *appender) deliver(l *lane, settled []*entry) {
+	size := 0
+	for _, e := range settled {
+		size += e.size()
+	}
+	a.mu.Lock()
+	a.bytes -= size
+	l.bytes -= size
+	a.mu.Unlock()
+	for _, e := range settled {
+		e.done(e.seq, e.err)
+	}
+}
+
+// fail refuses entries, what waits behind them, and what comes until the last
+// of those has been told.
+func (a *appender) fail(l *lane, entries []*entry, cause error) {
+	counter, detail := &a.stats.away, "the store does not answer"
+	if a.ctx.Err() != nil {
+		counter, detail = &a.stats.closed, "the server is shutting down"
+	}
+	refusal := envelope.BusyError(retryAway, detail, cause)
+	a.complaints.Do(func() {
+		a.logger.Warn("appends are refused", "error", cause, "refused_before", counter.Load())
+	})
+	for len(entries) > 0 {
+		counter.Add(int64(len(entries)))
+		for _, e := range entries {
+			e.seq, e.err = 0, refusal
+		}
+		a.deliver(l, entries)
+		a.mu.Lock()
+		entries, l.waiting = l.waiting, nil
+		a.mu.Unlock()
+	}
+}
+
+// close refuses what comes from now on, and returns when what waits has been
+// answered: by the database while it answers within patience, else by a refusal.
+func (a *appender) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	tired := time.AfterFunc(a.patience, func() { a.cancel(errClosed) })
+	a.running.Wait()
+	tired.Stop()
+	a.cancel(errClosed)
+}

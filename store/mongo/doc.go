@@ -1,0 +1,28 @@
+// Package mongo keeps logs, cursors, servers, edges and sessions in MongoDB:
+// a replica set, a sharded cluster or a standalone server. Any number of
+// servers may share one database.
+//
+// Everything is arbitrated by inserts under unique keys and by updates of one
+// document whose filter names what they replace. Nothing needs transactions or
+// change streams. DESIGN.md has the reasons.
+//
+// The collections and their fields, short because each document repeats them:
+//
+//	messages  _id log|key   l log   s seq   d digest   e envelope
+//	cursors   _id node|log  n node  l log   d delivered  r read
+//	servers   _id server    b boot  t beat  and a record's other members
+//	edges     _id addr|server  a addr  v server  b boot  g gen  c connection
+//	sessions  _id session   o owner  a anyone can join  t created  k token
+//	members   _id session|node  s session  n node  c client  w state  o op
+//	          p stays (f from, u until)  v version
+//	meta      _id "epoch"   v the epoch
+//
+// A log and an addr are an address in text form. A message's key is its
+// sender and id, "src|id", or for one without an id "!" and random letters;
+// neither "|" nor "!" occurs in an id, so that no two keys are ever equal by
+// chance. The envelope is its binary form (see [envelope.Envelope.AppendBinary])
+// with a Seq of 0.
+//
+// The indexes besides _id: messages (l, s) unique; cursors n; edges a and
+// (v, b); members s and n.
+package mongo

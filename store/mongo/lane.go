@@ -1,0 +1,223 @@
+package mongo
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// table is the collection of messages as a lane sees it. Whatever a method
+// returns has been committed by a majority; an error means that the outcome is
+// unknown.
+type table interface {
+	// insert stores entries with the seqs head+1, head+2 and so on, in order,
+	// and stops at the first that clashes with a row. It returns how many it
+	// has stored, and why not all.
+	insert(ctx context.Context, log string, head uint64, entries []*entry) (int, clash, error)
+	// find returns the rows with one of the keys, by key.
+	find(ctx context.Context, log string, keys []string) (map[string]row, error)
+	// head returns the highest seq of the log, 0 when it is empty.
+	head(ctx context.Context, log string) (uint64, error)
+}
+
+// clash is why an insert stopped.
+type clash uint8
+
+const (
+	noClash  clash = iota
+	seqClash       // another row has the seq
+	keyClash       // another row has the key, or perhaps the seq: the server did not say
+)
+
+// row is what identifies a stored message.
+type row struct {
+	seq    uint64
+	digest []byte
+}
+
+// entry is one message on its way into a log.
+type entry struct {
+	// Static.
+	key    string // tells it from every other message of the log
+	digest []byte // nil for a message without an id
+	binary []byte // of the envelope
+	done   func(seq uint64, err error)
+
+	// Only the lane's goroutine.
+	settled bool
+	seq     uint64
+	err     error
+}
+
+// entryOverhead is what an entry costs besides its strings.
+const entryOverhead = 256
+
+func (e *entry) size() int { return len(e.key) + len(e.binary) + entryOverhead }
+
+func (e *entry) settle(seq uint64) { e.settled, e.seq = true, seq }
+
+// match settles e by the row that has its key.
+func (e *entry) match(r row) {
+	e.settle(r.seq)
+	if !bytes.Equal(e.digest, r.digest) {
+		e.seq, e.err = 0, envelope.Errorf(envelope.Conflict, "another message with that id is stored already")
+	}
+}
+
+// position is what is worth remembering of a log between two batches.
+type position struct {
+	head  uint64 // committed by a majority; others may have written behind it
+	known bool   // head is worth trying
+	tempo tempo
+}
+
+// writing is one batch on its way into a log. It has one goroutine.
+//
+// It numbers and inserts what is not yet settled, again and again. Each entry
+// has a unique key, so that it is stored at most once however often an insert
+// whose outcome is unknown is repeated, or is carried out late. An insert is
+// ordered and starts right behind a head that a majority has committed, so
+// that neither a repeated nor a late one makes a hole or puts a later entry
+// before an earlier one.
+type writing struct {
+	table   table
+	stats   *counters
+	log     string
+	deliver func([]*entry) // calls their dones, in order
+
+	*position
+	entries []*entry // not yet delivered, in order
+	doubt   bool     // some may be stored already
+}
+
+// run returns once all entries are delivered, or an error when the database
+// did not let it within patience. What is left in entries then may be stored
+// or not.
+func (w *writing) run(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	failures := 0
+	for {
+		progress, err := w.round(ctx, patience/2)
+		if len(w.entries) == 0 {
+			return nil
+		}
+		var wait time.Duration
+		switch {
+		case err != nil:
+			failures++
+			w.known, w.doubt = false, true
+			w.stats.unknown.Add(1)
+			wait = backoff(failures)
+		case !progress:
+			wait = w.tempo.backoff()
+		}
+		if stop := sleep(ctx, wait); stop != nil {
+			w.known = false
+			if err == nil {
+				err = stop
+			}
+			return err
+		}
+	}
+}
+
+// round tries once. Without progress the next try is better made a little later.
+func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if w.doubt {
+		if progress, err = w.look(ctx); err != nil || !progress {
+			return false, err
+		}
+	}
+	open := w.open()
+	if len(open) == 0 {
+		return true, nil
+	}
+	if !w.known {
+		if w.head, err = w.table.head(ctx, w.log); err != nil {
+			return false, err
+		}
+		w.known = true
+	}
+
+	began := time.Now()
+	stored, clash, err := w.table.insert(ctx, w.log, w.head, open)
+	if err != nil {
+		return false, err
+	}
+	for i, e := range open[:stored] {
+		e.settle(w.head + uint64(i) + 1)
+	}
+	w.head += uint64(stored)
+	switch clash {
+	case noClash:
+		w.tempo.wrote(began, time.Now())
+	case seqClash:
+		w.lost()
+	case keyClash:
+		w.doubt = true
+	}
+	w.deliverSettled()
+	return stored > 0 || clash != seqClash, nil
+}
+
+// look settles what is stored already. It reports whether to go on: after a
+// clash something must be found.
+func (w *writing) look(ctx context.Context) (bool, error) {
+	open := w.open()
+	keys := make([]string, len(open))
+	for i, e := range open {
+		keys[i] = e.key
+	}
+	rows, err := w.table.find(ctx, w.log, keys)
+	if err != nil {
+		return false, err
+	}
+	w.doubt = false
+	for _, e := range open {
+		if r, ok := rows[e.key]; ok {
+			e.match(r)
+			w.head = max(w.head, r.seq)
+		}
+	}
+	w.deliverSettled()
+	if len(rows) == 0 && w.known {
+		// So it was the seq that clashed, or a row that no majority has yet.
+		w.lost()
+		return false, nil
+	}
+	return true, nil
+}
+
+func (w *writing) lost() {
+	w.known = false
+	w.tempo.overtaken(time.Now())
+	w.stats.overtaken.Add(1)
+}
+
+// open returns the entries that are not settled.
+func (w *writing) open() []*entry {
+	open := make([]*entry, 0, len(w.entries))
+	for _, e := range w.entries {
+		if !e.settled {
+			open = append(open, e)
+		}
+	}
+	return open
+}
+
+// deliverSettled delivers the settled entries that no unsettled one precedes.
+func (w *writing) deliverSettled() {
+	n := 0
+	for n < len(w.entries) && w.entries[n].settled {
+		n++
+	}
+	if n > 0 {
+		w.deliver(w.entries[:n])
+		w.entries = w.entries[n:]
+	}
+}

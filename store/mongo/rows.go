@@ -1,0 +1,38 @@
+package mongo
+
+import (
+	"context"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// all returns every document that filter selects.
+func all[T any](ctx context.Context, c *mongo.Collection, filter any, opts ...options.Lister[options.FindOptions]) ([]T, error) {
+	cursor, err := c.Find(ctx, filter, opts...)
+	if err != nil {
+		return nil, err
+	}
+	var rows []T
+	if err := cursor.All(ctx, &rows); err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// byID selects one document, which must also have the fields given.
+func byID(id any, fields ...bson.E) bson.D {
+	return append(bson.D{{Key: "_id", Value: id}}, fields...)
+}
+
+func equals(field string, value any) bson.E { return bson.E{Key: field, Value: value} }
+
+// bulk carries out writes in any order. Done again, it changes nothing.
+func bulk(ctx context.Context, c *mongo.Collection, writes []mongo.WriteModel) error {
+	if len(writes) == 0 {
+		return nil
+	}
+	_, err := c.BulkWrite(ctx, writes, options.BulkWrite().SetOrdered(false))
+	return err
+}

@@ -1,0 +1,190 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// sessionRow is a document of the collection sessions.
+type sessionRow struct {
+	ID            envelope.SessionID `bson:"_id"`
+	Owner         envelope.NodeID    `bson:"o"`
+	AnyoneCanJoin bool               `bson:"a"`
+	Created       int64              `bson:"t"`
+	Token         string             `bson:"k"`
+}
+
+// Create implements [session.Store].
+func (s *Store) Create(ctx context.Context, made session.Session) error {
+	return s.try(ctx, func(ctx context.Context, again bool) error {
+		_, err := s.sessions.InsertOne(ctx, sessionRow(made))
+		if !mongo.IsDuplicateKeyError(err) {
+			return err
+		}
+		if !again {
+			return session.ErrExists
+		}
+		// Perhaps it was made by this very call.
+		stored, err := s.findSession(ctx, made.ID)
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			return errOld
+		case err == nil && stored != made:
+			return session.ErrExists
+		}
+		return err
+	})
+}
+
+// Session implements [session.Store].
+func (s *Store) Session(ctx context.Context, id envelope.SessionID) (found session.Session, err error) {
+	err = s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+		found, err = s.findSession(ctx, id)
+		return err
+	})
+	return found, err
+}
+
+func (s *Store) findSession(ctx context.Context, id envelope.SessionID) (session.Session, error) {
+	var row sessionRow
+	err := s.sessions.FindOne(ctx, byID(id)).Decode(&row)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		err = session.ErrNotFound
+	}
+	return session.Session(row), err
+}
+
+// memberRow is a document of the collection members.
+type memberRow struct {
+	ID      string             `bson:"_id"`
+	Session envelope.SessionID `bson:"s"`
+	Node    envelope.NodeID    `bson:"n"`
+	Client  envelope.ClientID  `bson:"c,omitempty"`
+	State   int32              `bson:"w"`
+	Op      string             `bson:"o,omitempty"`
+	Stays   []stayRow          `bson:"p,omitempty"`
+	Version int64              `bson:"v"`
+}
+
+type stayRow struct {
+	From  int64 `bson:"f"`
+	Until int64 `bson:"u,omitempty"`
+}
+
+func memberID(id envelope.SessionID, node envelope.NodeID) string {
+	return string(id) + "|" + string(node)
+}
+
+func memberRowOf(m session.Member) memberRow {
+	row := memberRow{
+		ID: memberID(m.Session, m.Node), Session: m.Session, Node: m.Node, Client: m.Client,
+		State: int32(m.State), Op: m.Op, Version: int64(m.Version),
+	}
+	for _, span := range m.Spans {
+		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until)})
+	}
+	return row
+}
+
+func (r memberRow) member() session.Member {
+	m := session.Member{
+		Session: r.Session, Node: r.Node, Client: r.Client,
+		State: session.State(r.State), Op: r.Op, Version: uint64(r.Version),
+	}
+	for _, stay := range r.Stays {
+		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until)})
+	}
+	return m
+}
+
+func (r memberRow) equal(other memberRow) bool {
+	return r.ID == other.ID && r.Client == other.Client && r.State == other.State && r.Op == other.Op &&
+		slices.Equal(r.Stays, other.Stays) && r.Version == other.Version
+}
+
+// PutMember implements [session.Store].
+func (s *Store) PutMember(ctx context.Context, m session.Member) error {
+	if m.Version == 0 {
+		return session.ErrChanged
+	}
+	row := memberRowOf(m)
+	return s.try(ctx, func(ctx context.Context, again bool) error {
+		done, err := s.putMember(ctx, row)
+		if done || err != nil {
+			return err
+		}
+		if !again {
+			return session.ErrChanged
+		}
+		// Perhaps it was changed by this very call.
+		stored, err := s.findMember(ctx, row.Session, row.Node)
+		switch {
+		case errors.Is(err, session.ErrNotFound) && row.Version == 1, err == nil && stored.Version < row.Version:
+			return errOld
+		case errors.Is(err, session.ErrNotFound), err == nil && !stored.equal(row):
+			return session.ErrChanged
+		}
+		return err
+	})
+}
+
+// putMember reports false when another version than the one before is stored.
+func (s *Store) putMember(ctx context.Context, row memberRow) (bool, error) {
+	if row.Version == 1 {
+		_, err := s.members.InsertOne(ctx, row)
+		if mongo.IsDuplicateKeyError(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	before := byID(row.ID, equals("s", row.Session), equals("v", row.Version-1))
+	result, err := s.members.ReplaceOne(ctx, before, row)
+	return err == nil && result.MatchedCount == 1, err
+}
+
+// Member implements [session.Store].
+func (s *Store) Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (found session.Member, err error) {
+	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+		row, err := s.findMember(ctx, id, node)
+		found = row.member()
+		return err
+	})
+	return found, err
+}
+
+func (s *Store) findMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (row memberRow, err error) {
+	err = s.members.FindOne(ctx, byID(memberID(id, node), equals("s", id))).Decode(&row)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		err = session.ErrNotFound
+	}
+	return row, err
+}
+
+// Members implements [session.Store].
+func (s *Store) Members(ctx context.Context, id envelope.SessionID) ([]session.Member, error) {
+	return s.findMembers(ctx, equals("s", id))
+}
+
+// Memberships implements [session.Store].
+func (s *Store) Memberships(ctx context.Context, node envelope.NodeID) ([]session.Member, error) {
+	return s.findMembers(ctx, equals("n", node))
+}
+
+func (s *Store) findMembers(ctx context.Context, by bson.E) (members []session.Member, err error) {
+	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+		rows, err := all[memberRow](ctx, s.members, bson.D{by})
+		members = make([]session.Member, len(rows))
+		for i, r := range rows {
+			members[i] = r.member()
+		}
+		return err
+	})
+	return members, err
+}

@@ -1,0 +1,198 @@
+package mongo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// Options say which database to use and how long to wait for it. Zero values
+// mean the defaults.
+type Options struct {
+	URI      string        // mongodb:// or mongodb+srv://; credentials and TLS are given here
+	Database string        // default "allspark"
+	Logger   *slog.Logger  // default: none
+	Timeout  time.Duration // for one call or one batch of appends, repetitions included; default 5 s
+
+	// Appends that wait, in bytes; what does not fit is refused with Busy.
+	QueueBytes       int // of all logs; default 64 MiB
+	QueueBytesPerLog int // default 4 MiB
+}
+
+func (o Options) withDefaults() Options {
+	def := func(n *int, value int) {
+		if *n <= 0 {
+			*n = value
+		}
+	}
+	def(&o.QueueBytes, 64<<20)
+	def(&o.QueueBytesPerLog, 4<<20)
+	if o.Database == "" {
+		o.Database = "allspark"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	return o
+}
+
+// Store keeps everything in one MongoDB database, which any number of servers
+// may share. It implements [inbox.Store], [graph.Store] and [session.Store].
+// All methods are safe for concurrent use. Their errors are the sentinel
+// errors of those interfaces, or [*envelope.Error]: Busy when the database did
+// not answer within the time-out.
+type Store struct {
+	// Static after Open.
+	client   *mongo.Client
+	logger   *slog.Logger
+	timeout  time.Duration
+	appender *appender
+	epoch    string
+
+	messages messages
+	cursors  *mongo.Collection
+	servers  *mongo.Collection
+	edges    *mongo.Collection
+	sessions *mongo.Collection
+	members  *mongo.Collection
+	meta     *mongo.Collection
+}
+
+var (
+	_ inbox.Store   = (*Store)(nil)
+	_ graph.Store   = (*Store)(nil)
+	_ session.Store = (*Store)(nil)
+)
+
+// Open connects to a database and creates what indexes it lacks. The error
+// names the hosts and never the credentials; it may be worth calling again.
+// Once open, a Store finds its database again by itself.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o = o.withDefaults()
+	config := options.Client().ApplyURI(o.URI)
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("mongo: the URI is not usable: %s", withoutCredentials(err.Error(), o.URI))
+	}
+	config.SetAppName("allspark").
+		SetReadPreference(readpref.Primary()).
+		SetReadConcern(readconcern.Majority()).
+		SetWriteConcern(durable()).
+		SetServerSelectionTimeout(o.Timeout)
+	client, err := mongo.Connect(config)
+	if err != nil {
+		return nil, fmt.Errorf("mongo: connecting to %s: %s", strings.Join(config.Hosts, ","), withoutCredentials(err.Error(), o.URI))
+	}
+	s := newStore(client, o)
+	if err := s.prepare(ctx); err != nil {
+		_ = client.Disconnect(context.WithoutCancel(ctx))
+		return nil, fmt.Errorf("mongo: database %q at %s: %s", o.Database, strings.Join(config.Hosts, ","), withoutCredentials(err.Error(), o.URI))
+	}
+	return s, nil
+}
+
+// durable is the write concern of everything that must not get lost.
+func durable() *writeconcern.WriteConcern {
+	journal := true
+	return &writeconcern.WriteConcern{W: "majority", Journal: &journal}
+}
+
+func newStore(client *mongo.Client, o Options) *Store {
+	database := client.Database(o.Database)
+	// What must be seen by every later read but need not survive a loss of power.
+	seen := options.Collection().SetWriteConcern(writeconcern.Majority())
+	// What may be lost: a lost cursor repeats a delivery.
+	lazy := options.Collection().SetWriteConcern(writeconcern.W1()).SetReadConcern(readconcern.Local())
+	log := messages{database.Collection("messages")}
+	return &Store{
+		client:   client,
+		logger:   o.Logger,
+		timeout:  o.Timeout,
+		appender: newAppender(log, o.Logger, o.Timeout, o.QueueBytes, o.QueueBytesPerLog),
+		messages: log,
+		cursors:  database.Collection("cursors", lazy),
+		servers:  database.Collection("servers", seen),
+		edges:    database.Collection("edges", seen),
+		sessions: database.Collection("sessions"),
+		members:  database.Collection("members"),
+		meta:     database.Collection("meta"),
+	}
+}
+
+// prepare creates the indexes and the epoch, or finds them.
+func (s *Store) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.client.Ping(ctx, nil); err != nil {
+		return err
+	}
+	for _, index := range []struct {
+		collection *mongo.Collection
+		options    *options.IndexOptionsBuilder
+		fields     []string
+	}{
+		{s.messages.Collection, options.Index().SetName(logSeqIndex).SetUnique(true), []string{"l", "s"}},
+		{s.cursors, options.Index().SetName("node"), []string{"n"}},
+		{s.edges, options.Index().SetName("addr"), []string{"a"}},
+		{s.edges, options.Index().SetName("server_boot"), []string{"v", "b"}},
+		{s.members, options.Index().SetName("session"), []string{"s"}},
+		{s.members, options.Index().SetName("node"), []string{"n"}},
+	} {
+		var keys bson.D
+		for _, field := range index.fields {
+			keys = append(keys, bson.E{Key: field, Value: 1})
+		}
+		model := mongo.IndexModel{Keys: keys, Options: index.options}
+		if _, err := index.collection.Indexes().CreateOne(ctx, model); err != nil {
+			return fmt.Errorf("creating an index on %s: %w", index.collection.Name(), err)
+		}
+	}
+	return s.try(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
+}
+
+// findEpoch reads the epoch, or makes it. Of several servers that start at
+// once one makes it.
+func (s *Store) findEpoch(ctx context.Context) error {
+	_, err := s.meta.InsertOne(ctx, bson.D{{Key: "_id", Value: "epoch"}, {Key: "v", Value: rand.Text()}})
+	if err != nil && !mongo.IsDuplicateKeyError(err) {
+		return err
+	}
+	var row struct {
+		Value string `bson:"v"`
+	}
+	err = s.meta.FindOne(ctx, bson.D{{Key: "_id", Value: "epoch"}}).Decode(&row)
+	s.epoch = row.Value
+	return err
+}
+
+// Epoch implements [inbox.Store].
+func (s *Store) Epoch(context.Context) (string, error) { return s.epoch, nil }
+
+// Close answers every Append that waits, within about one time-out, and
+// disconnects. No other call may run meanwhile.
+func (s *Store) Close() error {
+	s.appender.close()
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	if err := s.client.Disconnect(ctx); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
+		return err
+	}
+	return nil
+}
