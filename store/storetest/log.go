@@ -8,10 +8,9 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-var (
-	alice   = envelope.NodeID("alice-phone")
-	bob     = envelope.NodeID("bob.phone:1@home")
-	devices = [...]envelope.NodeID{alice, bob, "carol_tablet"}
+const (
+	alice = envelope.NodeID("alice-phone")
+	bob   = envelope.NodeID("bob.phone:1@home")
 )
 
 func numbers(s *suite) {

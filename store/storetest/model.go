@@ -107,7 +107,7 @@ func (w *walk) addresses() []envelope.Address {
 
 func one[T any](w *walk, of ...T) T               { return of[w.rnd.IntN(len(of))] }
 func (w *walk) log() envelope.Address             { return one(w, w.addresses()...) }
-func (w *walk) node() envelope.NodeID             { return one(w, devices[:]...) }
+func (w *walk) node() envelope.NodeID             { return one(w, alice, bob, "carol_tablet") }
 func (w *walk) room() envelope.SessionID          { return one[envelope.SessionID](w, "room", "room.2") }
 func (w *walk) boot() string                      { return one(w, "boot1", "boot2") }
 func (w *walk) server() envelope.ServerID         { return one[envelope.ServerID](w, "s", "s.2") }

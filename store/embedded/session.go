@@ -1,0 +1,85 @@
+package embedded
+
+import (
+	"context"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, group session.Session) error {
+	return s.do(ctx, synced, func(b *pebble.Batch) error {
+		var was session.Session
+		there, err := getJSON(b, sessionKey(group.ID), &was)
+		if err != nil {
+			return err
+		}
+		if there {
+			return session.ErrExists
+		}
+		return setJSON(b, sessionKey(group.ID), group)
+	})
+}
+
+// Session implements session.Store.
+func (s *Store) Session(ctx context.Context, id envelope.SessionID) (session.Session, error) {
+	var group session.Session
+	return group, s.find(ctx, sessionKey(id), &group)
+}
+
+// find reads a row of package session.
+func (s *Store) find(ctx context.Context, key []byte, v any) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	there, err := getJSON(s.db, key, v)
+	if err == nil && !there {
+		err = session.ErrNotFound
+	}
+	return err
+}
+
+// PutMember implements session.Store.
+func (s *Store) PutMember(ctx context.Context, m session.Member) error {
+	return s.do(ctx, synced, func(b *pebble.Batch) error {
+		var was session.Member // of version 0 when there is none
+		if _, err := getJSON(b, memberKey(m.Session, m.Node), &was); err != nil {
+			return err
+		}
+		if m.Version != was.Version+1 {
+			return session.ErrChanged
+		}
+		if err := b.Set(membershipKey(m.Node, m.Session), nil, nil); err != nil {
+			return err
+		}
+		return setJSON(b, memberKey(m.Session, m.Node), m)
+	})
+}
+
+// Member implements session.Store.
+func (s *Store) Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (session.Member, error) {
+	var m session.Member
+	return m, s.find(ctx, memberKey(id, node), &m)
+}
+
+// Members implements session.Store.
+func (s *Store) Members(ctx context.Context, id envelope.SessionID) ([]session.Member, error) {
+	return scanJSON[session.Member](ctx, s, memberPrefix(id))
+}
+
+// Memberships implements session.Store.
+func (s *Store) Memberships(ctx context.Context, node envelope.NodeID) ([]session.Member, error) {
+	var all []session.Member
+	err := s.scan(ctx, membershipPrefix(node), func(rest, _ []byte) error {
+		m, err := s.Member(ctx, envelope.SessionID(rest), node)
+		all = append(all, m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
