@@ -61,12 +61,13 @@ type gossip struct {
 
 	mu      sync.Mutex
 	meta    []byte
+	members map[string]string // names to addresses; memberlist's own Members cannot be read without a race
 	stopped bool
 }
 
 // startGossip binds and listens. It contacts nobody. record is what to tell.
 func startGossip(c GossipConfig, record Record, v *view, counts *counters, news chan<- struct{}, logger *slog.Logger) (*gossip, error) {
-	s := &gossip{seeds: c.Join, view: v, counts: counts, news: news, log: logger}
+	s := &gossip{seeds: c.Join, view: v, counts: counts, news: news, log: logger, members: make(map[string]string)}
 	if err := s.describe(record, false); err != nil {
 		return nil, err
 	}
@@ -106,7 +107,9 @@ func startGossip(c GossipConfig, record Record, v *view, counts *counters, news 
 			net.JoinHostPort(mc.BindAddr, strconv.Itoa(mc.BindPort)), err)
 	}
 	s.list = list
-	s.addr = list.LocalNode().Address()
+	s.mu.Lock()
+	s.addr = s.members[mc.Name]
+	s.mu.Unlock()
 	if len(c.Key) == 0 {
 		logger.Warn("gossip is neither encrypted nor authenticated: no mesh key")
 	}
@@ -137,10 +140,12 @@ func (s *gossip) announce(timeout time.Duration) {
 // members after a long partition and never looks for them again.
 func (s *gossip) join(ctx context.Context, records []Record) (joined int) {
 	known := make(map[string]bool)
-	for _, n := range s.list.Members() {
-		known[n.Name] = true
-		known[n.Address()] = true
+	s.mu.Lock()
+	for name, addr := range s.members {
+		known[name] = true
+		known[addr] = true
 	}
+	s.mu.Unlock()
 	targets := make([]string, 0, len(s.seeds)+len(records))
 	for _, seed := range s.seeds {
 		if !known[seed] {
@@ -247,7 +252,12 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.hear(n) }
 
 // NotifyLeave decides nothing: a member that gossip has lost may be on the
 // other side of a partition and in touch with the store.
-func (d *delegate) NotifyLeave(*memberlist.Node) { signal(d.news) }
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.mu.Lock()
+	delete(d.members, n.Name)
+	d.mu.Unlock()
+	signal(d.news)
+}
 
 // NotifyConflict hears of a second gossip address under one server id. Which
 // process has the id is decided in the store.
@@ -258,6 +268,9 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 }
 
 func (d *delegate) hear(n *memberlist.Node) {
+	d.mu.Lock()
+	d.members[n.Name] = n.Address()
+	d.mu.Unlock()
 	r, leaving, err := parseMeta(n.Name, n.Meta)
 	if err != nil {
 		if envelope.ServerID(n.Name) != d.view.self {
