@@ -1,0 +1,83 @@
+# make test    everything that must hold before a change is taken
+# make build   bin/allspark
+# make fmt     format the code
+# make bench   all Go benchmarks; BENCH=REGEXP and PKG=./path narrow it
+# make fuzz    each fuzz target for FUZZTIME
+#
+# Needed: Go (the version in go.mod; an older one from 1.21 on fetches it).
+# The rest is installed on Debian when it is missing.
+
+SHELL    := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PKG      ?= ./...
+BENCH    ?= .
+FUZZTIME ?= 10s
+# Of one package. The first test that needs the stand-in may have to wait for others.
+TIMEOUT  ?= 8m
+
+TOOL     := go tool -modfile=$(CURDIR)/internal/tools/go.mod
+STANDIN  := internal/standin
+
+.PHONY: test need tidy format vet standin unit build fmt bench fuzz clean
+
+# One after the other, whatever -j says: cheap and likely to fail comes first.
+test:
+	$(MAKE) need
+	$(MAKE) format
+	$(MAKE) tidy
+	$(MAKE) vet
+	$(MAKE) standin
+	$(MAKE) unit
+
+need:
+	@command -v go >/dev/null || { echo "make: Go is missing: see https://go.dev/dl/" >&2; exit 1; }
+	@go version
+	internal/tools/need cc:gcc! ld:binutils! git:git! nginx:nginx-light
+
+format:
+	@unformatted=$$($(TOOL) gofumpt -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+
+tidy:
+	go mod tidy -diff
+	go -C $(STANDIN) mod tidy -diff
+
+vet:
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	go -C $(STANDIN) vet ./...
+	cd $(STANDIN) && $(TOOL) staticcheck ./...
+
+# The stand-in for MongoDB, which the tests of the store start.
+standin:
+	go -C $(STANDIN) build -o $(CURDIR)/bin/standin .
+
+# Fuzz targets run here too, with the inputs that are kept.
+unit:
+	go test -race -shuffle=on -timeout=$(TIMEOUT) ./...
+	go -C $(STANDIN) test -race -shuffle=on -timeout=$(TIMEOUT) ./...
+
+build:
+	go build -trimpath -o bin/allspark ./cmd/allspark
+	bin/allspark version
+
+fmt:
+	$(TOOL) gofumpt -w .
+
+bench:
+	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=6 -timeout=1h $(PKG)
+
+# go test -fuzz takes one target of one package at a time.
+fuzz:
+	@go list -f '{{range .TestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' $(PKG) \
+	| while read -r package file; do \
+		[ -n "$$file" ] || continue; \
+		{ grep -oE '^func Fuzz[A-Za-z0-9_]*' "$$file" || true; } | while read -r _ target; do \
+			echo "fuzz: $$package $$target"; \
+			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null; \
+		done; \
+	done
+
+clean:
+	rm -rf bin
