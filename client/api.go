@@ -37,6 +37,7 @@ type Session struct {
 	ID            envelope.SessionID `json:"session_id"`
 	Owner         envelope.NodeID    `json:"owner"`
 	AnyoneCanJoin bool               `json:"anyone_can_join"`
+	CreatedMS     int64              `json:"created"` // Unix milliseconds
 	Members       []Member           `json:"members"`
 }
 

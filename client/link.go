@@ -47,7 +47,7 @@ var (
 )
 
 func newLink(c *Client) *link {
-	l := &link{c: c, leaving: make(chan struct{})}
+	l := &link{c: c, leaving: make(chan struct{}), parser: envelope.Parser{From: envelope.FromServer}}
 	l.ctx, l.cancel = context.WithCancelCause(c.ctx)
 	return l
 }

@@ -143,7 +143,11 @@ func (r *received) handle(m Message, now time.Time) bool {
 // ack returns the acknowledgement when it is due, else nil and when it will be
 // (zero: nothing is to be acknowledged). With flush it is always due.
 func (r *received) ack(now time.Time, flush bool) (frame []byte, due time.Time) {
-	if len(r.dirty) == 0 || !flush && now.Before(r.ackDue) {
+	if len(r.dirty) == 0 { // or restart took the last one back
+		r.handledNow, r.ackDue = 0, time.Time{}
+		return nil, time.Time{}
+	}
+	if !flush && now.Before(r.ackDue) {
 		return nil, r.ackDue
 	}
 	c := envelope.Control{Control: envelope.ControlAck, Cursors: make(map[string]uint64, len(r.dirty))}
