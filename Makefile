@@ -59,7 +59,7 @@ unit:
 	go -C $(STANDIN) test -race -shuffle=on -timeout=$(TIMEOUT) ./...
 
 build:
-	go build -trimpath -o bin/allspark ./cmd/allspark
+	go build -trimpath -buildvcs=auto -o bin/allspark ./cmd/allspark
 	bin/allspark version
 
 fmt:
