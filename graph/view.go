@@ -12,7 +12,7 @@ import (
 
 const (
 	// maxLeases bounds what a flood of gossiped boot ids can take.
-	maxLeases = 4096
+	maxLeases = 1024
 	// sweepAfter is how long a boot must have been dead before the janitor
 	// drops what it left.
 	sweepAfter = time.Minute
