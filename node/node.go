@@ -121,6 +121,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.closeAll(envelope.GoingAway, "the server stood still")
 	}
 	g.OnServers = n.peers.wake
+	g.OnEdges = n.peers.announce
 	if n.graph, err = graph.Start(ctx, g); err != nil {
 		return nil, err
 	}

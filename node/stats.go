@@ -66,3 +66,6 @@ func (n *Node) Connections() int { return n.conns.len() }
 
 // PeerLinks returns how many servers a link is open to.
 func (n *Node) PeerLinks() int { return len(n.peers.linked()) }
+
+// CursorsLost returns how many acknowledgements were dropped unsaved.
+func (n *Node) CursorsLost() uint64 { return n.inbox.Lost() }

@@ -22,6 +22,8 @@ const (
 // program is the command line: what the commands share, and the commands.
 // Tests make one of their own.
 type program struct {
+	Serve   serveCmd   `cmd:"" help:"Run a server."`
+	Demo    demoCmd    `cmd:"" help:"Run three servers in one process and show what to do with them."`
 	Config  configCmd  `cmd:"" help:"Show the configuration."`
 	Token   tokenCmd   `cmd:"" help:"Make an auth key."`
 	Send    sendCmd    `cmd:"" help:"Send one message and wait until the server has taken it."`
@@ -78,7 +80,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // options returns what kong needs to know about the commands with a configuration.
 func (p *program) options() []kong.Option {
-	return p.Config.Print.Options()
+	return append(p.Serve.Options(), p.Config.Print.Options()...)
 }
 
 // commandName returns the name of the command chosen, without its arguments.

@@ -46,7 +46,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 // call authenticates, runs f and writes its answer, which is JSON.
 func (h *Handler) call(f func(r *http.Request, who auth.Verified) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		who, err := h.Verifier.Verify(r.Context(), auth.Bearer(r))
+		who, err := h.authenticate(r)
 		var answer any
 		if err == nil {
 			answer, err = f(r, who)
@@ -57,6 +57,14 @@ func (h *Handler) call(f func(r *http.Request, who auth.Verified) (any, error)) 
 		}
 		gateway.WriteJSON(w, http.StatusOK, answer)
 	}
+}
+
+func (h *Handler) authenticate(r *http.Request) (auth.Verified, error) {
+	token, err := auth.Bearer(r)
+	if err != nil {
+		return auth.Verified{}, err
+	}
+	return h.Verifier.Verify(r.Context(), token)
 }
 
 type connectRequest struct {

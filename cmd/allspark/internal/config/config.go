@@ -10,6 +10,7 @@ package config
 import (
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -115,3 +116,19 @@ func (c *Config) KeySources() []auth.KeySource {
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
+// PublicAddr returns the host and port of URL: the address that only one
+// server has.
+func (c *Config) PublicAddr() string {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return c.Addr()
+	}
+	if u.Port() != "" {
+		return u.Host
+	}
+	if u.Scheme == "https" {
+		return net.JoinHostPort(u.Hostname(), "443")
+	}
+	return net.JoinHostPort(u.Hostname(), "80")
+}

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/node"
+)
+
+// webServers are the HTTP servers on the listeners.
+type webServers struct {
+	servers []*http.Server
+	failed  chan error
+}
+
+// serveHTTP starts answering on all ports. Until the node is up, clients hear
+// that the server is not ready.
+func (s *Server) serveHTTP() *webServers {
+	web := &webServers{failed: make(chan error, 3)}
+	web.serve(s.clients, http.HandlerFunc(s.serveClients))
+	peers := http.NewServeMux()
+	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
+		if n := s.node.Load(); n != nil {
+			n.ServePeer(w, r)
+			return
+		}
+		gateway.WriteError(w, nil, errStarting)
+	})
+	web.serve(s.peers, peers)
+	if s.metrics != nil {
+		operators := http.NewServeMux()
+		operators.Handle("GET /metrics", s.metricsHandler())
+		s.health(operators)
+		web.serve(s.metrics, operators)
+	}
+	return web
+}
+
+var errStarting = envelope.BusyError(1000, "the server is starting", nil)
+
+func (s *Server) serveClients(w http.ResponseWriter, r *http.Request) {
+	if h := s.handler.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	starting := http.NewServeMux()
+	starting.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { gateway.WriteError(w, nil, errStarting) })
+	s.health(starting)
+	starting.ServeHTTP(w, r)
+}
+
+// health serves what a supervisor asks: whether the process lives, and
+// whether it should get clients.
+func (s *Server) health(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		gateway.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		why := "starting"
+		if n := s.node.Load(); n != nil {
+			err := n.Ready()
+			if err == nil {
+				gateway.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+				return
+			}
+			why = err.Error()
+		}
+		gateway.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "why": why})
+	})
+}
+
+// Bounds of plain HTTP. A connection that becomes a WebSocket leaves them behind.
+const (
+	headerTimeout  = 10 * time.Second
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+)
+
+func (w *webServers) serve(l net.Listener, h http.Handler) {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+	}
+	w.servers = append(w.servers, srv)
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			w.failed <- fmt.Errorf("the listener on %s failed: %w", l.Addr(), err)
+		}
+	}()
+}
+
+// close lets the calls under way finish, for a moment.
+func (w *webServers) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for _, srv := range w.servers {
+		if srv.Shutdown(ctx) != nil {
+			_ = srv.Close()
+		}
+	}
+}
+
+// peerTLS returns the configuration of both ends of peer links: each shows a
+// certificate of the mesh's own authority and asks for one.
+func peerTLS(c *config.Config) (*tls.Config, error) {
+	if c.PeerCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.PeerCert, c.PeerKey)
+	if err != nil {
+		return nil, fmt.Errorf("peer_cert: %w", err)
+	}
+	pem, err := os.ReadFile(c.PeerCA)
+	if err != nil {
+		return nil, fmt.Errorf("peer_ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("peer_ca: no certificate in %s", c.PeerCA)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+	}, nil
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"net/http"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/node"
+)
+
+// metricsHandler serves what the node counts in the Prometheus text format.
+func (s *Server) metricsHandler() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+		nodeCollector{&s.node},
+	)
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// nodeCollector reads a node's counters when it is asked. It has nothing to
+// say until there is a node.
+type nodeCollector struct{ node *atomic.Pointer[node.Node] }
+
+// Describe implements prometheus.Collector; without descriptions the
+// collector is unchecked, and may come and go.
+func (nodeCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
+	n := c.node.Load()
+	if n == nil {
+		return
+	}
+	send := func(kind prometheus.ValueType, name, help string, value float64, labels ...string) {
+		var names, values []string
+		for i := 0; i < len(labels); i += 2 {
+			names, values = append(names, labels[i]), append(values, labels[i+1])
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("allspark_"+name, help, names, nil), kind, value, values...)
+	}
+	count := func(name, help string, v uint64, labels ...string) {
+		send(prometheus.CounterValue, name, help, float64(v), labels...)
+	}
+	gauge := func(name, help string, v int) { send(prometheus.GaugeValue, name, help, float64(v)) }
+
+	gauge("connections", "Clients connected.", n.Connections())
+	gauge("peer_links", "Servers a link is open to.", n.PeerLinks())
+	gauge("servers", "Living servers of the mesh, this one included.", len(n.Servers()))
+
+	st := n.Stats()
+	count("connects_total", "Connections opened.", st.Connected.Load())
+	count("disconnects_total", "Connections ended.", st.Disconnected.Load())
+	count("frames_in_total", "Frames read from clients.", st.FramesIn.Load())
+	count("frames_out_total", "Frames written to clients.", st.FramesOut.Load())
+	count("messages_stored_total", "Durable messages stored and acknowledged.", st.Stored.Load())
+	count("messages_volatile_total", "Volatile and latest messages taken.", st.Volatile.Load())
+	count("deliveries_total", "Live messages handed to readers here.", st.Delivered.Load())
+	count("replayed_total", "Log entries read for readers that were behind.", st.Replayed.Load())
+	count("conflated_total", "Latest messages replaced by newer ones.", st.Conflated.Load())
+	const dropped, droppedHelp = "dropped_total", "Things dropped, by reason. No durable message is among them."
+	count(dropped, droppedHelp, st.DroppedAway.Load(), "reason", "volatile_nobody_connected")
+	count(dropped, droppedHelp, st.DroppedSlow.Load(), "reason", "volatile_slow_reader")
+	count(dropped, droppedHelp, st.PeerDropped.Load(), "reason", "peer_queue_full")
+	count(dropped, droppedHelp, st.PeerUnreachable.Load(), "reason", "peer_unreachable")
+	count(dropped, droppedHelp, st.PeerMissed.Load(), "reason", "peer_moved")
+	count(dropped, droppedHelp, n.CursorsLost(), "reason", "cursor_unsaved")
+	const closed, closedHelp = "closed_total", "Connections that this server closed or refused, by reason."
+	count(closed, closedHelp, st.Replaced.Load(), "reason", "replaced")
+	count(closed, closedHelp, st.ClosedSlow.Load(), "reason", "slow_reader")
+	count(closed, closedHelp, st.RefusedFull.Load(), "reason", "full")
+	count("read_errors_total", "Reads of logs that failed and were tried again.", st.ReadErrors.Load())
+	count("sweeps_total", "Comparisons of all positions with the heads.", st.Sweeps.Load())
+	count("repaired_total", "Readers that had to be told of entries they were not sent.", st.Repaired.Load())
+	count("peer_frames_total", "Frames sent to other servers.", st.PeerFrames.Load())
+	count("peer_records_total", "Records sent to other servers.", st.PeerRecords.Load())
+	count("peer_relayed_total", "Records passed on for other servers.", st.PeerRelayed.Load())
+	for code, v := range st.Refusals() {
+		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))
+	}
+	collectGraph(n.Graph().Stats(), count)
+}
+
+func collectGraph(g graph.Stats, count func(name, help string, v uint64, labels ...string)) {
+	count("route_hits_total", "Routes answered from the cache.", g.RouteHits)
+	count("route_waits_total", "Routes that waited for a look into the store.", g.RouteWaits)
+	count("dropped_total", "Things dropped, by reason. No durable message is among them.", g.RouteDrops, "reason", "route_queue_full")
+	count("edge_lookups_total", "Edge lookups in the store.", g.Lookups)
+	count("edge_lookup_errors_total", "Edge lookups that failed and were tried again.", g.LookupErrors)
+	count("edge_writes_total", "Edges written.", g.EdgePuts)
+	count("edge_deletes_total", "Edges deleted.", g.EdgeDeletes)
+	count("edge_errors_total", "Failed writes and deletes of edges.", g.EdgeErrors)
+	count("lease_renewals_total", "Renewals of the lease.", g.Renewals)
+	count("lease_errors_total", "Renewals of the lease that failed.", g.RenewalErrors)
+	count("lease_poll_errors_total", "Failed looks at the leases of others.", g.PollErrors)
+	count("freezes_total", "Times this process found that it had stood still.", g.Freezes)
+	count("gossip_rejoins_total", "Gossip joins after the first.", g.Rejoins)
+	count("gossip_bad_meta_total", "Malformed gossip metadata ignored.", g.BadMeta)
+	count("gossip_conflicts_total", "Gossip addresses under one server id.", g.Conflicts)
+}

@@ -1,0 +1,285 @@
+// Package server puts a node together from its configuration: the listeners,
+// the store, the node and the gateways, and takes them apart again in order.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/gateway/native"
+	"github.com/allsparkrt/allspark/gateway/rest"
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/node"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// Store is everything a node keeps.
+type Store interface {
+	inbox.Store
+	graph.Store
+	session.Store
+	Close() error
+}
+
+// Server is one server process, or one of several in a process. Make it with
+// [Listen], then call Run once.
+type Server struct {
+	cfg   config.Config
+	log   *slog.Logger
+	store Store // given by the caller, who closes it; nil: opened from cfg
+
+	clients, peers, metrics net.Listener // metrics may be nil
+	peerTLS                 *tls.Config
+	handler                 atomic.Pointer[http.Handler] // for clients; nil until the node is up
+	node                    atomic.Pointer[node.Node]
+	ready                   chan struct{}
+}
+
+// Listen opens the server's ports, so that what cannot be had is known before
+// anything else is touched. A store that is given is used and not closed.
+func Listen(cfg config.Config, log *slog.Logger, store Store) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, store: store, ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.closeListeners()
+		}
+	}()
+	if s.peerTLS, err = peerTLS(&cfg); err != nil {
+		return nil, err
+	}
+	if s.clients, err = listen("port", cfg.Addr()); err != nil {
+		return nil, err
+	}
+	if s.peers, err = listen("peer_port", cfg.PeerAddr()); err != nil {
+		return nil, err
+	}
+	if cfg.MetricsAddr != "" {
+		if s.metrics, err = listen("metrics_addr", cfg.MetricsAddr); err != nil {
+			return nil, err
+		}
+	}
+	c := &s.cfg
+	setDefault(&c.NodeID, s.clients.Addr().String())
+	setDefault(&c.URL, schemeOf(c.TLSCert)+s.clients.Addr().String())
+	setDefault(&c.PeerURL, schemeOf(c.PeerCert)+s.peers.Addr().String())
+	if c.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("tls_cert: %w", err)
+		}
+		s.clients = tls.NewListener(s.clients, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+	}
+	if s.peerTLS != nil {
+		s.peers = tls.NewListener(s.peers, s.peerTLS)
+	}
+	return s, nil
+}
+
+func listen(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot listen on %s: %w", key, addr, err)
+	}
+	return l, nil
+}
+
+func setDefault(value *string, to string) {
+	if *value == "" {
+		*value = to
+	}
+}
+
+func schemeOf(cert string) string {
+	if cert != "" {
+		return "https://"
+	}
+	return "http://"
+}
+
+func (s *Server) closeListeners() {
+	for _, l := range []net.Listener{s.clients, s.peers, s.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// Ready is closed when the server takes clients.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// URL is where clients find the server.
+func (s *Server) URL() string { return s.cfg.URL }
+
+// Node returns the node, once [Server.Ready].
+func (s *Server) Node() *node.Node { return s.node.Load() }
+
+// Run serves until ctx ends, and then drains. The error says why it could not
+// start or had to stop.
+//
+// The order of the end: drain (clients move elsewhere while everything still
+// works), the node, the HTTP servers, the store.
+func (s *Server) Run(ctx context.Context) error {
+	hard, abort := context.WithCancel(context.WithoutCancel(ctx)) // ends connections at once
+	defer abort()
+	web := s.serveHTTP()
+	defer web.close()
+
+	verifier, err := auth.NewVerifier(ctx, auth.Config{
+		Keys: s.cfg.KeySources(), Issuers: s.cfg.TokenIssuers, Audiences: s.cfg.TokenAudiences, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer verifier.Close()
+	tickets, err := auth.NewTickets([]byte(s.cfg.MeshKey), nil)
+	if err != nil {
+		return err
+	}
+	store, err := s.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	if s.store == nil {
+		defer func() {
+			if err := store.Close(); err != nil {
+				s.log.Error("the store did not close well", "err", err)
+			}
+		}()
+	}
+	n, err := s.startNode(ctx, store)
+	if err != nil {
+		return err
+	}
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		gateway.WriteError(w, s.log, envelope.Errorf(envelope.NotFound, "no such page"))
+	})
+	(&rest.Handler{Core: n, Verifier: verifier, Tickets: tickets, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log}).Register(mux)
+	(&native.Handler{
+		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
+	}).Register(mux)
+	s.health(mux)
+	var handler http.Handler = mux
+	s.node.Store(n)
+	s.handler.Store(&handler)
+
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(running) }()
+	close(s.ready)
+	s.log.Info("serving", "node_id", s.cfg.NodeID, "url", s.cfg.URL)
+
+	select {
+	case err := <-ended: // by itself: another process is us now
+		return err
+	case err := <-web.failed:
+		stop()
+		<-ended
+		return err
+	case <-ctx.Done():
+	}
+	s.log.Info("draining", "connections", n.Connections(), "at_most", s.cfg.DrainTimeout)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	n.Drain(draining)
+	stop()
+	err = <-ended
+	s.log.Info("stopped")
+	return err
+}
+
+// startNode claims the server's place in the mesh. While the store is away it
+// tries again; a place that is taken is an error.
+func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error) {
+	gossip, err := gossipConfig(&s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	for pause := startRetry; ; pause = min(2*pause, startRetryMax) {
+		n, err := node.New(ctx, node.Config{
+			Graph: graph.Config{
+				Self: graph.Record{
+					ID: envelope.ServerID(s.cfg.NodeID), Addr: s.cfg.PublicAddr(), URL: s.cfg.URL, ProxyURL: s.cfg.ProxyURL,
+					PeerURL: "ws" + strings.TrimPrefix(s.cfg.PeerURL, "http"), Zone: s.cfg.Zone,
+				},
+				Store: store, Gossip: gossip, Force: s.cfg.Force, Logger: s.log,
+			},
+			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
+			MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
+		})
+		if err == nil || envelope.CodeOf(err) != envelope.Busy {
+			return n, err
+		}
+		s.log.Warn("cannot enter the mesh yet; trying again", "err", err, "in", pause)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// gossipConfig resolves names: gossip speaks in addresses.
+func gossipConfig(c *config.Config) (graph.GossipConfig, error) {
+	g := graph.GossipConfig{Join: c.Join, Key: []byte(c.MeshKey), Label: c.ClusterID, BindPort: c.GossipPort}
+	ip, err := resolve(c.GossipHost)
+	if err != nil {
+		return g, fmt.Errorf("gossip_host: %w", err)
+	}
+	g.BindAddr, g.Local = ip.String(), ip.IsLoopback()
+	if c.GossipAdvertise != "" {
+		host, port, err := net.SplitHostPort(c.GossipAdvertise)
+		if err != nil {
+			return g, fmt.Errorf("gossip_advertise: %w", err)
+		}
+		if ip, err = resolve(host); err != nil {
+			return g, fmt.Errorf("gossip_advertise: %w", err)
+		}
+		g.AdvertiseAddr = ip.String()
+		if g.AdvertisePort, err = strconv.Atoi(port); err != nil {
+			return g, fmt.Errorf("gossip_advertise: %w", err)
+		}
+	}
+	return g, nil
+}
+
+func resolve(host string) (net.IP, error) {
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	addr, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return nil, err
+	}
+	return addr.IP, nil
+}
+
+// Pauses between attempts to start on a store that is away.
+const (
+	startRetry    = 500 * time.Millisecond
+	startRetryMax = 10 * time.Second
+)
+
+// sleep returns early, with the reason, when ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errors.New("stopped before it could start"), context.Cause(ctx))
+	}
+}
