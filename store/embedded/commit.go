@@ -172,7 +172,8 @@ func (c *committer) mustSync() bool {
 // Busy without waiting any longer, and write returns errAnswered once the
 // batch is through.
 func (c *committer) write(w write) error {
-	c.inFlight.Store(&c.stage.spans)
+	spans := c.stage.spans
+	c.inFlight.Store(&spans)
 	c.toWriter <- w
 	c.timer.Reset(c.options.Patience)
 	var err error

@@ -118,18 +118,21 @@ func checkLog(fs vfs.FS, path string, file uint32, last *position) error {
 	if err != nil {
 		return err
 	}
-	var pending mark // of the record whose first chunk was read
-	var have, broken bool
-	whole := *last
+	var (
+		pending mark // of the record whose first chunk was read
+		have    bool // that record has a mark
+		broken  bool
+		whole   = *last
+		table   = crc32.MakeTable(crc32.Castagnoli)
+	)
 	for start := 0; start < len(data); start += logBlock {
 		block := data[start:min(start+logBlock, len(data))]
 		for len(block) >= chunkHeader {
-			kind, payload, ok := chunk(block, file)
+			kind, payload, ok := chunk(block, file, table)
 			if !ok {
-				// The rest of a block may be too short for a chunk, and is
-				// zero then. Anything else ends what can be replayed.
-				broken = true
-				break
+				broken = true // replay ends here; look for what comes later
+				block = block[1:]
+				continue
 			}
 			block = block[chunkHeader+len(payload):]
 			if kind == chunkFull || kind == chunkFirst {
@@ -159,14 +162,14 @@ func (m mark) after(whole position) bool {
 }
 
 // chunk takes one chunk from the front of a block.
-func chunk(block []byte, file uint32) (kind byte, payload []byte, ok bool) {
+func chunk(block []byte, file uint32, table *crc32.Table) (kind byte, payload []byte, ok bool) {
 	length := int(binary.LittleEndian.Uint16(block[4:]))
 	kind = block[6]
 	end := chunkHeader + length
 	if kind < chunkFull || kind > chunkLast || end > len(block) || binary.LittleEndian.Uint32(block[7:]) != file {
 		return 0, nil, false
 	}
-	sum := crc32.Checksum(block[6:end], crc32.MakeTable(crc32.Castagnoli))
+	sum := crc32.Checksum(block[6:end], table)
 	if (sum>>15|sum<<17)+0xa282ead8 != binary.LittleEndian.Uint32(block) {
 		return 0, nil, false
 	}

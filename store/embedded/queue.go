@@ -194,10 +194,3 @@ func (q *queue) close() {
 		close(q.wake)
 	}
 }
-
-// isClosed reports whether close was called.
-func (q *queue) isClosed() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.closed
-}
