@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,7 @@ import (
 type API struct {
 	Servers    []string                                  // base URLs
 	AuthKey    func(ctx context.Context) (string, error) // the credential
-	HTTPClient *http.Client
+	HTTPClient *http.Client                              // nil: [http.DefaultClient]
 }
 
 // Node is a server that a device may connect to.
@@ -175,7 +176,7 @@ func (a *API) do(ctx context.Context, method, base, path string, body []byte, re
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := a.HTTPClient.Do(req)
+	resp, err := cmp.Or(a.HTTPClient, http.DefaultClient).Do(req)
 	if err != nil {
 		return err
 	}

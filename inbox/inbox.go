@@ -149,7 +149,8 @@ func (in *Inbox) Flush(ctx context.Context) error {
 
 // Run writes cursors until ctx ends, and what is left then.
 func (in *Inbox) Run(ctx context.Context) {
-	wait := func(d time.Duration) (asked []chan error) {
+	var asked []chan error // who waits for the next save
+	wait := func(d time.Duration) {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
@@ -158,13 +159,13 @@ func (in *Inbox) Run(ctx context.Context) {
 			asked = append(asked, answer)
 		case <-ctx.Done():
 		}
-		return asked
 	}
 	for {
-		var asked []chan error
 		select {
 		case <-in.kick:
-			asked = wait(flushEvery)
+			if len(asked) == 0 {
+				wait(flushEvery)
+			}
 		case answer := <-in.flushes:
 			asked = append(asked, answer)
 		case <-ctx.Done():
@@ -173,15 +174,28 @@ func (in *Inbox) Run(ctx context.Context) {
 			}
 			return
 		}
+		asked = in.alsoAsking(asked)
 		err := in.save(context.WithoutCancel(ctx))
 		for _, answer := range asked {
 			answer <- err
 		}
+		asked = asked[:0]
 		if err != nil {
 			in.log.Warn("cursors not saved; trying again", "err", err)
-			for _, answer := range wait(flushRetry) {
-				answer <- err
-			}
+			wait(flushRetry)
+		}
+	}
+}
+
+// alsoAsking adds everybody who waits for a save now: a thousand connections
+// that end at once share one.
+func (in *Inbox) alsoAsking(asked []chan error) []chan error {
+	for {
+		select {
+		case answer := <-in.flushes:
+			asked = append(asked, answer)
+		default:
+			return asked
 		}
 	}
 }

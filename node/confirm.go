@@ -91,6 +91,9 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 		}
 	}
 	c.mu.Unlock()
+	if len(moved) > 0 {
+		c.acked.Store(true)
+	}
 	for log, seq := range moved {
 		c.n.inbox.Acknowledge(c.who.Node, log, seq)
 	}

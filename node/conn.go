@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -42,6 +43,7 @@ type conn struct {
 	wg       sync.WaitGroup
 	openOnce sync.Once
 	stall    *time.Timer // runs while a frame is being written
+	acked    atomic.Bool // something was acknowledged
 
 	mu        sync.Mutex
 	follows   map[envelope.Address]*follow // guarded by mu
@@ -222,6 +224,23 @@ func (c *conn) end(err error) {
 	c.n.stats.Disconnected.Add(1)
 	c.unfollowAll()
 	c.n.conns.remove(c)
+	c.saveAcks()
+}
+
+// saveWithin bounds the wait for the cursors of a connection that has ended.
+const saveWithin = 2 * time.Second
+
+// saveAcks writes what the client acknowledged last, so that its next
+// connection, wherever it is, goes on from there.
+func (c *conn) saveAcks() {
+	if !c.acked.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), saveWithin)
+	defer cancel()
+	if err := c.n.inbox.Flush(ctx); err != nil {
+		c.n.log.Debug("cursors not saved yet", "conn", c.id, "err", err)
+	}
 }
 
 // spawn runs f in a goroutine of the connection, unless it is over.

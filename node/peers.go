@@ -32,7 +32,8 @@ type peers struct {
 	links   map[envelope.ServerID]*link    // guarded by mu
 	dialing map[envelope.ServerID]struct{} // guarded by mu
 	running sync.WaitGroup
-	ctx     context.Context // set by run before closed is false; guarded by mu
+	ctx     context.Context // guarded by mu; nil after run has ended
+	started chan struct{}   // closed when run has begun
 }
 
 func newPeers(n *Node) (*peers, error) {
@@ -47,6 +48,7 @@ func newPeers(n *Node) (*peers, error) {
 		wakeup:  make(chan struct{}, 1),
 		links:   make(map[envelope.ServerID]*link),
 		dialing: make(map[envelope.ServerID]struct{}),
+		started: make(chan struct{}),
 	}, nil
 }
 
@@ -81,6 +83,7 @@ func (p *peers) run(ctx context.Context) {
 	p.mu.Lock()
 	p.ctx = ctx
 	p.mu.Unlock()
+	close(p.started)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	missing := make(map[envelope.ServerID]time.Time)
@@ -180,11 +183,16 @@ func (p *peers) dialOnce(ctx context.Context, r graph.Record) error {
 // ServePeer answers the peer end point with a link.
 func (n *Node) ServePeer(w http.ResponseWriter, r *http.Request) {
 	p := n.peers
+	select {
+	case <-p.started: // in a moment: others may know of us before Run is called
+	case <-r.Context().Done():
+		return
+	}
 	p.mu.Lock()
 	ctx := p.ctx
 	if ctx == nil {
 		p.mu.Unlock()
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
 	p.running.Add(1)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/allsparkrt/allspark/client/clienttest"
@@ -57,22 +59,31 @@ func TestSend(t *testing.T) {
 }
 
 func TestSendRefused(t *testing.T) {
-	s, url := testServer(t)
-	s.OnMessage = func(c *clienttest.Conn, e envelope.Envelope) bool {
-		c.WriteControl(envelope.Control{Control: envelope.ControlNack, ID: e.ID, Code: envelope.Forbidden, Detail: "no"})
-		return true
-	}
-	r := allspark(t.Context(), []string{"ALLSPARK_AUTH_KEY=ann"}, "send", "--server", url, "--to=bob", "hi")
-	if want := "allspark: send: forbidden: no\n"; r.code != exitFailed || r.stdout != "" || r.stderr != want {
-		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
-	}
-
-	s.Nodes = func(envelope.NodeID) ([]string, error) {
-		return nil, envelope.Errorf(envelope.Unauthorized, "expired")
-	}
-	r = allspark(t.Context(), []string{"ALLSPARK_AUTH_KEY=ann"}, "send", "--server", url, "--to=bob", "hi")
-	if want := "allspark: send: unauthorized: expired\n"; r.code != exitFailed || r.stderr != want {
-		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
+	var tries atomic.Int32
+	var refusals []*envelope.Error // one after the other, the last again and again
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := int(tries.Add(1))
+		clienttest.Refuse(w, refusals[min(n, len(refusals))-1])
+	}))
+	defer h.Close()
+	busy := &envelope.Error{Code: envelope.Busy, RetryMS: 1}
+	for _, tt := range []struct {
+		name     string
+		refusals []*envelope.Error
+		tries    int32
+		stderr   string
+	}{
+		{"final", []*envelope.Error{envelope.Errorf(envelope.Forbidden, "no")}, 1, "allspark: send: forbidden: no\n"},
+		{"after busy", []*envelope.Error{busy, busy, envelope.Errorf(envelope.Unauthorized, "expired")}, 3, "allspark: send: unauthorized: expired\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tries.Store(0)
+			refusals = tt.refusals
+			r := allspark(t.Context(), []string{"ALLSPARK_AUTH_KEY=ann"}, "send", "--server", h.URL, "--to=bob", "hi")
+			if r.code != exitFailed || r.stdout != "" || r.stderr != tt.stderr || tries.Load() != tt.tries {
+				t.Errorf("exit %d after %d tries, %q, want %q", r.code, tries.Load(), r.stderr, tt.stderr)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/allsparkrt/allspark/client"
@@ -38,16 +40,9 @@ func (c *sendCmd) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	opts.FromNow = true // what waits for this device is not for this command
-	opts.ManualAck = true
 	ctx, cancel := within(ctx, c.Timeout, "no acknowledgement")
 	defer cancel()
-	conn, err := client.Dial(ctx, opts)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = goodbyeTo(ctx, conn) }() // there is nothing left to lose
-	ack, err := conn.Send(ctx, e)
+	ack, err := c.send(ctx, opts, e)
 	if err != nil {
 		return err
 	}
@@ -61,6 +56,35 @@ func (c *sendCmd) Run(ctx context.Context, sys *system) error {
 		out.Log = ack.Log.String()
 	}
 	return json.NewEncoder(sys.stdout).Encode(out)
+}
+
+// Pauses between attempts to send.
+const (
+	sendRetry    = 200 * time.Millisecond
+	sendRetryMax = 2 * time.Second
+)
+
+// send tries until the message is acknowledged or finally refused. It makes
+// HTTP calls, because a connection would replace the one that the device may
+// have. Its id makes the message the same one each time.
+func (c *sendCmd) send(ctx context.Context, opts client.Options, e envelope.Envelope) (client.Ack, error) {
+	key := opts.AuthKey
+	api := client.API{Servers: opts.Servers, AuthKey: func(context.Context) (string, error) { return key, nil }}
+	for pause := sendRetry; ; pause = min(2*pause, sendRetryMax) {
+		ack, err := api.SendHTTP(ctx, e)
+		refusal, refused := errors.AsType[*envelope.Error](err)
+		if err == nil || refused && !refusal.Code.Retry() || e.Class != envelope.Durable {
+			return ack, err
+		}
+		if refused && refusal.RetryMS > 0 {
+			pause = time.Duration(refusal.RetryMS) * time.Millisecond
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ack, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
 }
 
 // envelope returns the message to send.
