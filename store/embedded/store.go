@@ -251,7 +251,8 @@ func (s *Store) create() error {
 	if err != nil {
 		return err
 	}
-	return b.Commit(pebble.Sync)
+	// Into a sorted file at once: then every batch in a log file has a mark.
+	return errors.Join(b.Commit(pebble.Sync), s.db.Flush())
 }
 
 // Epoch implements inbox.Store.
