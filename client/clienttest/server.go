@@ -239,8 +239,11 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.SrcNode = device
-	seq := s.store(e)
-	_ = json.NewEncoder(w).Encode(map[string]any{"id": e.ID, "seq": seq, "log": e.Dest().String()})
+	reply := map[string]any{"id": e.ID}
+	if seq := s.store(e); seq > 0 {
+		reply["seq"], reply["log"] = seq, e.Dest().String()
+	}
+	_ = json.NewEncoder(w).Encode(reply)
 }
 
 func (s *Server) ws(w http.ResponseWriter, r *http.Request) {
