@@ -285,8 +285,11 @@ func TestWebSocket(t *testing.T) {
 	defer c.CloseIdleConnections()
 	for _, entry := range []string{p.http, p.https} {
 		for _, test := range []struct{ path, from string }{
-			{"/ws", "ab"}, {"/connectV3?auth_key=k", "ab"},
-			{"/node/a/ws", "a"}, {"/node/b/ws?token=t", "b"}, {"/node/b/connectV3", "b"},
+			{"/ws", "ab"},
+			{"/connectV3?auth_key=k", "ab"},
+			{"/node/a/ws", "a"},
+			{"/node/b/ws?token=t", "b"},
+			{"/node/b/connectV3", "b"},
 		} {
 			ws := dial(t, c, entry+test.path)
 			if ws.Subprotocol() != "allspark.v2.json" {
