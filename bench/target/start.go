@@ -1,0 +1,168 @@
+package target
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+)
+
+// The names of the targets that can be started.
+const (
+	Demo   = "demo"   // allspark demo: three servers in one process, one embedded store
+	Serve1 = "serve1" // one server process with an embedded store
+	Mongo3 = "mongo3" // three server processes over one MongoDB
+)
+
+// Start builds the server and starts a target in a temporary directory. When
+// an error is returned, nothing runs any more.
+func Start(ctx context.Context, name, mongoURI string) (_ *Target, err error) {
+	t := &Target{Name: name}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.logs(), t.Close())
+		}
+	}()
+	if t.dir, err = os.MkdirTemp("", "allspark-bench-"); err != nil {
+		return nil, err
+	}
+	program, err := build(ctx, t.dir)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case Demo:
+		err = t.startDemo(ctx, program)
+	case Serve1:
+		err = t.startServers(ctx, program, 1, "--data", filepath.Join(t.dir, "data"))
+	case Mongo3:
+		if mongoURI == "" {
+			return nil, errors.New("target: mongo3 needs the URI of a MongoDB")
+		}
+		database := "allspark_bench_" + strconv.FormatInt(time.Now().Unix(), 36)
+		err = t.startServers(ctx, program, 3, "--mongodb-uri", mongoURI, "--mongodb-database", database)
+	default:
+		err = fmt.Errorf("target: no target is called %q", name)
+	}
+	return t, err
+}
+
+// startServers starts n `allspark serve`. Secrets go by file: other users of
+// the machine see command lines.
+func (t *Target) startServers(ctx context.Context, program string, n int, storage ...string) error {
+	t.Secret = auth.Secret(rand.Text() + rand.Text())
+	tokenFile, err := t.secretFile("token-secret", string(t.Secret))
+	if err != nil {
+		return err
+	}
+	meshFile, err := t.secretFile("mesh-key", rand.Text()+rand.Text())
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(3 * n)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		client, gossip, peer := ports[3*i], ports[3*i+1], ports[3*i+2]
+		args := append([]string{
+			"serve", "--host", "127.0.0.1", "--port", strconv.Itoa(client),
+			"--gossip-port", strconv.Itoa(gossip), "--peer-port", strconv.Itoa(peer),
+			"--metrics-addr", "", "--log-level", "warn",
+			"--token-secret-file", tokenFile, "--mesh-key-file", meshFile,
+		}, storage...)
+		if i > 0 {
+			args = append(args, "--join", "127.0.0.1:"+strconv.Itoa(ports[1]))
+		}
+		p, err := start(program, t.dir, fmt.Sprintf("server%d", i+1), nil, args...)
+		if err != nil {
+			return err
+		}
+		t.processes = append(t.processes, p)
+		t.PIDs = append(t.PIDs, p.cmd.Process.Pid)
+		t.URLs = append(t.URLs, "http://127.0.0.1:"+strconv.Itoa(client))
+		if err := p.ready(ctx, t.URLs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Target) secretFile(name, secret string) (string, error) {
+	path := filepath.Join(t.dir, name)
+	return path, os.WriteFile(path, []byte(secret), 0o600)
+}
+
+// demoLine is what `allspark demo --json --show-secret` prints once it is up.
+type demoLine struct {
+	Servers []string `json:"servers"`
+	Secret  string   `json:"token_secret"`
+}
+
+func (t *Target) startDemo(ctx context.Context, program string) error {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	p, err := start(program, t.dir, "demo", in, "demo", "--json", "--show-secret", "--data", filepath.Join(t.dir, "data"))
+	in.Close() // the process has its own
+	if err != nil {
+		return err
+	}
+	t.processes = append(t.processes, p)
+	t.PIDs = append(t.PIDs, p.cmd.Process.Pid)
+	demo, err := readDemo(out)
+	if err != nil {
+		return err
+	}
+	t.URLs, t.Secret = demo.Servers, auth.Secret(demo.Secret)
+	for _, url := range t.URLs {
+		if err := p.ready(ctx, url); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readDemo reads the one JSON value that the demo prints; what it prints later
+// is not needed.
+func readDemo(r io.Reader) (demoLine, error) {
+	if f, ok := r.(*os.File); ok {
+		if err := f.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+			return demoLine{}, err
+		}
+	}
+	var d demoLine
+	if err := json.NewDecoder(r).Decode(&d); err != nil {
+		return d, fmt.Errorf("target: the demo did not say where it is: %w", err)
+	}
+	if len(d.Servers) == 0 || d.Secret == "" {
+		return d, errors.New("target: the demo names no servers or no secret")
+	}
+	return d, nil
+}
+
+// logs returns the ends of the servers' logs, as an error for people.
+func (t *Target) logs() error {
+	names, err := filepath.Glob(filepath.Join(t.dir, "*.log"))
+	if err != nil || t.dir == "" {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		raw, err := os.ReadFile(name)
+		if err == nil && len(raw) > 0 {
+			errs = append(errs, fmt.Errorf("%s:\n%s", filepath.Base(name), raw[max(0, len(raw)-2000):]))
+		}
+	}
+	return errors.Join(errs...)
+}
