@@ -184,8 +184,10 @@ func takeLock(o Options) (io.Closer, error) {
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:        patientFS{FS: s.options.fs, log: s.log, closing: s.closing},
-		CacheSize: s.options.CacheBytes,
+		FS: patientFS{FS: s.options.fs, log: s.log, closing: s.closing},
+		// The database takes the memory of its memtables out of its cache;
+		// without more it would read a filter from disk for each message.
+		CacheSize: s.options.CacheBytes + 2*int64(s.options.MemtableBytes),
 		// The log files of this version say how far they had been synced.
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                uint64(s.options.MemtableBytes),
