@@ -21,15 +21,8 @@ import (
 // EnvURI names the environment variable with the URI of a real MongoDB.
 const EnvURI = "MONGODB_URI"
 
-// shared returns the URI of the one stand-in of this test binary, which ends
-// with it.
-var shared = sync.OnceValues(func() (string, error) {
-	p, err := launch(config{})
-	if err != nil {
-		return "", err
-	}
-	return p.uri, nil
-})
+// shared returns the one stand-in of this test binary, which ends with it.
+var shared = sync.OnceValues(func() (*process, error) { return launch(config{}) })
 
 // URI returns the URI of a database server that the tests of this binary share.
 func URI(t testing.TB) string {
@@ -37,11 +30,11 @@ func URI(t testing.TB) string {
 	if uri := os.Getenv(EnvURI); uri != "" {
 		return uri
 	}
-	uri, err := shared()
+	p, err := shared()
 	if err != nil {
 		unavailable(t, err)
 	}
-	return uri
+	return p.uri
 }
 
 // Database returns the name of a new database at [URI], which is dropped when
