@@ -129,6 +129,36 @@ func TestLateDelete(t *testing.T) {
 	})
 }
 
+// When a delete and then a put have failed, either edge may be in the store:
+// both are deleted in the end.
+func TestTwoPossibleEdges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, network := newMemStore(), newMemNet()
+		a := start(t, "a", store, network, nil)
+		a.attach(node("n"))
+		a.store.mu.Lock()
+		a.store.hook = func(op string) error {
+			if op == "delete" || op == "put" {
+				return errors.New("lost")
+			}
+			return nil
+		}
+		a.store.mu.Unlock()
+		a.Detach(t.Context(), []envelope.Address{node("n")})
+		time.Sleep(10 * time.Millisecond)
+		if _, err := a.Attach(t.Context(), "c", []envelope.Address{node("n")}); envelope.CodeOf(err) != envelope.Busy {
+			t.Fatalf("err = %v", err)
+		}
+		a.store.mu.Lock()
+		a.store.hook = nil
+		a.store.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if edges := store.edgesOf("a"); len(edges) != 0 || a.remembered() != 0 {
+			t.Fatalf("edges %v", edges)
+		}
+	})
+}
+
 // Whatever holders do, whenever the store fails, and whenever the boot id
 // changes: what Attach promised holds at its return and in the end.
 func TestAttachDetachRaces(t *testing.T) {

@@ -169,8 +169,10 @@ func TestStoreOutageKillsNobody(t *testing.T) {
 						}
 					}
 					a.store.setAway(false)
-					b.store.setAway(false)
-					for range 100 {
+					for i := range 100 {
+						if i == 30 { // later, so that polls come before its next beat
+							b.store.setAway(false)
+						}
 						time.Sleep(100 * time.Millisecond)
 						if !a.sees("a", "b") {
 							t.Fatal("b is dead to a after the store came back")

@@ -151,6 +151,26 @@ func TestEdgeChangedDuringLookup(t *testing.T) {
 	}
 }
 
+// A hint that comes while the waiting calls are answered counts for the next one.
+func TestEdgeChangedDuringAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, network := newMemStore(), newMemNet()
+		a := start(t, "a", store, network, nil)
+		b := start(t, "b", store, network, nil)
+		time.Sleep(settle)
+		a.Route(node("n"), 9, func([]envelope.ServerID) {
+			b.attach(node("n"))
+			if last, known := a.EdgeChanged(node("n")); !known || last != 9 {
+				t.Errorf("EdgeChanged = %d, %v", last, known)
+			}
+		})
+		synctest.Wait()
+		if got := a.ask(node("n"), 10); len(got) != 1 {
+			t.Fatalf("route %v", got)
+		}
+	})
+}
+
 func TestRouteOrder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store, network := newMemStore(), newMemNet()
