@@ -1,0 +1,241 @@
+package systemtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/internal/mongotest"
+)
+
+// What stops a server from starting is said in one line that names it.
+func TestServeRefusesToStart(t *testing.T) {
+	running := newServer(t, "--data", t.TempDir())
+	occupied, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer occupied.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shared := t.TempDir()
+	newServer(t, "--data", shared)
+	for _, tt := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"port taken", []string{"--port", portOf(running.url), "--data", t.TempDir()}, "port: cannot listen on"},
+		{"metrics port taken", []string{"--metrics-addr", occupied.Addr().String(), "--data", t.TempDir()}, "metrics_addr: cannot listen on"},
+		{"gossip port taken", []string{"--gossip-port", portOf("//" + running.gossip), "--data", t.TempDir()}, portOf("//" + running.gossip)},
+		{"data is a file", []string{"--data", file}, file},
+		{"data below a file", []string{"--data", filepath.Join(file, "below")}, file},
+		{"data of another process", []string{"--data", shared}, "another process"},
+		{"two problems", []string{"--log-level", "loud", "--max-connections=-1", "--data", t.TempDir()}, "log_level"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := configure(t, tt.args...)
+			s.start()
+			if code := s.wait(20 * time.Second); code == 0 {
+				t.Errorf("exit %d", code)
+			}
+			last := lastLine(s.log.String())
+			if !strings.HasPrefix(last, "allspark: serve: ") || !strings.Contains(s.log.String(), tt.says) {
+				t.Errorf("it said %q, want something with %q", last, tt.says)
+			}
+		})
+	}
+}
+
+func portOf(url string) string { return url[strings.LastIndexByte(url, ':')+1:] }
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// A server whose database cannot be reached says so, lives, is not ready, and
+// starts when the database does.
+func TestDatabaseAwayAtStart(t *testing.T) {
+	db := mongotest.Start(t)
+	db.Kill()
+	s := configure(t, "--mongodb-uri", db.URI)
+	s.start()
+	eventually(t, 20*time.Second, func() error {
+		if !strings.Contains(s.log.String(), "cannot use the database yet") {
+			return fmt.Errorf("no word about the database:\n%s", s.log.String())
+		}
+		return nil
+	})
+	status := func(path string) int {
+		resp, err := http.Get(s.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if live, ready, call := status("/healthz"), status("/readyz"), status("/v1/sessions/x"); live != 200 || ready != 503 || call != 503 {
+		t.Errorf("healthz %d, readyz %d, a call %d", live, ready, call)
+	}
+	db.Restart()
+	s.waitReady()
+	if a := send(t, s.url, authKey(t, "alice"), "--to", "bob", "hi"); a.Seq != 1 {
+		t.Errorf("acknowledged with %+v", a)
+	}
+}
+
+// A server refuses to be one that lives; it takes over from one that crashed,
+// at once with --force and after a lease without.
+func TestForce(t *testing.T) {
+	uri, db := mongotest.URI(t), mongotest.Database(t)
+	args := []string{"--mongodb-uri", uri, "--mongodb-database", db}
+	first := newServer(t, args...)
+
+	impostor := configure(t, args...)
+	impostor.start("--node-id", strings.TrimPrefix(first.url, "http://"))
+	if code := impostor.wait(30 * time.Second); code == 0 || !strings.Contains(lastLine(impostor.log.String()), "force") {
+		t.Errorf("exit %d: %s", code, lastLine(impostor.log.String()))
+	}
+	if err := ready(first.url); err != nil {
+		t.Error(err)
+	}
+
+	first.kill()
+	started := time.Now()
+	first.start("--force")
+	first.waitReady()
+	if d := time.Since(started); d > 6*time.Second {
+		t.Errorf("with force it took %v, as long as a lease", d)
+	}
+	first.kill()
+	first.start()
+	first.waitReady()
+}
+
+// SIGTERM: not ready, clients told to go elsewhere, exit 0, nothing lost.
+func TestDrain(t *testing.T) {
+	uri, db := mongotest.URI(t), mongotest.Database(t)
+	args := []string{"--mongodb-uri", uri, "--mongodb-database", db, "--drain-timeout", "6s"}
+	a := newServer(t, args...)
+	b := newServer(t, append(args, "--join", a.gossip)...)
+	eventually(t, 10*time.Second, func() error { return linked(a, 1) })
+
+	var states []string
+	c := dial(t, client.Options{Servers: []string{a.url}, AuthKey: authKey(t, "bob"), OnState: func(s client.State, _ error) {
+		states = append(states, s.String())
+	}})
+	alice := authKey(t, "alice")
+	send(t, b.url, alice, "--to", "bob", "1")
+	if m, err := c.Receive(t.Context()); err != nil || m.ID == "" {
+		t.Fatal(err)
+	}
+	a.signal(syscall.SIGTERM)
+	eventually(t, 5*time.Second, func() error {
+		if ready(a.url) == nil {
+			return fmt.Errorf("still ready")
+		}
+		return nil
+	})
+	if code := a.wait(15 * time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	send(t, b.url, alice, "--to", "bob", "2")
+	m, err := c.Receive(t.Context())
+	if err != nil || m.Seq != 2 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+}
+
+// linked reports whether a server has so many peer links, by its metrics.
+func linked(s *server, n int) error {
+	if got := metric(s, "allspark_peer_links"); got != fmt.Sprint(n) {
+		return fmt.Errorf("%s peer links, want %d", got, n)
+	}
+	return nil
+}
+
+// metric returns a metric's value as text.
+func metric(s *server, name string) string {
+	resp, err := http.Get(s.metrics + "/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "nothing"
+}
+
+// No token and no payload in the log, whatever happens.
+func TestLogsHoldNoSecrets(t *testing.T) {
+	s := newServer(t, "--data", t.TempDir())
+	key := authKey(t, "alice")
+	const payload = "the-very-private-payload"
+	c := dial(t, client.Options{Servers: []string{s.url}, AuthKey: key})
+	e := envelope.Envelope{DestNode: "bob"}
+	e.SetPayload(payload)
+	if _, err := c.Send(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	var reply struct {
+		Servers []struct {
+			ValidationToken string `json:"validation_token"`
+		}
+	}
+	body := post(t, s.url+"/v1/connect", key, "")
+	if err := json.Unmarshal(body, &reply); err != nil || len(reply.Servers) != 1 {
+		t.Fatalf("%s: %v", body, err)
+	}
+	token := reply.Servers[0].ValidationToken
+	for _, path := range []string{"/ws?token=" + token, "/ws?token=" + token + "x", "/connectV3?auth_key=" + key, "/connectV3?auth_key=" + key + "x&validation_key=" + token} {
+		resp, err := http.Get(s.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	s.signal(syscall.SIGTERM)
+	s.wait(30 * time.Second)
+	log := s.log.String()
+	for name, secret := range map[string]string{"auth key": key, "validation token": token, "payload": payload, "token secret": tokenSecret, "mesh key": meshKey} {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log holds the %s", name)
+		}
+	}
+}
+
+func post(t *testing.T, url, key, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
