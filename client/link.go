@@ -75,7 +75,11 @@ func (l *link) hello(ctx context.Context) error {
 		return err
 	}
 	if answer.Control == envelope.ControlError {
-		return &envelope.Error{Code: answer.Code, Detail: answer.Detail}
+		refused := &envelope.Error{Code: answer.Code, Detail: answer.Detail, RetryMS: answer.RetryMS}
+		if !refused.Code.Retry() {
+			return final{refused}
+		}
+		return refused
 	}
 	if answer.Control != envelope.ControlHello {
 		return fmt.Errorf("client: the server opened with %q", answer.Control)

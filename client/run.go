@@ -153,12 +153,17 @@ var errToken = errors.New("client: the validation token was refused")
 
 // open opens the WebSocket to a node and exchanges hellos. The token goes as a
 // subprotocol: URLs end up in logs.
-func (c *Client) open(n Node) (*link, error) {
+func (c *Client) open(n Node) (_ *link, err error) {
 	url := n.URL
 	if c.opts.Proxy && n.ProxyURL != "" {
 		url = n.ProxyURL
 	}
 	l := newLink(c)
+	defer func() {
+		if err != nil {
+			l.cancel(err)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(c.ctx, dialTimeout)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, strings.TrimSuffix(url, "/")+"/ws", &websocket.DialOptions{
