@@ -77,6 +77,10 @@ func (c *committer) run() {
 
 // commit stores what was taken and answers it.
 func (c *committer) commit() {
+	if err := c.Err(); err != nil {
+		c.fail(err)
+		return
+	}
 	batch := c.db.NewBatch()
 	_ = batch.LogData(c.mark(), nil)
 	c.stage.begin()

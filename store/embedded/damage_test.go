@@ -179,24 +179,38 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// Once a part of the store cannot be read, appends that need it say so, and
-// others go on.
+// Once a part of the store cannot be read, appends that need it say so, with
+// all that wait behind them in the same log, and others go on.
 func TestAppendBesideDamage(t *testing.T) {
-	s := openIn(t, t.TempDir())
+	s, disk := openFaulty(t, Options{})
 	mustAppend(t, s, room, 3)
 	mustAppend(t, s, hall, 3)
 	key := appendStubKey(nil, room, "alice", "bad")
 	if err := s.db.Set(key, []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
-	bad := send(s, room, "bad")
-	if o := <-bad; envelope.CodeOf(o.err) != envelope.Internal || !errors.Is(o.err, errDamaged) {
-		t.Fatal(o)
-	}
-	for _, log := range []envelope.Address{room, hall} {
-		if o := <-send(s, log, "good"); o.err != nil || o.seq != 4 {
-			t.Fatal(log, o)
+	release := disk.hold()
+	others := []<-chan outcome{send(s, hall, "first")}
+	behind := []<-chan outcome{send(s, room, "bad")}
+	for i := range 2 * batchEntries { // some in the same batch, some in the queue
+		behind = append(behind, send(s, room, fmt.Sprint("behind", i)))
+		if i%100 == 0 {
+			others = append(others, send(s, hall, fmt.Sprint("other", i)))
 		}
+	}
+	release()
+	for _, done := range behind {
+		if o := <-done; envelope.CodeOf(o.err) != envelope.Internal || !errors.Is(o.err, errDamaged) {
+			t.Fatal(o)
+		}
+	}
+	for i, done := range others {
+		if o := <-done; o.err != nil || o.seq != uint64(i+4) {
+			t.Fatal(i, o)
+		}
+	}
+	if o := <-send(s, room, "good"); o.err != nil || o.seq != 4 {
+		t.Fatal(o)
 	}
 	mustClose(t, s)
 }

@@ -313,3 +313,38 @@ func TestBrokenDisk(t *testing.T) {
 	}
 	mustClose(t, s)
 }
+
+func TestCloseWhileTheDiskHangs(t *testing.T) {
+	s, disk := openFaulty(t, Options{Patience: 20 * time.Millisecond})
+	mustAppend(t, s, room, 3)
+	release := disk.hold()
+	defer release()
+	done := send(s, room, "late")
+	if err := s.Close(); err == nil {
+		t.Error("Close hides that something was not written")
+	}
+	wantBusy(t, "append", (<-done).err)
+	wantBusy(t, "append after Close", (<-send(s, room, "later")).err)
+}
+
+func TestDatabaseGivesUp(t *testing.T) {
+	s := openIn(t, t.TempDir())
+	mustAppend(t, s, room, 3)
+	go databaseLog{s}.Fatalf("cannot write %s", "MANIFEST") // stays there
+	for {
+		o := <-send(s, room, "")
+		if o.err != nil {
+			wantBusy(t, "append", o.err)
+			break
+		}
+	}
+	if s.Err() == nil || !strings.Contains(s.Err().Error(), "MANIFEST") {
+		t.Errorf("Err is %v", s.Err())
+	}
+	if _, err := s.Read(t.Context(), room, 0, 3, 1<<20); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err == nil {
+		t.Error("Close hides that the store is broken")
+	}
+}

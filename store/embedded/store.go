@@ -202,7 +202,6 @@ func (s *Store) pebbleOptions() *pebble.Options {
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.log.Error("a file of the database is damaged", "path", info.Path, "err", info.Details)
 			},
-			DiskSlow: func(info pebble.DiskSlowInfo) { s.log.Warn("the disk is slow", "info", info.String()) },
 		},
 	}
 	for i := range o.Levels {

@@ -8,7 +8,12 @@ import (
 
 func openIn(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(Options{Dir: dir})
+	return openWith(t, Options{Dir: dir})
+}
+
+func openWith(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -16,12 +21,25 @@ func openIn(t testing.TB, dir string) *Store {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t,
-		func(t testing.TB) storetest.Store { return openIn(t, t.TempDir()) },
-		storetest.Options{Reopen: func(t testing.TB, s storetest.Store) storetest.Store {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return openIn(t, s.(*Store).options.Dir)
-		}})
+	for name, o := range map[string]Options{
+		"default": {},
+		"small":   {Heads: 1, MemtableBytes: 64 << 10, CacheBytes: 1 << 20}, // nothing is in memory
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t,
+				func(t testing.TB) storetest.Store {
+					o := o
+					o.Dir = t.TempDir()
+					return openWith(t, o)
+				},
+				storetest.Options{Reopen: func(t testing.TB, s storetest.Store) storetest.Store {
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					o := o
+					o.Dir = s.(*Store).options.Dir
+					return openWith(t, o)
+				}})
+		})
+	}
 }
