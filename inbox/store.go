@@ -31,7 +31,8 @@ type Store interface {
 	// durably (fsync, or majority and journal) and then calls done with that
 	// seq, once, from a goroutine of the store; done must not block. It
 	// returns at once and keeps neither more nor less than a bounded queue:
-	// what does not fit is refused through done with Busy.
+	// what does not fit is refused through done with Busy, which may happen
+	// before Append returns.
 	//
 	// Envelopes handed to Append one after the other are numbered in that
 	// order within a log, and done is called in that order. When one of them
