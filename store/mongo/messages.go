@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -180,55 +183,84 @@ func (s *Store) Read(ctx context.Context, log envelope.Address, after uint64, li
 // empty page would say that there is nothing more.
 var errHole = envelope.Errorf(envelope.Internal, "the log has a hole")
 
-// headsAtOnce is how many heads are read at a time for one call.
-const headsAtOnce = 16
+// tails returns the highest seq of each log that has one at or beyond the seq
+// given. Logs are few enough for one query; it is not complete when more than
+// limit rows would have answered it.
+func (m messages) tails(ctx context.Context, from map[string]uint64, limit int) (heads map[string]uint64, complete bool, err error) {
+	beyond := make(bson.A, 0, len(from))
+	for log, least := range from {
+		beyond = append(beyond, bson.D{{Key: "l", Value: log}, {Key: "s", Value: bson.D{{Key: "$gte", Value: int64(least)}}}})
+	}
+	projection := bson.D{{Key: "_id", Value: 0}, {Key: "l", Value: 1}, {Key: "s", Value: 1}}
+	rows, err := all[messageRow](ctx, m.Collection, bson.D{{Key: "$or", Value: beyond}},
+		options.Find().SetProjection(projection).SetLimit(int64(limit)))
+	if err != nil {
+		return nil, false, err
+	}
+	heads = make(map[string]uint64)
+	for _, r := range rows {
+		heads[r.Log] = max(heads[r.Log], uint64(r.Seq))
+	}
+	return heads, len(rows) < limit, nil
+}
+
+// Heads asks for the tails of so many logs in one query, and takes so many rows
+// for an answer. A reader that is nearly up to date has short tails.
+const (
+	tailLogs = 200
+	tailRows = 2000
+)
 
 // Heads implements [inbox.Store].
-func (s *Store) Heads(ctx context.Context, logs []envelope.Address) (map[envelope.Address]uint64, error) {
-	heads := make(map[envelope.Address]uint64, len(logs))
-	for _, log := range logs {
-		heads[log] = 0
-	}
-	todo := make(chan envelope.Address, len(heads))
-	for log := range heads {
-		todo <- log
-	}
-	close(todo)
-
-	var (
-		mu      sync.Mutex
-		failed  error
-		readers sync.WaitGroup
-	)
-	for range min(len(heads), headsAtOnce) {
-		readers.Go(func() {
-			for log := range todo {
-				var head uint64
-				err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
-					head, err = s.messages.head(ctx, log.String())
-					return err
-				})
-				mu.Lock()
-				heads[log] = head
-				if err != nil {
-					failed = err
-				}
-				stop := failed != nil
-				mu.Unlock()
-				if stop {
-					return
-				}
-			}
+func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (map[envelope.Address]uint64, error) {
+	heads := make(map[envelope.Address]uint64)
+	for logs := range slices.Chunk(slices.Collect(maps.Keys(from)), tailLogs) {
+		names := make(map[string]uint64, len(logs))
+		for _, log := range logs {
+			names[log.String()] = min(max(from[log], 1), math.MaxInt64)
+		}
+		var tails map[string]uint64
+		var complete bool
+		err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+			tails, complete, err = s.messages.tails(ctx, names, tailRows)
+			return err
 		})
-	}
-	readers.Wait()
-	if failed != nil {
-		return nil, failed
-	}
-	for log, head := range heads {
-		if head == 0 {
-			delete(heads, log)
+		if err == nil && !complete {
+			tails, err = s.eachHead(ctx, names)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, log := range logs {
+			if head := tails[log.String()]; head > 0 {
+				heads[log] = head
+			}
 		}
 	}
 	return heads, nil
+}
+
+// headsAtOnce is how many heads are read at a time for one call.
+const headsAtOnce = 16
+
+// eachHead is tails, log by log, for readers that are far behind.
+func (s *Store) eachHead(ctx context.Context, from map[string]uint64) (map[string]uint64, error) {
+	var mu sync.Mutex
+	heads := make(map[string]uint64)
+	var readers errgroup.Group
+	readers.SetLimit(headsAtOnce)
+	for log, least := range from {
+		readers.Go(func() error {
+			return s.try(ctx, func(ctx context.Context, _ bool) error {
+				head, err := s.messages.head(ctx, log)
+				if err == nil && head >= least {
+					mu.Lock()
+					heads[log] = head
+					mu.Unlock()
+				}
+				return err
+			})
+		})
+	}
+	return heads, readers.Wait()
 }

@@ -1,0 +1,135 @@
+package mongo
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+var room = envelope.SessionID("room").Address()
+
+func newTestAppender(t table) *appender {
+	return newAppender(t, slog.New(slog.DiscardHandler), 2*time.Second, 1<<20, 1<<20)
+}
+
+// device sends numbered messages without waiting for each. When one is refused
+// it stops, and starts again from there, perhaps at another server.
+type device struct {
+	id    envelope.NodeID
+	total int
+	acks  []uint64
+	busy  int
+}
+
+func (d *device) run(servers []*appender, random *rand.Rand) error {
+	for len(d.acks) < d.total {
+		server := servers[random.IntN(len(servers))]
+		window := min(1+random.IntN(8), d.total-len(d.acks))
+		type answer struct {
+			n   int
+			seq uint64
+			err error
+		}
+		answers := make(chan answer, window)
+		first := len(d.acks)
+		for n := first; n < first+window; n++ {
+			env := &envelope.Envelope{ID: fmt.Sprint(n), SrcNode: d.id}
+			server.append(room, newEntry(env, func(seq uint64, err error) { answers <- answer{n, seq, err} }))
+		}
+		refused := false
+		for i := range window {
+			a := <-answers
+			switch {
+			case a.n != first+i:
+				return fmt.Errorf("%s: answer for %d in place of %d", d.id, a.n, first+i)
+			case a.err == nil && refused:
+				return fmt.Errorf("%s: %d was stored after one before it was refused", d.id, a.n)
+			case a.err == nil:
+				d.acks = append(d.acks, a.seq)
+			case envelope.CodeOf(a.err) != envelope.Busy:
+				return a.err
+			default:
+				refused = true
+				d.busy++
+			}
+		}
+	}
+	return nil
+}
+
+// check compares what the device was told with what is there.
+func (d *device) check(rows []clusterRow) error {
+	n := 0
+	for _, r := range rows {
+		if !strings.HasPrefix(r.key, string(d.id)+"|") {
+			continue
+		}
+		if want := fmt.Sprintf("%s|%d", d.id, n); r.key != want || n >= len(d.acks) {
+			return fmt.Errorf("seq %d is %s, want %s of %d", r.seq, r.key, want, len(d.acks))
+		}
+		if d.acks[n] != r.seq {
+			return fmt.Errorf("%s has seq %d and was acknowledged as %d", r.key, r.seq, d.acks[n])
+		}
+		n++
+	}
+	if n != d.total {
+		return fmt.Errorf("%s has %d messages stored, want %d", d.id, n, d.total)
+	}
+	return nil
+}
+
+// TestLanesOnBrokenCluster lets three servers write one log in a replica set
+// that misbehaves in every way it may.
+func TestLanesOnBrokenCluster(t *testing.T) {
+	var sum Stats
+	for seed := range uint64(150) {
+		synctest.Test(t, func(t *testing.T) {
+			c := &cluster{faults: true, random: rand.New(rand.NewPCG(seed, 1))}
+			servers := []*appender{newTestAppender(c), newTestAppender(c), newTestAppender(c)}
+			devices := make([]*device, 6)
+			var running sync.WaitGroup
+			for i := range devices {
+				d := &device{id: envelope.NodeID(fmt.Sprint("d", i)), total: 20}
+				devices[i] = d
+				random := rand.New(rand.NewPCG(seed, uint64(i)+2))
+				running.Go(func() {
+					if err := d.run(servers, random); err != nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
+				})
+			}
+			running.Wait()
+			for _, s := range servers {
+				s.close()
+				stats := s.stats.read()
+				sum.Away += stats.Away
+				sum.Overtaken += stats.Overtaken
+				sum.Unknown += stats.Unknown
+				if s.bytes != 0 || len(s.lanes) != 0 {
+					t.Errorf("seed %d: %d bytes and %d lanes are left", seed, s.bytes, len(s.lanes))
+				}
+			}
+			// Whatever is carried out late has been by then.
+			_ = sleep(t.Context(), time.Minute)
+			if c.broken != nil {
+				t.Errorf("seed %d: %v", seed, c.broken)
+			}
+			for _, d := range devices {
+				if err := d.check(c.rows); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+			}
+		})
+	}
+	t.Logf("%+v", sum)
+	if sum.Away == 0 || sum.Overtaken == 0 || sum.Unknown == 0 {
+		t.Errorf("the faults were too few: %+v", sum)
+	}
+}
