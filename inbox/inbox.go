@@ -18,7 +18,7 @@ const (
 
 // How acknowledgements are gathered before they are written.
 const (
-	flushEvery  = 200 * time.Millisecond
+	flushEvery  = time.Second
 	flushBatch  = 1000
 	maxUnsaved  = 1 << 20 // cursors
 	flushRetry  = time.Second

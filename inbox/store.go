@@ -56,9 +56,11 @@ type Store interface {
 	// read. An empty page means that after is the head or beyond.
 	Read(ctx context.Context, log envelope.Address, after uint64, limit, maxBytes int) ([]envelope.Envelope, error)
 
-	// Heads returns the highest durable seq of each log; a log without
-	// entries is absent from the map.
-	Heads(ctx context.Context, logs []envelope.Address) (map[envelope.Address]uint64, error)
+	// Heads returns the highest durable seq of each log that has an entry at
+	// the seq given with it or beyond; the other logs are absent. 0 means 1.
+	// Asking from where a reader stands makes the usual answer, nothing new,
+	// cheap for many logs at once.
+	Heads(ctx context.Context, from map[envelope.Address]uint64) (map[envelope.Address]uint64, error)
 
 	// Cursors returns the cursors of a device, one for each log it has one in.
 	Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, error)

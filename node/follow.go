@@ -1,7 +1,10 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -104,6 +107,16 @@ func (c *conn) hinted(log envelope.Address, head uint64) {
 	}
 }
 
+// known returns how far the connection knows a log to go.
+func (c *conn) known(log envelope.Address) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.follows[log]; f != nil {
+		return max(f.sent, f.head)
+	}
+	return math.MaxInt64
+}
+
 // opening retries for this long before it gives up on the store.
 const openWithin = 15 * time.Second
 
@@ -177,7 +190,11 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err := c.attach(ctx, sessions, spans); err != nil {
 		return err
 	}
-	heads, err := c.n.inbox.Heads(ctx, append(logs, sessions...))
+	from := make(map[envelope.Address]uint64)
+	for _, log := range append(logs, sessions...) {
+		from[log] = cmp.Or(given[log], stored[log])
+	}
+	heads, err := c.n.heads(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -218,6 +235,27 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	}
 	c.wake()
 	return nil
+}
+
+// heads returns the heads of logs in which a reader claims positions. Where a
+// log does not reach the position, its head is found all the same.
+func (n *Node) heads(ctx context.Context, at map[envelope.Address]uint64) (map[envelope.Address]uint64, error) {
+	heads, err := n.inbox.Heads(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	short := make(map[envelope.Address]uint64)
+	for log, seq := range at {
+		if heads[log] < seq {
+			short[log] = 0
+		}
+	}
+	if len(short) == 0 {
+		return heads, nil
+	}
+	rest, err := n.inbox.Heads(ctx, short)
+	maps.Copy(heads, rest)
+	return heads, err
 }
 
 // start says where delivery begins: behind the cursor, and never before the
@@ -314,7 +352,11 @@ func (c *conn) refollow() error {
 	if err := c.attach(c.ctx, fresh, spans); err != nil {
 		return err
 	}
-	heads, err := c.n.inbox.Heads(c.ctx, fresh)
+	from := make(map[envelope.Address]uint64, len(fresh))
+	for _, log := range fresh {
+		from[log] = spans[log][len(spans[log])-1].From
+	}
+	heads, err := c.n.inbox.Heads(c.ctx, from)
 	if err != nil {
 		c.detach(fresh)
 		return err

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
-	"slices"
 	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // How a sweep goes about it.
@@ -76,8 +78,15 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			return err
 		}
 	}
-	for logs := range slices.Chunk(s.n.conns.logs(), sweepChunk) {
-		heads, err := s.n.inbox.Heads(ctx, logs)
+	logs := s.n.conns.logs()
+	for len(logs) > 0 {
+		some := logs[:min(len(logs), sweepChunk)]
+		logs = logs[len(some):]
+		from := make(map[envelope.Address]uint64, len(some))
+		for _, log := range some {
+			from[log] = s.n.furthestBehind(log) + 1
+		}
+		heads, err := s.n.inbox.Heads(ctx, from)
 		if err != nil {
 			return err
 		}
@@ -86,4 +95,12 @@ func (s *sweeper) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// furthestBehind returns how far the local reader that is least far in a log
+// has been sent it, or has been told that it goes.
+func (n *Node) furthestBehind(log envelope.Address) uint64 {
+	least := uint64(math.MaxInt64)
+	n.conns.eachFollower(log, func(c *conn) { least = min(least, c.known(log)) })
+	return least
 }

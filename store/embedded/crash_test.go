@@ -57,7 +57,7 @@ func child(dir string) {
 				<-room
 			})
 			if n%100 == 0 {
-				heads, err := s.Heads(context.Background(), []envelope.Address{childLog(log)})
+				heads, err := s.Heads(context.Background(), map[envelope.Address]uint64{childLog(log): 0})
 				if err != nil || heads[childLog(log)] == 0 {
 					continue
 				}

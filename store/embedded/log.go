@@ -89,12 +89,12 @@ func (s *Store) durable(log envelope.Address) uint64 {
 }
 
 // Heads implements inbox.Store.
-func (s *Store) Heads(ctx context.Context, logs []envelope.Address) (map[envelope.Address]uint64, error) {
+func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (map[envelope.Address]uint64, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	heads := make(map[envelope.Address]uint64, len(logs))
-	for _, log := range logs {
+	heads := make(map[envelope.Address]uint64, len(from))
+	for log, least := range from {
 		it, err := newLogIter(s.db, log, 0)
 		if err != nil {
 			return nil, readError(err)
@@ -104,7 +104,7 @@ func (s *Store) Heads(ctx context.Context, logs []envelope.Address) (map[envelop
 		if err = errors.Join(err, it.Close()); err != nil {
 			return nil, readError(err)
 		}
-		if head = min(head, bound); head > 0 {
+		if head = min(head, bound); head >= max(least, 1) {
 			heads[log] = head
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -183,7 +184,10 @@ func TestQueueFull(t *testing.T) {
 	s, disk := openFaulty(t, Options{QueueEntries: 10, Patience: time.Hour})
 	release := disk.hold()
 	var waiting []<-chan outcome
-	first := send(s, room, "first") // the writer has it, or will take it first
+	first := send(s, room, "first")
+	for s.inFlight.Load() == nil { // until the queue is empty again
+		runtime.Gosched()
+	}
 	refused := false
 	for i := 0; !refused; i++ {
 		done := send(s, room, fmt.Sprint("m", i))
@@ -221,6 +225,8 @@ func TestQueueFull(t *testing.T) {
 		done := send(s, room, fmt.Sprint("m", i))
 		waiting = append(waiting, done)
 		if len(done) > 0 {
+			wantBusy(t, "append", (<-done).err)
+			waiting = waiting[:len(waiting)-1]
 			break
 		}
 		if i > 3 {
@@ -229,7 +235,9 @@ func TestQueueFull(t *testing.T) {
 	}
 	release()
 	for _, done := range waiting {
-		<-done
+		if o := <-done; o.err != nil {
+			t.Fatal(o.err)
+		}
 	}
 	mustClose(t, s)
 }
@@ -251,7 +259,7 @@ func TestFullDiskRecovers(t *testing.T) {
 	if err != nil || len(page) != 3 {
 		t.Fatalf("%d entries can be read, want 3; %v", len(page), err)
 	}
-	heads, err := s.Heads(t.Context(), []envelope.Address{room, hall})
+	heads, err := s.Heads(t.Context(), map[envelope.Address]uint64{room, hall: 0})
 	if err != nil || heads[room] != 3 || len(heads) != 1 {
 		t.Fatal(heads, err)
 	}

@@ -207,7 +207,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	s := openAll(t, 1, mongo.Options{URI: mongotest.URI(t), Database: mongotest.Database(t)})[0]
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Heads(ctx, []envelope.Address{room}); envelope.CodeOf(err) != envelope.Busy {
+	if _, err := s.Heads(ctx, map[envelope.Address]uint64{room: 0}); envelope.CodeOf(err) != envelope.Busy {
 		t.Errorf("Heads gives %v", err)
 	}
 }

@@ -176,7 +176,7 @@ func (s *suite) watch(log envelope.Address, seen map[uint64]string, ended <-chan
 			}
 			seen[e.Seq] = name(e)
 		}
-		heads, err := s.store.Heads(s.Context(), []envelope.Address{log})
+		heads, err := s.store.Heads(s.Context(), fromStart(log))
 		if err != nil {
 			return err
 		}

@@ -195,3 +195,12 @@ func (s *suite) oneWinner(errs []error, loss error) int {
 	}
 	return winner
 }
+
+// fromStart asks Heads for whatever there is in some logs.
+func fromStart(logs ...envelope.Address) map[envelope.Address]uint64 {
+	from := make(map[envelope.Address]uint64, len(logs))
+	for _, log := range logs {
+		from[log] = 0
+	}
+	return from
+}

@@ -46,7 +46,7 @@ func reopened(s *suite) {
 		next := message(alice, fmt.Sprint("m", round+1), "-")
 		want = append(want, stored(next, s.append(log, next)))
 		s.equal("seq of the next", want[len(want)-1].Seq, uint64(round+2))
-		heads, err := s.store.Heads(ctx, []envelope.Address{log})
+		heads, err := s.store.Heads(ctx, fromStart(log))
 		s.noError(err)
 		s.equal("heads", heads, map[envelope.Address]uint64{log: uint64(round + 2)})
 

@@ -329,13 +329,26 @@ func heads(s *suite) {
 		}
 		want[log] = uint64(n + 1)
 	}
-	got, err := s.store.Heads(s.Context(), logs)
+	got, err := s.store.Heads(s.Context(), fromStart(logs...))
 	s.noError(err)
 	s.equal("heads", got, want)
 
-	got, err = s.store.Heads(s.Context(), logs[:1])
+	got, err = s.store.Heads(s.Context(), fromStart(logs[0]))
 	s.noError(err)
 	s.equal("heads of one log", got, map[envelope.Address]uint64{logs[0]: 1})
+
+	from := make(map[envelope.Address]uint64)
+	for log, head := range want {
+		from[log] = head // its last entry is enough
+	}
+	got, err = s.store.Heads(s.Context(), from)
+	s.noError(err)
+	s.equal("heads from the last entries", got, want)
+	from[logs[0]] = want[logs[0]] + 1
+	delete(want, logs[0])
+	got, err = s.store.Heads(s.Context(), from)
+	s.noError(err)
+	s.equal("heads when one log has nothing new", got, want)
 
 	got, err = s.store.Heads(s.Context(), nil)
 	s.noError(err)

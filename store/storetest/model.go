@@ -159,7 +159,7 @@ func (w *walk) heads() {
 	for log, entries := range w.model.logs {
 		want[log] = uint64(len(entries))
 	}
-	got, err := w.store.Heads(w.Context(), w.addresses())
+	got, err := w.store.Heads(w.Context(), fromStart(w.addresses()...))
 	w.noError(err)
 	w.equal("heads", got, want)
 }
