@@ -148,6 +148,7 @@ func TestGap(t *testing.T) {
 		s.Conn("bob").WriteControl(envelope.Control{Control: envelope.ControlGap, Log: "node:bob", Floor: 3})
 		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 2, Body: []byte(`"n":2`)})
 		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 3, Body: []byte(`"n":3`)})
+		synctest.Wait() // the gap is known before 4 is handled
 		receive(t, c, 1)
 		if told != nil {
 			t.Errorf("told of %v before its place", told)
@@ -163,24 +164,36 @@ func TestGap(t *testing.T) {
 }
 
 func TestNewEpochStartsOver(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		gaps := 0
-		s := new(clienttest.Server)
-		w.serve("a", s)
-		c := w.start(client.Options{OnGap: func(client.Gap) { gaps++ }})
-		for n := range 3 {
-			s.Deliver(toBob(n + 1))
-		}
-		receive(t, c, 3)
-		synctest.Wait()
-		s.NewEpoch("second")
-		s.Conn("bob").Abort()
-		pass(time.Second)
-		s.Deliver(toBob(9))
-		if got := receive(t, c, 1); got[0] != `"n":9` || gaps != 1 || c.Epoch() != "second" {
-			t.Errorf("got %v, %d gaps, epoch %q", got, gaps, c.Epoch())
-		}
-	})
+	for _, tt := range []struct {
+		name string
+		take int // before the change; one less is handled
+		gaps int // told of the logs named in the hello
+	}{
+		{"known", 3, 1},
+		{"nothing handled, so no cursor that the server could call wrong", 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				gaps := 0
+				s := new(clienttest.Server)
+				w.serve("a", s)
+				c := w.start(client.Options{OnGap: func(client.Gap) { gaps++ }})
+				for n := range 3 {
+					s.Deliver(toBob(n + 1))
+				}
+				got := receive(t, c, tt.take)
+				synctest.Wait()
+				s.NewEpoch("second")
+				s.Conn("bob").Abort()
+				pass(time.Second)
+				s.Deliver(toBob(4))
+				got = append(got, receive(t, c, 4-tt.take)...)
+				if !slices.Equal(got, bodies(1, 4)) || gaps != tt.gaps || c.Epoch() != "second" {
+					t.Errorf("got %v, %d gaps, epoch %q", got, gaps, c.Epoch())
+				}
+			})
+		})
+	}
 }
 
 func TestCaughtUp(t *testing.T) {

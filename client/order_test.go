@@ -127,6 +127,71 @@ func TestRefusedForNow(t *testing.T) {
 	})
 }
 
+// TestRefusedWaitsForWhatIsOnItsWay has answers that take long: the refused
+// message must not be sent again before those behind it are answered, since
+// one of them may be refused still and would come after later ones.
+func TestRefusedWaitsForWhatIsOnItsWay(t *testing.T) {
+	for _, behind := range []string{envelope.ControlAck, envelope.ControlNack} {
+		inWorld(t, func(t *testing.T, w *world) {
+			var arrived []string
+			s := &clienttest.Server{OnMessage: func(_ *clienttest.Conn, e envelope.Envelope) bool {
+				arrived = append(arrived, e.ID)
+				return true
+			}}
+			w.serve("a", s)
+			c := w.start(client.Options{})
+			synctest.Wait()
+			sendAll(t, c, toDevice("x", 1), toDevice("x", 2))
+			s.Conn("bob").WriteControl(nack(toDevice("x", 1), envelope.Busy, 10*time.Millisecond))
+			pass(time.Second)
+			sendAll(t, c, toDevice("x", 3))
+			if want := []string{"x-1", "x-2"}; !slices.Equal(arrived, want) {
+				t.Errorf("before the answer: %v", arrived)
+			}
+			want := []string{"x-1", "x-2", "x-1", "x-3"}
+			answer := envelope.Control{Control: behind, ID: "x-2", Seq: 1, Log: "node:x"}
+			if behind == envelope.ControlNack {
+				answer = nack(toDevice("x", 2), envelope.Busy, 10*time.Millisecond)
+				want = []string{"x-1", "x-2", "x-1", "x-2", "x-3"}
+			}
+			s.Conn("bob").WriteControl(answer)
+			pass(20 * time.Millisecond)
+			if !slices.Equal(arrived, want) {
+				t.Errorf("after %s: %v", behind, arrived)
+			}
+		})
+	}
+}
+
+// TestRefusedHoldsBackWhatIsNotWritten has a server that refuses the first
+// message and then does not read for a while, so that the others queue up.
+func TestRefusedHoldsBackWhatIsNotWritten(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var arrived []string
+		s := &clienttest.Server{OnMessage: func(c *clienttest.Conn, e envelope.Envelope) bool {
+			arrived = append(arrived, e.ID)
+			if len(arrived) == 1 {
+				c.WriteControl(nack(e, envelope.Busy, 2*time.Second))
+				time.Sleep(time.Second)
+				return true
+			}
+			if len(arrived) == 2 {
+				c.WriteControl(nack(e, envelope.Busy, time.Millisecond))
+				return true
+			}
+			return false
+		}}
+		w.serve("a", s)
+		c := w.start(client.Options{})
+		synctest.Wait()
+		sendAll(t, c, toDevice("x", 1), toDevice("x", 2), toDevice("x", 3), toDevice("x", 4), toDevice("y", 1))
+		pass(time.Minute)
+		if want := []string{"x-1", "x-2", "y-1", "x-1", "x-2", "x-3", "x-4"}; !slices.Equal(arrived, want) {
+			t.Errorf("arrived %v", arrived)
+		}
+	})
+}
+
 func TestRefusedForGood(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		seen := 0

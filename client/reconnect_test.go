@@ -64,7 +64,9 @@ func TestRetryHintIsHonoured(t *testing.T) {
 
 func TestClosedAtOnceIsNotHammered(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		s := &clienttest.Server{OnHello: func(c *clienttest.Conn, _ envelope.Control) { c.Close(envelope.Busy.CloseCode()) }}
+		s := &clienttest.Server{OnHello: func(c *clienttest.Conn, _ envelope.Control) {
+			time.AfterFunc(time.Millisecond, func() { c.Close(envelope.Busy.CloseCode()) })
+		}}
 		w.serve("a", s)
 		w.start(client.Options{})
 		pass(10 * time.Minute)
