@@ -259,7 +259,7 @@ func TestFullDiskRecovers(t *testing.T) {
 	if err != nil || len(page) != 3 {
 		t.Fatalf("%d entries can be read, want 3; %v", len(page), err)
 	}
-	heads, err := s.Heads(t.Context(), map[envelope.Address]uint64{room, hall: 0})
+	heads, err := s.Heads(t.Context(), map[envelope.Address]uint64{room: 0, hall: 0})
 	if err != nil || heads[room] != 3 || len(heads) != 1 {
 		t.Fatal(heads, err)
 	}
