@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,6 +24,7 @@ func main() {
 	k := kong.Parse(&cli, kong.Name("bench"), kong.Description("Load scenarios for AllSpark."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	k.BindTo(ctx, (*context.Context)(nil))
+	k.BindTo(os.Stdout, (*io.Writer)(nil))
 	err := k.Run()
 	stop()
 	k.FatalIfErrorf(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -39,8 +40,9 @@ type p2pCmd struct {
 	PIDs           []int    `name:"pids" group:"Servers that run" placeholder:"PID" help:"Their processes, for the CPU time; on this machine."`
 }
 
-// Run runs the scenario and prints its report.
-func (c *p2pCmd) Run(ctx context.Context) error {
+// Run runs the scenario and prints its report. The error is errBroken when the
+// servers did not keep their promises.
+func (c *p2pCmd) Run(ctx context.Context, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	t, err := c.target(ctx)
@@ -52,9 +54,9 @@ func (c *p2pCmd) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		err = json.NewEncoder(os.Stdout).Encode(report)
+		err = json.NewEncoder(stdout).Encode(report)
 	} else {
-		err = report.WriteTable(os.Stdout)
+		err = report.WriteTable(stdout)
 	}
 	if err == nil && !report.Good() {
 		err = errBroken
