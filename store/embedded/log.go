@@ -93,20 +93,24 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	heads := make(map[envelope.Address]uint64, len(from))
+	it, err := newLogIter(s.db, envelope.Address{}, 0)
+	if err != nil {
+		return nil, readError(err)
+	}
+	heads := make(map[envelope.Address]uint64)
 	for log, least := range from {
-		it, err := newLogIter(s.db, log, 0)
-		if err != nil {
-			return nil, readError(err)
-		}
-		bound := s.durable(log) // after the iterator, as in page
+		it.SetBounds(logBounds(log, least))
 		head, err := it.last()
-		if err = errors.Join(err, it.Close()); err != nil {
-			return nil, readError(err)
+		if err != nil {
+			return nil, readError(errors.Join(err, it.Close()))
 		}
-		if head = min(head, bound); head >= max(least, 1) {
+		// The bound comes after the iterator, as in page.
+		if head = min(head, s.durable(log)); head >= max(least, 1) {
 			heads[log] = head
 		}
+	}
+	if err := it.Close(); err != nil {
+		return nil, readError(err)
 	}
 	return heads, nil
 }
@@ -116,10 +120,8 @@ type logIter struct{ *pebble.Iterator }
 
 // newLogIter returns an iterator over the entries of a log from a seq on.
 func newLogIter(db *pebble.DB, log envelope.Address, from uint64) (*logIter, error) {
-	it, err := db.NewIter(&pebble.IterOptions{
-		LowerBound: appendEntryKey(nil, log, from),
-		UpperBound: after(appendAddress([]byte{rowEntry}, log)),
-	})
+	lower, upper := logBounds(log, from)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}
@@ -141,4 +143,10 @@ func (it *logIter) last() (uint64, error) {
 		return 0, it.Error()
 	}
 	return it.seq()
+}
+
+// logBounds returns the keys between which the entries of a log lie, from a
+// seq on.
+func logBounds(log envelope.Address, from uint64) (lower, upper []byte) {
+	return appendEntryKey(nil, log, from), after(appendAddress([]byte{rowEntry}, log))
 }
