@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds everything that waits for a process.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // proxy is a running nginx with allspark.conf.
 type proxy struct {
