@@ -23,6 +23,7 @@ type cluster struct {
 	term      int // rises with every change of the primary
 	rows      []clusterRow
 	committed int // how many of the rows a majority has
+	down      time.Time // until when nobody answers
 	broken    error
 }
 
@@ -47,12 +48,28 @@ func (c *cluster) soon(limit time.Duration) time.Duration {
 	return time.Duration(c.random.Int64N(int64(limit)))
 }
 
+// reach fails while nobody answers.
+func (c *cluster) reach(ctx context.Context) error {
+	if err := sleep(ctx, c.soon(2*time.Millisecond)); err != nil {
+		return err
+	}
+	begins := c.chance(150)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); begins {
+		c.down = now.Add(3 * time.Second)
+	} else if !now.Before(c.down) {
+		return nil
+	}
+	return errLost
+}
+
 func (c *cluster) insert(ctx context.Context, _ string, head uint64, entries []*entry) (int, clash, error) {
 	rows := make([]clusterRow, len(entries))
 	for i, e := range entries {
 		rows[i] = clusterRow{e.key, row{head + uint64(i) + 1, e.digest}}
 	}
-	if err := sleep(ctx, c.soon(2*time.Millisecond)); err != nil {
+	if err := c.reach(ctx); err != nil {
 		return 0, noClash, err
 	}
 	switch {
@@ -151,7 +168,7 @@ func (c *cluster) elect() {
 // seen returns the rows that a majority read shows: on a primary that was
 // deposed and does not know it, those of some time ago.
 func (c *cluster) seen(ctx context.Context) ([]clusterRow, error) {
-	if err := sleep(ctx, c.soon(2*time.Millisecond)); err != nil {
+	if err := c.reach(ctx); err != nil {
 		return nil, err
 	}
 	if c.chance(20) {

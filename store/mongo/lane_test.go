@@ -1,11 +1,13 @@
 package mongo
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,40 +27,56 @@ type device struct {
 	id    envelope.NodeID
 	total int
 	acks  []uint64
-	busy  int
+}
+
+type answer struct {
+	n   int
+	seq uint64
+	err error
 }
 
 func (d *device) run(servers []*appender, random *rand.Rand) error {
 	for len(d.acks) < d.total {
 		server := servers[random.IntN(len(servers))]
-		window := min(1+random.IntN(8), d.total-len(d.acks))
-		type answer struct {
-			n   int
-			seq uint64
-			err error
-		}
-		answers := make(chan answer, window)
-		first := len(d.acks)
-		for n := first; n < first+window; n++ {
+		first, sent := len(d.acks), 0
+		answers := make(chan answer, d.total)
+		var refused atomic.Bool
+		for n := first; n < d.total && sent < 10 && !refused.Load(); n++ {
+			sent++
 			env := &envelope.Envelope{ID: fmt.Sprint(n), SrcNode: d.id}
-			server.append(room, newEntry(env, func(seq uint64, err error) { answers <- answer{n, seq, err} }))
-		}
-		refused := false
-		for i := range window {
-			a := <-answers
-			switch {
-			case a.n != first+i:
-				return fmt.Errorf("%s: answer for %d in place of %d", d.id, a.n, first+i)
-			case a.err == nil && refused:
-				return fmt.Errorf("%s: %d was stored after one before it was refused", d.id, a.n)
-			case a.err == nil:
-				d.acks = append(d.acks, a.seq)
-			case envelope.CodeOf(a.err) != envelope.Busy:
-				return a.err
-			default:
-				refused = true
-				d.busy++
+			server.append(room, newEntry(env, func(seq uint64, err error) {
+				if err != nil {
+					refused.Store(true)
+				}
+				answers <- answer{n, seq, err}
+			}))
+			if random.IntN(3) == 0 {
+				_ = sleep(context.Background(), time.Duration(random.Int64N(int64(20*time.Millisecond))))
 			}
+		}
+		if err := d.collect(first, sent, answers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect takes the answers to messages that were sent one after the other.
+func (d *device) collect(first, sent int, answers <-chan answer) error {
+	refused := false
+	for n := first; n < first+sent; n++ {
+		a := <-answers
+		switch {
+		case a.n != n:
+			return fmt.Errorf("%s: answer for %d in place of %d", d.id, a.n, n)
+		case a.err == nil && refused:
+			return fmt.Errorf("%s: %d was stored after one before it was refused", d.id, a.n)
+		case a.err == nil:
+			d.acks = append(d.acks, a.seq)
+		case envelope.CodeOf(a.err) != envelope.Busy:
+			return a.err
+		default:
+			refused = true
 		}
 	}
 	return nil
