@@ -33,7 +33,7 @@ test:
 need:
 	@command -v go >/dev/null || { echo "make: Go is missing: see https://go.dev/dl/" >&2; exit 1; }
 	@go version
-	internal/tools/need cc:gcc,libc6-dev! nginx:nginx-light
+	internal/tools/need cc:gcc,libc6-dev! nginx:nginx
 
 format:
 	@unformatted=$$($(TOOL) gofumpt -l .); \

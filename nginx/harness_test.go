@@ -138,7 +138,7 @@ func find(t *testing.T) string {
 			return binary
 		}
 	}
-	const message = "no nginx here; on Debian: apt-get install nginx-light"
+	const message = "no nginx here; on Debian: apt-get install nginx"
 	if os.Getenv("CI") != "" {
 		t.Fatal(message)
 	}
