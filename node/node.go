@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +36,9 @@ type Config struct {
 
 	MaxConnections int         // clients; 0 means 50,000
 	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
-	Timing         Timing      // zero fields mean the defaults
+	// PeerDial opens the connections below peer links; nil means the net package.
+	PeerDial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Timing   Timing // zero fields mean the defaults
 }
 
 // Timing holds the periods that tests and unusual networks change.

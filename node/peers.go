@@ -41,7 +41,7 @@ func newPeers(n *Node) (*peers, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: n.cfg.PeerTLS} // no proxy from the environment: peers are addressed directly
+	transport := &http.Transport{TLSClientConfig: n.cfg.PeerTLS, DialContext: n.cfg.PeerDial} // no proxy from the environment: peers are addressed directly
 	return &peers{
 		n: n, key: key,
 		client:  &http.Client{Transport: transport},

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
+	"github.com/allsparkrt/allspark/store/embedded"
+)
+
+// faultyStore is one server's way to the store that all share.
+type faultyStore struct {
+	*embedded.Store
+	dead atomic.Bool
+
+	mu     sync.Mutex
+	before func(op string) error                       // guarded by mu; an error means: not done
+	after  func(op string) error                       // guarded by mu; an error means: done, and the answer lost
+	append func(log envelope.Address, id string) error // guarded by mu; refuses an Append
+	delay  func(op string) time.Duration               // guarded by mu
+}
+
+var errAway = envelope.BusyError(100, "the store is away", nil)
+
+// kill makes the store fail in everything: its server is dead.
+func (s *faultyStore) kill() { s.dead.Store(true) }
+
+// set changes the faults.
+func (s *faultyStore) set(change func(s *faultyStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+func (s *faultyStore) do(ctx context.Context, op string, f func() error) error {
+	s.mu.Lock()
+	before, after, delay := s.before, s.after, s.delay
+	s.mu.Unlock()
+	if delay != nil {
+		select {
+		case <-time.After(delay(op)):
+		case <-ctx.Done():
+			return envelope.BusyError(100, "the store did not answer", context.Cause(ctx))
+		}
+	}
+	if s.dead.Load() {
+		return errAway
+	}
+	if before != nil {
+		if err := before(op); err != nil {
+			return err
+		}
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if delay != nil { // the answer takes its time as well
+		time.Sleep(delay(op))
+	}
+	if s.dead.Load() {
+		return errAway
+	}
+	if after != nil {
+		return after(op)
+	}
+	return nil
+}
+
+func (s *faultyStore) Append(log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+	s.mu.Lock()
+	refuse := s.append
+	s.mu.Unlock()
+	if s.dead.Load() {
+		done(0, errAway)
+		return
+	}
+	if refuse != nil {
+		if err := refuse(log, env.ID); err != nil {
+			done(0, err)
+			return
+		}
+	}
+	s.Store.Append(log, env, func(seq uint64, err error) {
+		if s.dead.Load() {
+			seq, err = 0, errAway
+		}
+		done(seq, err)
+	})
+}
+
+func (s *faultyStore) Read(ctx context.Context, log envelope.Address, after uint64, limit, maxBytes int) (page []envelope.Envelope, err error) {
+	err = s.do(ctx, "read", func() error { page, err = s.Store.Read(ctx, log, after, limit, maxBytes); return err })
+	return page, err
+}
+
+func (s *faultyStore) Heads(ctx context.Context, from map[envelope.Address]uint64) (heads map[envelope.Address]uint64, err error) {
+	err = s.do(ctx, "heads", func() error { heads, err = s.Store.Heads(ctx, from); return err })
+	return heads, err
+}
+
+func (s *faultyStore) Cursors(ctx context.Context, node envelope.NodeID) (cursors []inbox.Cursor, err error) {
+	err = s.do(ctx, "cursors", func() error { cursors, err = s.Store.Cursors(ctx, node); return err })
+	return cursors, err
+}
+
+func (s *faultyStore) Advance(ctx context.Context, cursors []inbox.Cursor) error {
+	return s.do(ctx, "advance", func() error { return s.Store.Advance(ctx, cursors) })
+}
+
+func (s *faultyStore) Claim(ctx context.Context, r graph.Record, prev string) error {
+	return s.do(ctx, "claim", func() error { return s.Store.Claim(ctx, r, prev) })
+}
+
+func (s *faultyStore) Renew(ctx context.Context, r graph.Record) error {
+	return s.do(ctx, "renew", func() error { return s.Store.Renew(ctx, r) })
+}
+
+func (s *faultyStore) Release(ctx context.Context, id envelope.ServerID, boot string) error {
+	return s.do(ctx, "release", func() error { return s.Store.Release(ctx, id, boot) })
+}
+
+func (s *faultyStore) Servers(ctx context.Context) (records []graph.Record, err error) {
+	err = s.do(ctx, "servers", func() error { records, err = s.Store.Servers(ctx); return err })
+	return records, err
+}
+
+func (s *faultyStore) PutEdges(ctx context.Context, edges []graph.Edge) error {
+	return s.do(ctx, "put edges", func() error { return s.Store.PutEdges(ctx, edges) })
+}
+
+func (s *faultyStore) DeleteEdges(ctx context.Context, edges []graph.Edge) error {
+	return s.do(ctx, "delete edges", func() error { return s.Store.DeleteEdges(ctx, edges) })
+}
+
+func (s *faultyStore) Edges(ctx context.Context, addr envelope.Address) (edges []graph.Edge, err error) {
+	err = s.do(ctx, "edges", func() error { edges, err = s.Store.Edges(ctx, addr); return err })
+	return edges, err
+}
+
+func (s *faultyStore) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
+	return s.do(ctx, "drop edges", func() error { return s.Store.DropEdges(ctx, id, boot) })
+}
+
+func (s *faultyStore) Create(ctx context.Context, ses session.Session) error {
+	return s.do(ctx, "create", func() error { return s.Store.Create(ctx, ses) })
+}
+
+func (s *faultyStore) Session(ctx context.Context, id envelope.SessionID) (ses session.Session, err error) {
+	err = s.do(ctx, "session", func() error { ses, err = s.Store.Session(ctx, id); return err })
+	return ses, err
+}
+
+func (s *faultyStore) PutMember(ctx context.Context, m session.Member) error {
+	return s.do(ctx, "put member", func() error { return s.Store.PutMember(ctx, m) })
+}
+
+func (s *faultyStore) Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (m session.Member, err error) {
+	err = s.do(ctx, "member", func() error { m, err = s.Store.Member(ctx, id, node); return err })
+	return m, err
+}
+
+func (s *faultyStore) Members(ctx context.Context, id envelope.SessionID) (ms []session.Member, err error) {
+	err = s.do(ctx, "members", func() error { ms, err = s.Store.Members(ctx, id); return err })
+	return ms, err
+}
+
+func (s *faultyStore) Memberships(ctx context.Context, node envelope.NodeID) (ms []session.Member, err error) {
+	err = s.do(ctx, "memberships", func() error { ms, err = s.Store.Memberships(ctx, node); return err })
+	return ms, err
+}
