@@ -20,9 +20,9 @@ const (
 	// lastWords is how long the reader goes on after a write has failed: the
 	// server may have sent answers and a close code before.
 	lastWords = 5 * time.Second
-	// patience is added to two of the server's ping intervals; without any
+	// extraPatience is added to two of the server's ping intervals; without any
 	// sign of life for so long the connection is given up.
-	patience = 10 * time.Second
+	extraPatience = 10 * time.Second
 )
 
 // link is one open connection.
@@ -89,7 +89,7 @@ func (l *link) hello(ctx context.Context) error {
 		return err
 	}
 	if answer.PingS > 0 {
-		l.patience = 2*time.Duration(answer.PingS)*time.Second + patience
+		l.patience = 2*time.Duration(answer.PingS)*time.Second + extraPatience
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
