@@ -22,7 +22,7 @@ type cluster struct {
 	random    *rand.Rand
 	term      int // rises with every change of the primary
 	rows      []clusterRow
-	committed int // how many of the rows a majority has
+	committed int       // how many of the rows a majority has
 	down      time.Time // until when nobody answers
 	broken    error
 }

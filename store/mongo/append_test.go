@@ -1,0 +1,224 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// stuck is a cluster that answers nothing until its gate opens.
+type stuck struct {
+	cluster
+	gate chan struct{}
+}
+
+func (s *stuck) head(ctx context.Context, log string) (uint64, error) {
+	select {
+	case <-s.gate:
+		return s.cluster.head(ctx, log)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func newStuck() *stuck {
+	return &stuck{cluster: cluster{random: rand.New(rand.NewPCG(1, 1))}, gate: make(chan struct{})}
+}
+
+// told collects the answers of appends in the order they come.
+type told struct {
+	codes chan envelope.Code
+	seqs  chan uint64
+}
+
+func newTold() told { return told{make(chan envelope.Code, 1000), make(chan uint64, 1000)} }
+
+func (o told) send(a *appender, log envelope.Address, id string, bytes int) {
+	env := &envelope.Envelope{ID: id, SrcNode: "alice", Body: make([]byte, bytes)}
+	a.append(log, newEntry(env, func(seq uint64, err error) {
+		o.codes <- envelope.CodeOf(err)
+		o.seqs <- seq
+	}))
+}
+
+func TestQueuesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuck()
+		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 30_000, 9_500)
+		accepted, refused := newTold(), newTold()
+		other := envelope.NodeID("other").Address()
+
+		for i := range 9 {
+			accepted.send(a, room, fmt.Sprint(i), 700)
+		}
+		began := time.Now()
+		refused.send(a, room, "too much for the log", 700)
+		synctest.Wait()
+		if code := <-refused.codes; code != envelope.Busy || time.Since(began) != 0 {
+			t.Errorf("beyond the log's limit: %q after %v", code, time.Since(began))
+		}
+		for i := range 9 {
+			accepted.send(a, other, fmt.Sprint(i), 700)
+			accepted.send(a, envelope.NodeID("third").Address(), fmt.Sprint(i), 700)
+		}
+		refused.send(a, envelope.NodeID("fourth").Address(), "too much for the store", 20_000)
+		synctest.Wait()
+		if code := <-refused.codes; code != envelope.Busy {
+			t.Errorf("beyond the store's limit: %q", code)
+		}
+		if full := a.stats.read().Full; full != 2 {
+			t.Errorf("%d refusals were counted", full)
+		}
+
+		close(s.gate)
+		for range 27 {
+			if code := <-accepted.codes; code != "" {
+				t.Errorf("what was accepted ended in %q", code)
+			}
+		}
+		synctest.Wait()
+		if a.bytes != 0 || len(a.lanes) != 0 {
+			t.Errorf("%d bytes and %d lanes are left", a.bytes, len(a.lanes))
+		}
+		a.close()
+	})
+}
+
+// TestLargeAppendGoesAlone holds that the limit of one log does not make a
+// message that is larger than it impossible.
+func TestLargeAppendGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuck()
+		close(s.gate)
+		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 1<<20, 100)
+		defer a.close()
+		o := newTold()
+		o.send(a, room, "1", 500_000)
+		if code := <-o.codes; code != "" {
+			t.Errorf("a message larger than the log's limit: %q", code)
+		}
+		o.send(a, room, "2", maxEntry)
+		if code := <-o.codes; code != envelope.TooLarge {
+			t.Errorf("a message larger than a document: %q", code)
+		}
+	})
+}
+
+func TestBatches(t *testing.T) {
+	l := &lane{}
+	a := newAppender(nil, nil, 0, 0, 0)
+	for range batchEntries + 10 {
+		l.waiting = append(l.waiting, &entry{})
+	}
+	if n := len(a.take(l)); n != batchEntries {
+		t.Errorf("a batch of small entries has %d", n)
+	}
+	l.waiting = append(l.waiting[:0], &entry{binary: make([]byte, 2*batchBytes)}, &entry{binary: make([]byte, batchBytes/2)}, &entry{binary: make([]byte, batchBytes/2)})
+	for _, want := range []int{1, 1, 1, 0} {
+		if n := len(a.take(l)); n != want {
+			t.Errorf("a batch of large entries has %d, want %d", n, want)
+		}
+	}
+}
+
+// TestAwayThenBack holds that everything is refused within the time-out while
+// the database is away, and that the same lane works once it is back.
+func TestAwayThenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuck()
+		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20)
+		defer a.close()
+		o := newTold()
+		began := time.Now()
+		for i := range 300 { // more than one batch
+			o.send(a, room, fmt.Sprint(i), 10)
+		}
+		for range 300 {
+			if code := <-o.codes; code != envelope.Busy {
+				t.Fatalf("without a database an append ended in %q", code)
+			}
+			<-o.seqs
+		}
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("it took %v to be refused", took)
+		}
+		close(s.gate)
+		for i := range 300 {
+			o.send(a, room, fmt.Sprint(i), 10)
+		}
+		for i := range uint64(300) {
+			if seq := <-o.seqs; seq != i+1 {
+				t.Fatalf("seq %d, want %d", seq, i+1)
+			}
+		}
+	})
+}
+
+func TestCloseAnswersWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuck()
+		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20)
+		o := newTold()
+		for i := range 3 {
+			o.send(a, room, fmt.Sprint(i), 10)
+		}
+		began := time.Now()
+		a.close()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("close took %v", took)
+		}
+		o.send(a, room, "late", 10)
+		for range 4 {
+			if code := <-o.codes; code != envelope.Busy {
+				t.Errorf("an append ended in %q", code)
+			}
+		}
+	})
+}
+
+// TestNobodyStarves holds that of three servers with endless work for one log,
+// none waits long for its turn.
+func TestNobodyStarves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuck()
+		close(s.gate)
+		ended := errors.New("the time is over")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, ended)
+		defer cancel()
+		longest := make([]time.Duration, 3)
+		servers := make([]*appender, len(longest))
+		stopped := make(chan struct{}, len(longest))
+		for i := range servers {
+			servers[i] = newTestAppender(s)
+			go func() {
+				defer func() { stopped <- struct{}{} }()
+				for n := 0; ctx.Err() == nil; n++ {
+					began := time.Now()
+					o := newTold()
+					o.send(servers[i], room, fmt.Sprint(i, "-", n), 10)
+					if code := <-o.codes; code != "" {
+						t.Errorf("server %d was refused: %q", i, code)
+					}
+					longest[i] = max(longest[i], time.Since(began))
+				}
+			}()
+		}
+		for range servers {
+			<-stopped
+		}
+		for i, server := range servers {
+			server.close()
+			if longest[i] > 500*time.Millisecond {
+				t.Errorf("server %d waited for %v", i, longest[i])
+			}
+		}
+		t.Logf("longest waits %v, %d entries", longest, len(s.rows))
+	})
+}
