@@ -171,6 +171,37 @@ func TestEdgeChangedDuringAnswer(t *testing.T) {
 	})
 }
 
+// An entry that was evicted while its lookup was under way is kept after all.
+func TestEvictedDuringLookup(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, network := newMemStore(), newMemNet()
+		a := start(t, "a", store, network, func(c *Config) { c.Cache = 1 })
+		time.Sleep(settle)
+		shut := make(chan struct{})
+		held := true
+		a.store.mu.Lock()
+		a.store.after = func(op string) error {
+			if op == "edges" && held { // only the first lookup, which reads it before the others begin
+				held = false
+				<-shut
+			}
+			return nil
+		}
+		a.store.mu.Unlock()
+		a.Route(node("n"), 5, func([]envelope.ServerID) {})
+		synctest.Wait()
+		a.ask(node("other"), 1)
+		if last, known := a.EdgeChanged(node("other")); !known || last != 1 {
+			t.Errorf("EdgeChanged = %d, %v", last, known)
+		}
+		close(shut)
+		synctest.Wait()
+		if last, known := a.EdgeChanged(node("n")); !known || last != 5 {
+			t.Errorf("EdgeChanged = %d, %v", last, known)
+		}
+	})
+}
+
 func TestRouteOrder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store, network := newMemStore(), newMemNet()
