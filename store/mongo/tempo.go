@@ -13,7 +13,7 @@ const (
 	rivalry = time.Second
 
 	minTook = 500 * time.Microsecond
-	maxTook = 50 * time.Millisecond
+	maxTook = 20 * time.Millisecond
 )
 
 // tempo keeps the servers that write one log from starving each other.
@@ -45,9 +45,9 @@ func (t *tempo) rest(now time.Time) time.Duration {
 		return 0
 	}
 	t.streak = 0
-	// The other one may just have read the old head: it fails, waits for its
-	// backoff, reads and inserts.
-	return 2*t.pace() + rand.N(2*t.pace())
+	// The other one may just have read the old head: then it fails, waits for
+	// its backoff, reads and inserts. Most pauses are long enough for that.
+	return t.pace() + rand.N(2*t.pace())
 }
 
 // wrote notes an insert that went through.
