@@ -163,14 +163,16 @@ func TestRefusedWaitsForWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-// TestRefusedHoldsBackWhatIsNotWritten has a server that refuses the first
-// message and then does not read for a while, so that the others queue up.
+// TestRefusedHoldsBackWhatIsNotWritten has a server that takes its time over
+// the first message, so that the others queue up, refuses it, and reads on only
+// when that has been heard.
 func TestRefusedHoldsBackWhatIsNotWritten(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		var arrived []string
 		s := &clienttest.Server{OnMessage: func(c *clienttest.Conn, e envelope.Envelope) bool {
 			arrived = append(arrived, e.ID)
 			if len(arrived) == 1 {
+				time.Sleep(time.Second)
 				c.WriteControl(nack(e, envelope.Busy, 2*time.Second))
 				time.Sleep(time.Second)
 				return true
