@@ -3,7 +3,6 @@ package mongotest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -55,7 +54,7 @@ func launch(c config) (*process, error) {
 	var ready struct{ URI, Control string }
 	if err := json.NewDecoder(stdout).Decode(&ready); err != nil {
 		p.kill()
-		return nil, errors.Join(fmt.Errorf("the stand-in did not start: %w\n%s", err, p.stderr), err)
+		return nil, fmt.Errorf("the stand-in did not start: %w\n%s", err, p.stderr)
 	}
 	p.uri, p.control = ready.URI, ready.Control
 	return p, nil
