@@ -92,7 +92,7 @@ func (h *history) check(t *testing.T) (acked int) {
 // acknowledged message is lost, none comes twice, none out of order.
 func TestKillEachServer(t *testing.T) {
 	const (
-		devices  = 24
+		devices  = 12
 		inflight = 8
 	)
 	uri, db := mongotest.URI(t), mongotest.Database(t)
@@ -158,7 +158,7 @@ func TestKillEachServer(t *testing.T) {
 					return
 				}
 				select {
-				case <-time.After(rand.N(100 * time.Millisecond)):
+				case <-time.After(rand.N(300 * time.Millisecond)):
 				case <-sending.Done():
 				}
 			}
@@ -177,13 +177,13 @@ func TestKillEachServer(t *testing.T) {
 			return nil
 		})
 	}
-	progress(300)
+	progress(150)
 	for _, s := range servers {
 		s.kill()
-		progress(300)
+		progress(150)
 		s.start("--force")
 		s.waitReady()
-		progress(100)
+		progress(50)
 	}
 	stop()
 	senders.Wait()

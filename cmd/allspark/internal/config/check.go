@@ -48,7 +48,7 @@ func (l *Loaded) checkClients() {
 	if c.URL != "" {
 		l.webURL("url", c.URL)
 	}
-	if c.ProxyURL != "" && !strings.HasPrefix(c.ProxyURL, "/") {
+	if c.ProxyURL != "" {
 		l.webURL("proxy_url", c.ProxyURL)
 	}
 	for _, origin := range c.Origins {
@@ -66,8 +66,11 @@ func (l *Loaded) checkClients() {
 
 func (l *Loaded) checkStorage() {
 	c := &l.Config
-	if c.MongoDBURI == "" {
-		return // data is given or has its default
+	if c.MongoDBURI == "" { // data is given or has its default
+		if len(c.Join) > 0 {
+			l.problem("join", "servers of one mesh share a store: needs mongodb_uri")
+		}
+		return
 	}
 	if c.Data != "" {
 		l.problem("data", "either data or mongodb_uri, not both")
@@ -103,7 +106,7 @@ func (l *Loaded) checkMesh() {
 	switch {
 	case c.MeshKeyFile != "" && c.MeshKey == "": // reported with the file
 	case c.MeshKey == "":
-		l.problem("mesh_key", "needed with mongodb_uri or join: a secret that all servers of the mesh share")
+		l.problem("mesh_key", "needed with mongodb_uri: a secret that all servers of the mesh share")
 	case len(c.MeshKey) < minMeshKey:
 		l.problem("mesh_key", "must have %d characters or more", minMeshKey)
 	}

@@ -29,7 +29,7 @@ type Config struct {
 	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set."`
 	Port           int           `name:"port" group:"Server" initial:"8420" help:"Port to listen on for clients. 0 picks a free one."`
 	URL            string        `name:"url" url:"" group:"Server" help:"Where clients are told to find this server. Default: http://HOST:PORT, https with tls-cert."`
-	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server: a URL, or a path on the entry point."`
+	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server, as https://ENTRY/PATH."`
 	Origins        []string      `name:"origins" group:"Server" placeholder:"PATTERN" help:"Web origins that may connect, as host patterns such as *.example.com; the server's own is always allowed."`
 	MaxConnections int           `name:"max-connections" group:"Server" initial:"50000" help:"Connections at most; more are refused as busy."`
 	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
@@ -41,7 +41,7 @@ type Config struct {
 	MongoDBURI      string `name:"mongodb-uri" url:"" group:"Storage" placeholder:"URI" help:"MongoDB to store in, shared by all servers of the mesh."`
 	MongoDBURIFile  string `name:"mongodb-uri-file" fills:"mongodb_uri" group:"Storage" placeholder:"FILE" help:"File that holds mongodb-uri."`
 	MongoDBDatabase string `name:"mongodb-database" group:"Storage" initial:"allspark" placeholder:"NAME" help:"Database in that MongoDB."`
-	Force           bool   `name:"force" group:"Storage" help:"Start although a server with this node-id seems to be running."`
+	Force           bool   `name:"force" group:"Storage" help:"Take over the record of a server with this node-id at once, because it is known to have crashed. Without it a dead one is taken over after 8 seconds, and a live one never."`
 
 	ClusterID       string   `name:"cluster-id" group:"Mesh" initial:"allspark" placeholder:"ID" help:"Name of the mesh; servers of another one are not spoken to."`
 	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`
@@ -52,7 +52,7 @@ type Config struct {
 	PeerHost        string   `name:"peer-host" group:"Mesh" placeholder:"HOST" help:"Address to listen on for other servers. Default: GOSSIP-HOST."`
 	PeerPort        int      `name:"peer-port" group:"Mesh" initial:"8422" help:"Port to listen on for other servers. 0 picks a free one."`
 	PeerURL         string   `name:"peer-url" url:"" group:"Mesh" placeholder:"URL" help:"Where other servers reach this one. Default: http://PEER-HOST:PEER-PORT, https with peer-cert."`
-	MeshKey         string   `name:"mesh-key" secret:"" group:"Mesh" placeholder:"SECRET" help:"Secret that all servers of the mesh share, 16 characters or more. Needed with mongodb-uri or join, random otherwise."`
+	MeshKey         string   `name:"mesh-key" secret:"" group:"Mesh" placeholder:"SECRET" help:"Secret that all servers of the mesh share, 16 characters or more. Needed with mongodb-uri, random otherwise."`
 	MeshKeyFile     string   `name:"mesh-key-file" fills:"mesh_key" group:"Mesh" placeholder:"FILE" help:"File that holds mesh-key."`
 	PeerCert        string   `name:"peer-cert" file:"" group:"Mesh" placeholder:"FILE" help:"Certificate of this server towards others, PEM. With peer-key and peer-ca, links between servers use TLS on both sides."`
 	PeerKey         string   `name:"peer-key" file:"" group:"Mesh" placeholder:"FILE" help:"Key of peer-cert, PEM."`
@@ -90,7 +90,7 @@ func (c *Config) GossipAddr() string { return hostPort(c.GossipHost, c.GossipPor
 func (c *Config) PeerAddr() string { return hostPort(c.PeerHost, c.PeerPort) }
 
 // Meshed reports whether other servers are to be expected.
-func (c *Config) Meshed() bool { return c.MongoDBURI != "" || len(c.Join) > 0 }
+func (c *Config) Meshed() bool { return c.MongoDBURI != "" }
 
 // Level returns LogLevel for slog.
 func (c *Config) Level() slog.Level {

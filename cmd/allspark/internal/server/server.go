@@ -218,7 +218,9 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 					ID: envelope.ServerID(s.cfg.NodeID), Addr: s.cfg.PublicAddr(), URL: s.cfg.URL, ProxyURL: s.cfg.ProxyURL,
 					PeerURL: "ws" + strings.TrimPrefix(s.cfg.PeerURL, "http"), Zone: s.cfg.Zone,
 				},
-				Store: store, Gossip: gossip, Force: s.cfg.Force, Logger: s.log,
+				// A directory has one process at a time: its lock shows that
+				// whoever wrote a record there is gone.
+				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
