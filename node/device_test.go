@@ -278,3 +278,12 @@ func (r *raw) quiet(d time.Duration) {
 		r.t.Errorf("got %q, %v; want nothing", f.text, err)
 	}
 }
+
+// api returns HTTP calls of a device to a server.
+func (m *mesh) api(clientID, id, at string) *client.API {
+	key := m.mint(clientID, id, 24*time.Hour)
+	return &client.API{
+		Servers: []string{"http://" + at}, HTTPClient: m.network.Client(),
+		AuthKey: func(context.Context) (string, error) { return key, nil },
+	}
+}

@@ -191,6 +191,7 @@ func (s *server) end() {
 
 // close ends everything; the bubble then finds goroutines that are left.
 func (m *mesh) close() {
+	m.peers.release()
 	for _, r := range m.raws {
 		_ = r.ws.CloseNow()
 	}
@@ -299,3 +300,5 @@ func to(addr envelope.Address, id, text string) envelope.Envelope {
 	}
 	return e
 }
+
+func roomID(id string) envelope.SessionID { return envelope.SessionID(id) }

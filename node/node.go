@@ -34,6 +34,10 @@ type Config struct {
 	MeshKey  []byte // authenticates peer links
 	Log      *slog.Logger
 
+	// SharedStore says that servers of other processes write to the stores
+	// too: then appends to one log go to one server.
+	SharedStore bool
+
 	MaxConnections int         // clients; 0 means 50,000
 	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
 	// PeerDial opens the connections below peer links; nil means the net package.
@@ -83,6 +87,7 @@ type Node struct {
 	epoch    string
 	conns    *registry
 	peers    *peers
+	owners   *owners
 	sweeps   *sweeper
 	stats    Stats
 
@@ -106,6 +111,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice)
 	n.sweeps = newSweeper(n)
+	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
 		return nil, err

@@ -24,11 +24,13 @@ type link struct {
 	boot string
 	ws   *websocket.Conn
 
-	mu     sync.Mutex
-	queue  []byte        // guarded by mu; encoded records
-	ends   []int         // guarded by mu; where each record in queue ends
-	lossy  bool          // guarded by mu; records were dropped and the peer does not know
-	wakeup chan struct{} // a token when queue is not empty
+	mu       sync.Mutex
+	queue    []byte                        // guarded by mu; encoded records
+	ends     []int                         // guarded by mu; where each record in queue ends
+	lossy    bool                          // guarded by mu; records were dropped and the peer does not know
+	closed   bool                          // guarded by mu
+	refusing map[envelope.Address]struct{} // guarded by mu; logs to which the peer must not append before it has heard of a refusal
+	wakeup   chan struct{}                 // a token when queue is not empty
 }
 
 func newLink(peer introduction, ws *websocket.Conn) *link {
@@ -40,7 +42,7 @@ func newLink(peer introduction, ws *websocket.Conn) *link {
 // sweep, when the queue is full. It never blocks.
 func (l *link) send(record []byte) bool {
 	l.mu.Lock()
-	full := len(l.queue)+len(record) > linkQueueBytes
+	full := l.closed || len(l.queue)+len(record) > linkQueueBytes
 	if full {
 		l.lossy = true
 	} else {
@@ -53,6 +55,35 @@ func (l *link) send(record []byte) bool {
 	default:
 	}
 	return !full
+}
+
+// close makes send refuse everything from now on.
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// mayAppend reports whether the peer may append to a log; first says that it
+// has heard of all refusals.
+func (l *link) mayAppend(log envelope.Address, first bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first {
+		delete(l.refusing, log)
+	}
+	_, refusing := l.refusing[log]
+	return !refusing
+}
+
+// refuseAppends refuses the peer's appends to a log until it has heard of it.
+func (l *link) refuseAppends(log envelope.Address) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusing == nil {
+		l.refusing = make(map[envelope.Address]struct{})
+	}
+	l.refusing[log] = struct{}{}
 }
 
 // run serves the link until it breaks or ctx ends.

@@ -51,6 +51,16 @@ func (p *peers) record(from envelope.ServerID, kind byte, body []byte) error {
 		if r.Err() == nil {
 			p.n.refresh(envelope.NodeID(device))
 		}
+	case recordAppend:
+		number, first, addr, env := r.Uvarint(), r.Byte() == 1, r.Address(), r.Envelope()
+		if r.Err() == nil {
+			p.asked(from, number, first, addr, &env)
+		}
+	case recordAppended:
+		number, seq, refusal := parseAppended(r)
+		if r.Err() == nil {
+			p.answered(from, number, seq, refusal)
+		}
 	case recordLossy:
 		p.resync()
 	case recordRelay:

@@ -17,18 +17,25 @@ import (
 //	head     address, uvarint   the log goes at least so far
 //	refresh  string             that device may have joined a session
 //	lossy                       records to you were dropped: sweep
+//	append   uvarint, byte, address, envelope
+//	                            append it for me under that number; 1: I have heard of all refusals
+//	appended uvarint, uvarint, string, uvarint, string
+//	                            the number's seq, or the code, retry_ms and detail of its refusal
 //	relay    string, string…, record
 //	                            for that server, by way of these, the first one being the source
 //
-// All but relay are hints: losing one costs time, never a message.
+// Losing one costs time, never a message. Append and appended are not relayed,
+// and are not lost without the link.
 const (
-	recordDeliver = 'd'
-	recordMiss    = 'm'
-	recordEdges   = 'e'
-	recordHead    = 'h'
-	recordRefresh = 'r'
-	recordLossy   = 'l'
-	recordRelay   = 'R'
+	recordDeliver  = 'd'
+	recordMiss     = 'm'
+	recordEdges    = 'e'
+	recordHead     = 'h'
+	recordRefresh  = 'r'
+	recordLossy    = 'l'
+	recordAppend   = 'a'
+	recordAppended = 'A'
+	recordRelay    = 'R'
 )
 
 // maxHops bounds the servers a relayed record passes.
@@ -61,6 +68,36 @@ func addressesBody(addrs ...envelope.Address) []byte {
 
 func headBody(log envelope.Address, seq uint64) []byte {
 	return binary.AppendUvarint(envelope.AppendAddress(nil, log), seq)
+}
+
+func appendBody(a *appending, first bool) []byte {
+	body := binary.AppendUvarint(make([]byte, 0, len(a.env.Body)+len(a.log.ID)+208), a.number)
+	flag := byte(0)
+	if first {
+		flag = 1
+	}
+	return a.env.AppendBinary(envelope.AppendAddress(append(body, flag), a.log))
+}
+
+func appendedBody(number, seq uint64, err error) []byte {
+	body := binary.AppendUvarint(binary.AppendUvarint(nil, number), seq)
+	refusal := &envelope.Error{}
+	if err != nil {
+		refusal = envelope.AsError(err)
+	}
+	body = envelope.AppendString(body, string(refusal.Code))
+	body = binary.AppendUvarint(body, uint64(refusal.RetryMS))
+	return envelope.AppendString(body, refusal.Detail)
+}
+
+// parseAppended reads what appendedBody wrote.
+func parseAppended(r *envelope.Reader) (number, seq uint64, refusal error) {
+	number, seq = r.Uvarint(), r.Uvarint()
+	e := &envelope.Error{Code: envelope.Code(r.String()), RetryMS: int64(r.Uvarint()), Detail: r.String()}
+	if e.Code != "" {
+		refusal = e
+	}
+	return number, seq, refusal
 }
 
 // relay is a record on its way to a server without a direct link.

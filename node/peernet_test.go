@@ -26,6 +26,8 @@ type peerNet struct {
 
 	mu    sync.Mutex
 	holes map[[2]string]bool
+	jams  map[[2]string]bool
+	moved *sync.Cond // a jam ended
 	wires map[*wire]struct{}
 	pumps sync.WaitGroup
 }
@@ -38,10 +40,12 @@ type wire struct {
 }
 
 func newPeerNet(n *clienttest.Network) *peerNet {
-	return &peerNet{
+	p := &peerNet{
 		dialer: n.Client().Transport.(*http.Transport).DialContext,
-		holes:  make(map[[2]string]bool), wires: make(map[*wire]struct{}),
+		holes:  make(map[[2]string]bool), jams: make(map[[2]string]bool), wires: make(map[*wire]struct{}),
 	}
+	p.moved = sync.NewCond(&p.mu)
+	return p
 }
 
 func pairOf(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
@@ -50,6 +54,14 @@ func (n *peerNet) cut(a, b string, cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.holes[pairOf(a, b)] = cut
+}
+
+// jam makes what is sent between two servers wait.
+func (n *peerNet) jam(a, b string, jam bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.jams[pairOf(a, b)] = jam
+	n.moved.Broadcast()
 }
 
 // reset breaks all connections of a server, visibly for the others.
@@ -62,6 +74,14 @@ func (n *peerNet) reset(id string) {
 			_ = w.ends[1].Close()
 		}
 	}
+}
+
+// release ends all jams.
+func (n *peerNet) release() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.jams)
+	n.moved.Broadcast()
 }
 
 func (n *peerNet) close() {
@@ -114,6 +134,9 @@ func (n *peerNet) pump(w *wire, from, to net.Conn) {
 	for {
 		k, err := from.Read(buf)
 		n.mu.Lock()
+		for n.jams[w.pair] {
+			n.moved.Wait()
+		}
 		w.lost = w.lost || n.holes[w.pair]
 		lost := w.lost
 		n.mu.Unlock()

@@ -88,6 +88,7 @@ func (p *peers) run(ctx context.Context) {
 	defer ticker.Stop()
 	missing := make(map[envelope.ServerID]time.Time)
 	for {
+		p.n.owners.refresh()
 		p.dialMissing(ctx, missing)
 		select {
 		case <-ticker.C:
@@ -227,6 +228,7 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 		_ = old.ws.CloseNow()
 	}
 	p.n.log.Info("peer link up", "peer", l.peer)
+	p.n.owners.refresh()
 	p.resync()
 
 	err := l.run(ctx, p.n.timing.PeerPing, &p.n.stats, func(frame []byte) error { return p.receive(l.peer, frame) })
@@ -237,6 +239,9 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 		delete(p.links, l.peer)
 	}
 	p.mu.Unlock()
+	l.close()
+	p.n.owners.refresh()
+	p.n.owners.lost(l)
 	if current {
 		p.n.log.Info("peer link down", "peer", l.peer, "err", err)
 		p.resync()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // stamp sets what only the server may say of a message.
@@ -35,24 +36,19 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 		done(gateway.Ack{ID: env.ID}, nil)
 		return
 	}
-	n.inbox.Append(addr, env, func(seq uint64, err error) {
+	id := env.ID
+	n.owners.append(addr, env, func(seq uint64, err error) {
 		if err != nil {
 			done(gateway.Ack{}, err)
 			return
 		}
-		n.stats.Stored.Add(1)
-		done(gateway.Ack{ID: env.ID, Seq: seq, Log: addr}, nil)
-		n.publishStored(addr, env, seq)
+		done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil)
 	})
 }
 
 // appendNotice appends an entry of the server's own to a session's log.
 func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
-	seq, err := n.inbox.AppendWait(ctx, log, env)
-	if err == nil {
-		n.publishStored(log, env, seq)
-	}
-	return seq, err
+	return inbox.Wait(ctx, func(done func(uint64, error)) { n.owners.append(log, env, done) })
 }
 
 // send takes a message from this connection. It holds back the read loop while

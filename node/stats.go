@@ -32,6 +32,8 @@ type Stats struct {
 	PeerDropped             atomic.Uint64 // records that found a link's queue full
 	PeerUnreachable         atomic.Uint64 // records for a server that no path led to
 	PeerRelayed             atomic.Uint64 // records passed on for others
+	Forwarded               atomic.Uint64 // appends handed to the server that owns the log
+	TakenBack               atomic.Uint64 // of these, appended here because the owner was lost
 	PeerMissed              atomic.Uint64 // messages for addresses nobody has here
 
 	mu       sync.Mutex
