@@ -58,15 +58,15 @@ func New(store Store, log *slog.Logger) *Inbox {
 	}
 }
 
-// AppendWait is Append for a caller that waits. When ctx ends first the
-// outcome is unknown and the error has Busy.
-func (in *Inbox) AppendWait(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
+// Wait waits for the outcome of an append that start begins. When ctx ends
+// first the outcome is unknown and the error has Busy.
+func Wait(ctx context.Context, start func(done func(seq uint64, err error))) (uint64, error) {
 	type result struct {
 		seq uint64
 		err error
 	}
 	done := make(chan result, 1)
-	in.Append(log, env, func(seq uint64, err error) { done <- result{seq, err} })
+	start(func(seq uint64, err error) { done <- result{seq, err} })
 	select {
 	case r := <-done:
 		return r.seq, r.err

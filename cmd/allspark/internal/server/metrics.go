@@ -80,6 +80,8 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("repaired_total", "Readers that had to be told of entries they were not sent.", st.Repaired.Load())
 	count("peer_frames_total", "Frames sent to other servers.", st.PeerFrames.Load())
 	count("peer_records_total", "Records sent to other servers.", st.PeerRecords.Load())
+	count("forwarded_total", "Appends handed to the server that owns the log.", st.Forwarded.Load())
+	count("taken_back_total", "Appends made here because the server that owned the log was lost.", st.TakenBack.Load())
 	count("peer_relayed_total", "Records passed on for other servers.", st.PeerRelayed.Load())
 	for code, v := range st.Refusals() {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))

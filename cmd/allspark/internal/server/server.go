@@ -223,7 +223,7 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
-			MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
+			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
 		if err == nil || envelope.CodeOf(err) != envelope.Busy {
 			return n, err
