@@ -376,6 +376,18 @@ func (s *server) crash() {
 	s.Close()
 }
 
+// ended waits for Run to return.
+func (s *server) ended() error {
+	s.t.Helper()
+	select {
+	case err := <-s.result:
+		return err
+	case <-time.After(time.Minute):
+		s.t.Fatal("Run did not return")
+		return nil
+	}
+}
+
 // freeze makes the process believe it stood still.
 func (s *server) freeze(d time.Duration) {
 	s.mu.Lock()

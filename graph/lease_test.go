@@ -94,7 +94,7 @@ func TestClaim(t *testing.T) {
 						t.Errorf("%d edges of the old boot are left", n)
 					}
 					if !tt.dead {
-						if err := <-first.result; !errors.Is(err, ErrTakenOver) {
+						if err := first.ended(); !errors.Is(err, ErrTakenOver) {
 							t.Errorf("the fenced server's Run returned %v", err)
 						}
 					}
@@ -292,7 +292,7 @@ func TestFencedWhileFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.freeze(time.Minute)
-		if err := <-a.result; !errors.Is(err, ErrTakenOver) {
+		if err := a.ended(); !errors.Is(err, ErrTakenOver) {
 			t.Fatalf("Run returned %v", err)
 		}
 		if store.record("a").Boot != "other" {
@@ -346,7 +346,7 @@ func TestLeave(t *testing.T) {
 		if store.record("b").ID != "" || len(store.edgesOf("b")) > 0 {
 			t.Error("b left something in the store")
 		}
-		if err := <-b.result; err != nil {
+		if err := b.ended(); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
 		if _, err := b.Attach(t.Context(), "c", []envelope.Address{node("n")}); envelope.CodeOf(err) != envelope.GoingAway {
