@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,7 +22,9 @@ func TestSIGSTOP(t *testing.T) {
 		freezeMain(t)
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSIGSTOP$")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSIGSTOP$")
 	cmd.Env = append(os.Environ(), freezeChild+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -71,6 +74,9 @@ func freezeMain(t *testing.T) {
 	defer g.Close()
 	go func() { _ = g.Run(t.Context()) }()
 	boot := g.Boot()
+	for g.Stats().Renewals == 0 { // Run has begun
+		time.Sleep(10 * time.Millisecond)
+	}
 	fmt.Println("ready", boot)
 	<-frozen
 	fmt.Println("frozen .")

@@ -135,6 +135,9 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 		boot:    g.record.Boot,
 		held:    make(map[envelope.Address]*hold),
 	}
+	// Nothing renews the lease yet; who cannot be reached is tried again by Run.
+	ctx, cancel := context.WithTimeout(ctx, c.Lease/4)
+	defer cancel()
 	g.gossip.join(ctx, g.view.others())
 	return g, nil
 }
@@ -167,7 +170,8 @@ func (g *Graph) Run(ctx context.Context) error {
 	defer cancel()
 	wg.Go(func() { g.pollStore(ctx) })
 	wg.Go(func() { g.sweep(ctx) })
-	wg.Go(func() { g.watchFreeze(ctx) })
+	now := g.cfg.now() // a freeze before the goroutine begins counts as well
+	wg.Go(func() { g.watchFreeze(ctx, now) })
 	wg.Go(func() { g.gossip.rejoin(ctx, g.cfg.Lease) })
 	wg.Go(func() { g.each(ctx, g.speak, g.announce) })
 	wg.Go(func() { g.each(ctx, g.view.changed, g.cfg.OnServers) })

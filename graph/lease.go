@@ -263,11 +263,10 @@ func (g *Graph) whose(ctx context.Context, boot, old string) (mine bool, prev st
 	return false, prev, nil
 }
 
-// watchFreeze notices that this process stood still. Wall clocks play no part.
-func (g *Graph) watchFreeze(ctx context.Context) {
+// watchFreeze notices that this process stood still, from last on. Wall clocks play no part.
+func (g *Graph) watchFreeze(ctx context.Context, last time.Time) {
 	tick := time.NewTicker(g.cfg.Lease / 16)
 	defer tick.Stop()
-	last := g.cfg.now()
 	for {
 		select {
 		case <-ctx.Done():
