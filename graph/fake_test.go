@@ -161,10 +161,10 @@ func (s *memStore) DeleteEdges(ctx context.Context, edges []Edge) error {
 	})
 }
 
-func (s *memStore) Edges(ctx context.Context, addr envelope.Address) (out []Edge, err error) {
+func (s *memStore) Edges(ctx context.Context, addrs ...envelope.Address) (out []Edge, err error) {
 	err = s.do(ctx, "edges", func() error {
 		for k, e := range s.edges {
-			if k.addr == addr {
+			if slices.Contains(addrs, k.addr) {
 				out = append(out, e)
 			}
 		}

@@ -285,23 +285,22 @@ func (g *Graph) Invalidate(addr envelope.Address) { g.routes.changed(addr) }
 // FlushRoutes forgets all routes, because a peer's EdgeChanged may have been lost.
 func (g *Graph) FlushRoutes() { g.routes.flush() }
 
-// find looks up the leases of the edges of an address.
-func (g *Graph) find(ctx context.Context, addr envelope.Address) ([]*lease, error) {
-	edges, err := g.edges(ctx, addr)
+// find looks up the leases of the edges of some addresses.
+func (g *Graph) find(ctx context.Context, addrs []envelope.Address) (map[envelope.Address][]*lease, error) {
+	edges, err := g.edges(ctx, addrs)
 	if err != nil {
 		return nil, err
 	}
-	leases, gone, unknown := g.view.resolve(edges)
+	leases := make(map[envelope.Address][]*lease, len(addrs))
+	gone, unknown := g.view.resolve(edges, leases)
 	if len(unknown) > 0 {
 		// A server claims its boot id before it writes edges with it, so a
 		// boot that a poll from now on does not show is gone for good.
 		if err := g.refresh(ctx); err != nil {
 			return nil, err
 		}
-		var more []*lease
 		var dead []Edge
-		more, dead, unknown = g.view.resolve(unknown)
-		leases = append(leases, more...)
+		dead, unknown = g.view.resolve(unknown, leases)
 		gone = append(append(gone, dead...), unknown...)
 	}
 	if len(gone) > 0 {
@@ -314,10 +313,10 @@ func (g *Graph) find(ctx context.Context, addr envelope.Address) ([]*lease, erro
 	return leases, nil
 }
 
-func (g *Graph) edges(ctx context.Context, addr envelope.Address) ([]Edge, error) {
+func (g *Graph) edges(ctx context.Context, addrs []envelope.Address) ([]Edge, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout())
 	defer cancel()
-	return g.cfg.Store.Edges(ctx, addr)
+	return g.cfg.Store.Edges(ctx, addrs...)
 }
 
 // Leave tells the others that this server is gone, closes the graph, and

@@ -15,7 +15,8 @@ const (
 	routeAge     = 30 * time.Second // after which an entry is looked up anew, hints or not
 	routeWaiters = 256              // calls that wait for one address
 	routeBacklog = 1 << 16          // calls that wait for any address
-	routeWorkers = 32               // lookups at a time
+	routeWorkers = 8                // questions to the store at a time
+	routeBatch   = 64               // addresses in one question
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = 2 * time.Second
 )
@@ -28,7 +29,7 @@ const (
 type routes struct {
 	// static
 	ctx    context.Context
-	find   func(context.Context, envelope.Address) ([]*lease, error)
+	find   func(context.Context, []envelope.Address) (map[envelope.Address][]*lease, error)
 	view   *view
 	counts *counters
 
@@ -70,7 +71,7 @@ type call struct {
 	f   func([]envelope.ServerID)
 }
 
-func newRoutes(ctx context.Context, size int, find func(context.Context, envelope.Address) ([]*lease, error), v *view, c *counters) *routes {
+func newRoutes(ctx context.Context, size int, find func(context.Context, []envelope.Address) (map[envelope.Address][]*lease, error), v *view, c *counters) *routes {
 	cache, err := simplelru.NewLRU[envelope.Address, *route](size, nil)
 	if err != nil {
 		panic(err) // the size is positive
@@ -149,35 +150,53 @@ func (t *routes) work() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.ready) > 0 && !t.closed {
-		l := t.ready[0]
-		t.ready[0] = nil
-		t.ready = t.ready[1:]
-		t.answer(l)
+		n := min(len(t.ready), routeBatch)
+		batch := slices.Clone(t.ready[:n])
+		t.ready = slices.Delete(t.ready, 0, n)
+		t.ask(batch)
 	}
 	t.workers--
 }
 
-// answer asks the store and works off the calls that wait. mu is held, but for
-// the time of the lookup and of the calls.
-func (t *routes) answer(l *lookup) {
-	l.again = false
+// ask asks the store about the addresses of some lookups, all at once, and
+// answers them. mu is held, but for the time of the question and of the calls.
+func (t *routes) ask(batch []*lookup) {
+	addrs := make([]envelope.Address, len(batch))
+	for i, l := range batch {
+		addrs[i], l.again = l.addr, false
+	}
 	flushes := t.flushes
 	start := time.Now()
 	t.mu.Unlock()
 	t.counts.lookups.Add(1)
-	leases, err := t.find(t.ctx, l.addr)
+	leases, err := t.find(t.ctx, addrs)
 	t.mu.Lock()
 	if err != nil {
 		t.counts.lookupErrors.Add(1)
-		delay := backoff(l.tries)
-		l.tries++
-		time.AfterFunc(delay, func() {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.push(l)
-		})
-		return
 	}
+	for _, l := range batch {
+		if err == nil {
+			t.answer(l, leases[l.addr], start, flushes)
+		} else {
+			t.later(l)
+		}
+	}
+}
+
+// later tries a lookup that failed again after a pause. mu is held.
+func (t *routes) later(l *lookup) {
+	delay := backoff(l.tries)
+	l.tries++
+	time.AfterFunc(delay, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.push(l)
+	})
+}
+
+// answer works off the calls that wait for a lookup with what the store said.
+// mu is held, but for the time of the calls.
+func (t *routes) answer(l *lookup, leases []*lease, start time.Time, flushes uint64) {
 	l.tries = 0
 	r := l.route
 	r.leases, r.at, r.flushes = leases, start, flushes

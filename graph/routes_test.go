@@ -297,19 +297,21 @@ func TestLookupsAreShared(t *testing.T) {
 		g.close(a.store, isEdges)
 		answered := 0
 		var mu sync.Mutex
-		for i := range 200 {
+		const addrs = 2000
+		for i := range addrs {
 			for range 3 {
 				a.Route(node(fmt.Sprint(i)), 0, func([]envelope.ServerID) { mu.Lock(); answered++; mu.Unlock() })
 			}
 		}
 		synctest.Wait()
-		if n := a.store.count("edges"); n != routeWorkers {
-			t.Errorf("%d lookups at a time", n)
+		asking := a.store.count("edges") // each with what was waiting then
+		if asking > routeWorkers {
+			t.Errorf("%d questions at a time", asking)
 		}
 		g.open(a.store)
 		synctest.Wait()
-		if answered != 600 || a.store.count("edges") != 200 {
-			t.Errorf("%d answers from %d lookups", answered, a.store.count("edges"))
+		if n := a.store.count("edges"); answered != 3*addrs || n > asking+addrs/routeBatch+1 {
+			t.Errorf("%d answers from %d questions", answered, n)
 		}
 	})
 }
@@ -376,9 +378,10 @@ func BenchmarkRouteCached(b *testing.B) {
 	}
 	// Lookups in memStore scan, so the cache is filled by hand.
 	g.routes.mu.Lock()
-	leases, _, _ := g.view.resolve(edges[:1])
+	leases := make(map[envelope.Address][]*lease)
+	g.view.resolve(edges[:1], leases)
 	for _, addr := range addrs {
-		g.routes.cache.Add(addr, &route{leases: leases, at: time.Now().Add(time.Hour)})
+		g.routes.cache.Add(addr, &route{leases: leases[addrs[0]], at: time.Now().Add(time.Hour)})
 	}
 	g.routes.mu.Unlock()
 	n := 0

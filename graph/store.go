@@ -65,8 +65,8 @@ type Store interface {
 	PutEdges(ctx context.Context, edges []Edge) error
 	// DeleteEdges deletes edges where Addr, Server, Boot and Gen are all equal.
 	DeleteEdges(ctx context.Context, edges []Edge) error
-	// Edges returns the edges of an address.
-	Edges(ctx context.Context, addr envelope.Address) ([]Edge, error)
+	// Edges returns the edges of some addresses, in any order.
+	Edges(ctx context.Context, addrs ...envelope.Address) ([]Edge, error)
 	// DropEdges deletes all edges that a boot of a server has written.
 	DropEdges(ctx context.Context, id envelope.ServerID, boot string) error
 }

@@ -211,9 +211,9 @@ func (v *view) isAlive(id envelope.ServerID, boot string) bool {
 	return l != nil && l.alive.Load()
 }
 
-// resolve finds the leases of edges. Edges of boots that are gone, and those of
-// boots that are not known at all, are returned apart.
-func (v *view) resolve(edges []Edge) (leases []*lease, gone, unknown []Edge) {
+// resolve adds the leases of edges to leases, by address. Edges of boots that
+// are gone, and those of boots that are not known at all, are returned apart.
+func (v *view) resolve(edges []Edge, leases map[envelope.Address][]*lease) (gone, unknown []Edge) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, e := range edges {
@@ -226,10 +226,10 @@ func (v *view) resolve(edges []Edge) (leases []*lease, gone, unknown []Edge) {
 		case l.gone:
 			gone = append(gone, e)
 		default:
-			leases = append(leases, l)
+			leases[e.Addr] = append(leases[e.Addr], l)
 		}
 	}
-	return leases, gone, unknown
+	return gone, unknown
 }
 
 // leftover is a boot whose edges, and record if it still has one, can go.

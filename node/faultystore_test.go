@@ -137,8 +137,8 @@ func (s *faultyStore) DeleteEdges(ctx context.Context, edges []graph.Edge) error
 	return s.do(ctx, "delete edges", func() error { return s.Store.DeleteEdges(ctx, edges) })
 }
 
-func (s *faultyStore) Edges(ctx context.Context, addr envelope.Address) (edges []graph.Edge, err error) {
-	err = s.do(ctx, "edges", func() error { edges, err = s.Store.Edges(ctx, addr); return err })
+func (s *faultyStore) Edges(ctx context.Context, addrs ...envelope.Address) (edges []graph.Edge, err error) {
+	err = s.do(ctx, "edges", func() error { edges, err = s.Store.Edges(ctx, addrs...); return err })
 	return edges, err
 }
 

@@ -108,8 +108,16 @@ func (s *Store) DeleteEdges(ctx context.Context, edges []graph.Edge) error {
 }
 
 // Edges implements graph.Store.
-func (s *Store) Edges(ctx context.Context, addr envelope.Address) ([]graph.Edge, error) {
-	return scanJSON[graph.Edge](ctx, s, edgePrefix(addr))
+func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) ([]graph.Edge, error) {
+	var edges []graph.Edge
+	for _, addr := range addrs {
+		of, err := scanJSON[graph.Edge](ctx, s, edgePrefix(addr))
+		if err != nil {
+			return nil, err
+		}
+		edges = append(edges, of...)
+	}
+	return edges, nil
 }
 
 // DropEdges implements graph.Store. It looks for the edges outside the

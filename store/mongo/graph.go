@@ -3,6 +3,8 @@ package mongo
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -155,12 +157,20 @@ func (s *Store) DeleteEdges(ctx context.Context, edges []graph.Edge) error {
 }
 
 // Edges implements [graph.Store].
-func (s *Store) Edges(ctx context.Context, addr envelope.Address) (edges []graph.Edge, err error) {
+func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) (edges []graph.Edge, err error) {
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	byName := make(map[string]envelope.Address, len(addrs))
+	for _, addr := range addrs {
+		byName[addr.String()] = addr
+	}
+	names := slices.Collect(maps.Keys(byName))
 	err = s.try(ctx, func(ctx context.Context, _ bool) error {
-		rows, err := all[edgeRow](ctx, s.edges, bson.D{{Key: "a", Value: addr.String()}})
+		rows, err := all[edgeRow](ctx, s.edges, bson.D{{Key: "a", Value: bson.D{{Key: "$in", Value: names}}}})
 		edges = make([]graph.Edge, len(rows))
 		for i, r := range rows {
-			edges[i] = graph.Edge{Addr: addr, Server: envelope.ServerID(r.Server), Boot: r.Boot, Gen: uint64(r.Gen), Conn: r.Conn}
+			edges[i] = graph.Edge{Addr: byName[r.Addr], Server: envelope.ServerID(r.Server), Boot: r.Boot, Gen: uint64(r.Gen), Conn: r.Conn}
 		}
 		return err
 	})

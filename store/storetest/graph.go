@@ -142,6 +142,12 @@ func edges(s *suite) {
 	for _, e := range others {
 		s.edges(e.Addr, e)
 	}
+	both, err := s.store.Edges(ctx, addr, envelope.NodeID("nobody").Address(), others[0].Addr)
+	s.noError(err)
+	s.equal("edges of several addresses", sorted(both), sorted([]graph.Edge{one, two, others[0]}))
+	none, err := s.store.Edges(ctx)
+	s.noError(err)
+	s.equal("edges of no address", len(none), 0)
 	s.noError(s.store.PutEdges(ctx, nil))
 	s.noError(s.store.DeleteEdges(ctx, nil))
 }
