@@ -1,8 +1,10 @@
 package native
 
 import (
+	"bufio"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -55,7 +57,8 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	hijacked := &hijacker{ResponseWriter: w}
+	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{Subprotocol},
 		OriginPatterns:  h.Origins,
 		CompressionMode: websocket.CompressionDisabled,
@@ -65,7 +68,20 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verifie
 		return // Accept has answered
 	}
 	ws.SetReadLimit(-1) // the transport has its own
-	h.Core.Serve(h.Context, who.Principal, &transport{ws: ws, max: h.MaxFrame}, codec, o)
+	h.Core.Serve(h.Context, who.Principal, &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, codec, o)
+}
+
+// hijacker notes the network connection that the WebSocket takes over.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements [http.Hijacker].
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, rw, err
 }
 
 // ticketOf finds the validation token in a handshake: a subprotocol entry, or

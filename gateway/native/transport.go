@@ -3,7 +3,9 @@ package native
 import (
 	"context"
 	"io"
+	"net"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -14,10 +16,14 @@ import (
 // keepBuffer is the largest read buffer kept between frames, in bytes.
 const keepBuffer = 16 << 10
 
+// closeWithin bounds a goodbye.
+const closeWithin = 5 * time.Second
+
 // transport is a WebSocket connection as a [gateway.Transport].
 type transport struct {
 	ws  *websocket.Conn
-	max int // bytes of the largest frame
+	net net.Conn // below ws
+	max int      // bytes of the largest frame
 
 	buf []byte // owned by the reader
 
@@ -84,8 +90,12 @@ func (t *transport) Close(code envelope.Code, reason string) {
 	if s := t.status.Load(); s != 0 {
 		status = websocket.StatusCode(s)
 	}
-	// The peer may be gone or deaf; Close gives up by itself.
+	// The library reads the rest of a frame without a time limit before it
+	// waits for the client's goodbye.
+	defer time.AfterFunc(closeWithin, t.Abort).Stop()
 	_ = t.ws.Close(status, reason)
 }
 
-func (t *transport) Abort() { _ = t.ws.CloseNow() }
+// Abort ends the network connection itself: the library does not interrupt a
+// goodbye.
+func (t *transport) Abort() { _ = t.net.Close() }
