@@ -39,7 +39,7 @@ type Sessions struct {
 	append AppendFunc
 
 	mu     sync.Mutex
-	cached *simplelru.LRU[memberKey, cachedMember] // guarded by mu
+	cached *simplelru.LRU[memberKey, time.Time] // guarded by mu; until when a membership is trusted
 }
 
 type memberKey struct {
@@ -47,14 +47,9 @@ type memberKey struct {
 	node    envelope.NodeID
 }
 
-type cachedMember struct {
-	in    bool
-	until time.Time
-}
-
 // New returns Sessions over a store whose entries go through append.
 func New(store Store, append AppendFunc) *Sessions {
-	cached, err := simplelru.NewLRU[memberKey, cachedMember](maxCached, nil)
+	cached, err := simplelru.NewLRU[memberKey, time.Time](maxCached, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
@@ -213,20 +208,20 @@ func (s *Sessions) mustBeMember(ctx context.Context, id envelope.SessionID, node
 	key := memberKey{id, node}
 	now := time.Now()
 	s.mu.Lock()
-	c, ok := s.cached.Get(key)
+	until, ok := s.cached.Get(key)
 	s.mu.Unlock()
-	if !ok || now.After(c.until) {
+	if !ok || now.After(until) {
 		m, err := s.store.Member(ctx, id, node)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return refuse(err)
 		}
-		c = cachedMember{in: err == nil && m.State == Joined, until: now.Add(trust)}
+		if err != nil || m.State != Joined {
+			// Not remembered: whoever joins now, at any server, may write at once.
+			return refuse(ErrNotFound)
+		}
 		s.mu.Lock()
-		s.cached.Add(key, c)
+		s.cached.Add(key, now.Add(trust))
 		s.mu.Unlock()
-	}
-	if !c.in {
-		return refuse(ErrNotFound)
 	}
 	return nil
 }
