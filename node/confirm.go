@@ -68,10 +68,14 @@ func (c *conn) confirmLoop() {
 		ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
 		err := c.t.Ping(ctx)
 		cancel()
-		if err != nil {
-			return // the connection is over, or the pinger ends it
+		switch {
+		case err == nil:
+			c.acknowledge(written)
+		case c.ctx.Err() != nil:
+			return
+		default: // slow; the pinger decides whether it is dead
+			c.unconfirmed(written)
 		}
-		c.acknowledge(written)
 		select {
 		case <-time.After(confirmPause):
 		case <-c.ctx.Done():
@@ -80,14 +84,22 @@ func (c *conn) confirmLoop() {
 	}
 }
 
+// unconfirmed puts back what a ping did not confirm.
+func (c *conn) unconfirmed(written map[envelope.Address]uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(written, c.confirm.written) // which is further, if it is there
+	c.confirm.written = written
+}
+
 // acknowledge moves the device's cursors forward, as far as it was sent.
 func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	c.mu.Lock()
 	moved := make(map[envelope.Address]uint64, len(cursors))
 	for log, seq := range cursors {
-		if f := c.follows[log]; f != nil && f.started && min(seq, f.sent) > f.acked {
-			f.acked = min(seq, f.sent)
+		if f := c.follows[log]; f != nil && f.acknowledge(seq) {
 			moved[log] = f.acked
+			c.endIfLeft(f)
 		}
 	}
 	c.mu.Unlock()

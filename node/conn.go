@@ -42,8 +42,11 @@ type conn struct {
 	follower chan struct{} // held by whoever changes what is followed
 	wg       sync.WaitGroup
 	openOnce sync.Once
-	stall    *time.Timer // runs while a frame is being written
-	acked    atomic.Bool // something was acknowledged
+	stall    *time.Timer   // runs while a frame is being written
+	acked    atomic.Bool   // something was acknowledged
+	blocked  atomic.Bool   // a frame is being written
+	heard    atomic.Uint64 // frames read
+	reading  atomic.Bool   // the read loop waits for a frame, and so hears pongs
 
 	mu        sync.Mutex
 	follows   map[envelope.Address]*follow // guarded by mu
@@ -129,7 +132,8 @@ func (c *conn) pinger() *time.Timer {
 		c.spawn(func() {
 			ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
 			defer cancel()
-			if err := c.t.Ping(ctx); err != nil {
+			blocked, frames := c.blocked.Load(), c.heard.Load()
+			if err := c.t.Ping(ctx); err != nil && c.silent(blocked, frames) {
 				c.cancel(envelope.Errorf(envelope.SlowReader, "a ping was not answered"))
 				return
 			}
@@ -141,16 +145,27 @@ func (c *conn) pinger() *time.Timer {
 	return timer
 }
 
+// silent reports whether a ping that was not answered shows that the client is
+// gone. A ping behind a frame that is being written says nothing, and the stall
+// timer judges that frame; nor can a pong arrive while the read loop is held
+// back. A frame from the client shows as much as a pong.
+func (c *conn) silent(blocked bool, heard uint64) bool {
+	return !blocked && !c.blocked.Load() && c.reading.Load() && c.heard.Load() == heard
+}
+
 // readLoop reads frames until the connection is over.
 func (c *conn) readLoop() error {
 	for {
 		if err := c.waitForRoom(); err != nil {
 			return err
 		}
+		c.reading.Store(true)
 		frame, err := c.t.Read()
+		c.reading.Store(false)
 		if err != nil {
 			return err
 		}
+		c.heard.Add(1)
 		c.n.stats.FramesIn.Add(1)
 		cmd, id, err := c.codec.Decode(frame)
 		if err != nil {

@@ -256,7 +256,7 @@ func (r *raw) message(want string) envelope.Envelope {
 	r.t.Helper()
 	f, err := r.next(time.Minute)
 	if err != nil || f.ctl.Control != "" || text(f.msg) != want {
-		r.t.Fatalf("got %q, %v; want the message %q", f.text, err, want)
+		r.t.Fatalf("got %.200q, %v; want the message %.200q", f.text, err, want)
 	}
 	return f.msg
 }

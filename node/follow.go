@@ -19,7 +19,9 @@ type follow struct {
 	log     envelope.Address
 	started bool           // sent means something; until then only head is kept
 	sent    uint64         // handed to the lane up to here
+	shown   uint64         // the last entry up to sent that the client is to see
 	acked   uint64         // acknowledged by the client up to here
+	goal    uint64         // the head when delivery began
 	head    uint64         // the highest seq heard of
 	live    bool           // sent == head as far as we know: offers go straight to the lane
 	spans   []session.Span // of a session: the stays that the device may see
@@ -71,9 +73,22 @@ func (f *follow) open() bool {
 	return len(f.spans) > 0 && f.spans[len(f.spans)-1].Until == 0
 }
 
-// over reports whether nothing in the log is left for the device to see.
+// over reports whether nothing in the log is left for the device to see or to
+// acknowledge.
 func (f *follow) over() bool {
-	return f.started && !f.open() && (len(f.spans) == 0 || f.sent >= f.spans[len(f.spans)-1].Until)
+	return f.started && !f.open() && f.acked >= f.shown && (len(f.spans) == 0 || f.sent >= f.spans[len(f.spans)-1].Until)
+}
+
+// acknowledge notes that the client has handled the log up to seq, and reports
+// whether that is news. What the client does not get needs no acknowledgement.
+func (f *follow) acknowledge(seq uint64) bool {
+	if seq = min(seq, f.sent); !f.started || seq <= f.acked {
+		return false
+	}
+	if f.acked = seq; seq >= f.shown {
+		f.acked = f.sent
+	}
+	return true
 }
 
 // behind returns a log to read on, or nil; under mu.
@@ -84,6 +99,17 @@ func (c *conn) behind() *follow {
 		}
 	}
 	return nil
+}
+
+// replayed reports whether everything has been sent that was there when
+// delivery began; under mu.
+func (c *conn) replayed() bool {
+	for _, f := range c.follows {
+		if f.started && f.sent < f.goal {
+			return false
+		}
+	}
+	return true
 }
 
 // positions returns how far each log has been sent; under mu.
@@ -170,6 +196,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err != nil {
 		return err
 	}
+	foreign := hello != nil && hello.Epoch != "" && hello.Epoch != c.n.epoch // its cursors are from another store
 	given := map[envelope.Address]uint64{}
 	if hello != nil {
 		given = hello.Cursors
@@ -179,7 +206,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	for _, m := range members {
 		log := m.Session.Address()
 		at, ok := given[log]
-		if !ok {
+		if !ok || foreign {
 			at = stored[log]
 		}
 		if last := m.Spans[len(m.Spans)-1]; last.Until != 0 && at >= last.Until {
@@ -207,8 +234,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 		head := heads[log]
 		at, ok := given[log]
 		switch {
-		case ok && hello.Epoch != "" && hello.Epoch != c.n.epoch:
-			// A position in another store means nothing here.
+		case ok && foreign:
 			at = min(stored[log], head)
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: at + 1})
 		case ok && at > head:
@@ -264,7 +290,7 @@ func (f *follow) start(cursor, head uint64) {
 	if len(f.spans) > 0 {
 		cursor = max(cursor, f.spans[0].From-1)
 	}
-	f.sent, f.acked, f.head = cursor, cursor, max(f.head, head)
+	f.sent, f.shown, f.acked, f.head, f.goal = cursor, cursor, cursor, max(f.head, head), head
 	f.started = true
 	f.live = f.sent >= f.head
 }
@@ -340,7 +366,7 @@ func (c *conn) refollow() error {
 	for _, m := range members {
 		log := m.Session.Address()
 		if f := c.follows[log]; f != nil {
-			f.spans = slices.Clone(m.Spans) // a stay may have begun that the reading has not come to
+			f.spans = merged(f.spans, m.Spans) // a stay may have begun that the reading has not come to
 		} else if m.Spans[len(m.Spans)-1].Until == 0 {
 			fresh, spans[log] = append(fresh, log), m.Spans
 		}
@@ -372,6 +398,22 @@ func (c *conn) refollow() error {
 	return nil
 }
 
+// merged returns the stays that either side knows of. A stay that one knows to
+// have ended has ended: what was read of the store may be older than the log.
+func merged(a, b []session.Span) []session.Span {
+	all := slices.Clone(a)
+	for _, s := range b {
+		i := slices.IndexFunc(all, func(known session.Span) bool { return known.From == s.From })
+		if i < 0 {
+			all = append(all, s)
+			continue
+		}
+		all[i].Until = max(all[i].Until, s.Until)
+	}
+	slices.SortFunc(all, func(a, b session.Span) int { return cmp.Compare(a.From, b.From) })
+	return all
+}
+
 // endIfLeft stops following a session that the device has left and seen the
 // end of; under mu.
 func (c *conn) endIfLeft(f *follow) {
@@ -389,8 +431,11 @@ func (c *conn) endIfLeft(f *follow) {
 		c.mu.Lock()
 		f.ending = false
 		still := c.follows[f.log] == f && f.over()
+		end := f.sent
 		c.mu.Unlock()
 		if still {
+			c.acked.Store(true)
+			c.n.inbox.Acknowledge(c.who.Node, f.log, end) // so that the next connection need not look
 			c.detach([]envelope.Address{f.log})
 		}
 	})

@@ -124,6 +124,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 	}
 	f.sent = m.env.Seq
 	if f.sees(m.env, c.who) {
+		f.shown = f.sent
 		c.lane.push(m.bytes(c.codec))
 		c.wake()
 	}
@@ -132,6 +133,10 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 
 func (c *conn) offerVolatile(f *follow, m *encoded) {
 	if !f.open() || f.own(m.env, c.who) {
+		return
+	}
+	if !f.started { // nothing comes before the answer to hello
+		c.n.stats.DroppedAway.Add(1)
 		return
 	}
 	s := slot{m.env.SrcNode, m.env.Dest(), m.env.Key}
@@ -199,16 +204,16 @@ func (c *conn) writeSome() bool {
 		c.cancel(bye)
 		return false // writing stays true: nothing follows a goodbye
 	}
+	if c.replaying && c.replayed() {
+		c.replaying = false
+		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
+		c.mu.Unlock()
+		return true
+	}
 	if f := c.behind(); f != nil && c.ctx.Err() == nil {
 		after := f.sent
 		c.mu.Unlock()
 		c.catchUp(f, after)
-		return true
-	}
-	if c.replaying && c.ctx.Err() == nil {
-		c.replaying = false
-		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
-		c.mu.Unlock()
 		return true
 	}
 	c.writing = false
@@ -223,7 +228,10 @@ func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
 			continue // an event the protocol has no words for
 		}
 		c.stall.Reset(c.n.timing.Stall)
-		if err := c.t.Write(frame); err != nil {
+		c.blocked.Store(true)
+		err := c.t.Write(frame)
+		c.blocked.Store(false)
+		if err != nil {
 			c.cancel(err)
 			return false
 		}
@@ -263,6 +271,7 @@ func (c *conn) catchUp(f *follow, after uint64) {
 		}
 		f.sent = page[i].Seq
 		if f.sees(&page[i], c.who) && !page[i].Expired(now) {
+			f.shown = f.sent
 			c.lane.push(frames[i])
 		}
 	}

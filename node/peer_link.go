@@ -35,7 +35,12 @@ type link struct {
 
 func newLink(peer introduction, ws *websocket.Conn) *link {
 	ws.SetReadLimit(linkReadBytes)
-	return &link{peer: peer.ID, boot: peer.Boot, ws: ws, wakeup: make(chan struct{}, 1)}
+	l := &link{peer: peer.ID, boot: peer.Boot, ws: ws, wakeup: make(chan struct{}, 1)}
+	// What was on its way to the peer by an older link is lost; it may have
+	// looked for that before we knew.
+	l.lossy = true
+	l.wakeup <- struct{}{}
+	return l
 }
 
 // send queues an encoded record. It reports false, and the peer is told to

@@ -245,6 +245,7 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 	if current {
 		p.n.log.Info("peer link down", "peer", l.peer, "err", err)
 		p.resync()
+		p.send(l.peer, recordLossy, nil) // by way of another server: a queue has gone with the link
 	}
 	p.wake()
 	return err
