@@ -237,6 +237,7 @@ func (c *conn) end(err error) {
 	c.wg.Wait()
 	c.cancel(err)
 	c.n.stats.Disconnected.Add(1)
+	c.follower <- struct{}{} // for good: a sweep may be at it, and none may begin
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()

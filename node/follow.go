@@ -360,29 +360,43 @@ func (c *conn) refollow() error {
 	if err != nil {
 		return err
 	}
-	var fresh []envelope.Address
-	spans := make(map[envelope.Address][]session.Span)
+	var others []session.Member
 	c.mu.Lock()
 	for _, m := range members {
-		log := m.Session.Address()
-		if f := c.follows[log]; f != nil {
+		if f := c.follows[m.Session.Address()]; f != nil {
 			f.spans = merged(f.spans, m.Spans) // a stay may have begun that the reading has not come to
-		} else if m.Spans[len(m.Spans)-1].Until == 0 {
-			fresh, spans[log] = append(fresh, log), m.Spans
+		} else {
+			others = append(others, m)
 		}
 	}
 	c.mu.Unlock()
+	if len(others) == 0 {
+		return nil
+	}
+	stored, err := c.stored(c.ctx)
+	if err != nil {
+		return err
+	}
+	var fresh []envelope.Address
+	spans := make(map[envelope.Address][]session.Span)
+	at := make(map[envelope.Address]uint64)
+	for _, m := range others {
+		log, last := m.Session.Address(), m.Spans[len(m.Spans)-1]
+		if last.Until != 0 && stored[log] >= last.Until {
+			continue // it has seen all of a session that it left
+		}
+		fresh, spans[log] = append(fresh, log), m.Spans
+		// Not from the last stay on: there may have been one that the device
+		// has seen nothing of.
+		at[log] = max(stored[log], m.Spans[0].From-1)
+	}
 	if len(fresh) == 0 {
 		return nil
 	}
 	if err := c.attach(c.ctx, fresh, spans); err != nil {
 		return err
 	}
-	from := make(map[envelope.Address]uint64, len(fresh))
-	for _, log := range fresh {
-		from[log] = spans[log][len(spans[log])-1].From
-	}
-	heads, err := c.n.inbox.Heads(c.ctx, from)
+	heads, err := c.n.heads(c.ctx, at)
 	if err != nil {
 		c.detach(fresh)
 		return err
@@ -390,9 +404,7 @@ func (c *conn) refollow() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, log := range fresh {
-		f := c.follows[log]
-		last := f.spans[len(f.spans)-1]
-		f.start(last.From-1, heads[log])
+		c.follows[log].start(at[log], heads[log])
 	}
 	c.wake()
 	return nil
