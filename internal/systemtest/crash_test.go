@@ -90,82 +90,60 @@ func (h *history) check(t *testing.T) (acked int) {
 
 // Each of three servers is killed in turn under load and started again. No
 // acknowledged message is lost, none comes twice, none out of order.
-func TestKillEachServer(t *testing.T) {
-	const (
-		devices  = 12
-		inflight = 8
-	)
+//
+// The load is small because the stand-in reads whole collections.
+func TestKillEachOfThree(t *testing.T) {
 	uri, db := mongotest.URI(t), mongotest.Database(t)
 	var servers []*server
-	var urls []string
 	for range 3 {
 		args := []string{"--mongodb-uri", uri, "--mongodb-database", db}
 		if len(servers) > 0 {
 			args = append(args, "--join", servers[0].gossip)
 		}
-		s := newServer(t, args...)
-		servers, urls = append(servers, s), append(urls, s.url)
+		servers = append(servers, newServer(t, args...))
 	}
 	for _, s := range servers {
 		eventually(t, 15*time.Second, func() error { return linked(s, 2) })
 	}
+	killUnderLoad(t, servers, load{devices: 18, pause: 200 * time.Millisecond, between: 150})
+}
 
+// The same with one server on the embedded store, killed three times, under a
+// load that keeps it busy.
+func TestKillEmbedded(t *testing.T) {
+	s := newServer(t, "--data", t.TempDir())
+	killUnderLoad(t, []*server{s, s, s}, load{devices: 40, pause: 20 * time.Millisecond, between: 3000})
+}
+
+// load is what devices do while servers are killed.
+type load struct {
+	devices int
+	pause   time.Duration // of a device between two messages, at most
+	between int64         // messages between two kills, at least
+}
+
+const inflight = 8 // of each device
+
+// killUnderLoad kills the servers one after the other, starts each again, and
+// checks what the devices saw.
+func killUnderLoad(t *testing.T, servers []*server, load load) {
+	var urls []string
+	for _, s := range servers {
+		urls = append(urls, s.url)
+	}
 	h := newHistory()
 	sending, stop := context.WithCancel(t.Context())
-	var senders, receivers sync.WaitGroup
 	receiving, end := context.WithCancel(t.Context())
+	defer end()
+	defer stop()
+	var senders, receivers sync.WaitGroup
 	var sent atomic.Int64
-	for i := range devices {
-		me := fmt.Sprintf("device-%d", i)
-		c := dial(t, client.Options{Servers: append(urls[i%3:len(urls):len(urls)], urls[:i%3]...), AuthKey: authKey(t, me)})
-		receivers.Go(func() {
-			for m, err := range c.Messages(receiving) {
-				if err == nil {
-					err = h.got(me, m)
-				}
-				if err != nil && receiving.Err() == nil {
-					t.Errorf("%s: %v", me, err)
-				}
-				if err != nil {
-					return
-				}
-			}
-		})
-		senders.Go(func() {
-			room := make(chan struct{}, inflight)
-			next := make(map[string]int)
-			for sending.Err() == nil {
-				to := fmt.Sprintf("device-%d", rand.N(devices))
-				if to == me {
-					continue
-				}
-				next[to]++
-				n := next[to]
-				e := envelope.Envelope{DestNode: envelope.NodeID(to), ID: fmt.Sprintf("%s-%d", to, n)}
-				e.SetPayload(strconv.Itoa(n))
-				room <- struct{}{}
-				sent.Add(1)
-				err := c.SendAsync(t.Context(), e, func(_ client.Ack, err error) {
-					<-room
-					if err != nil {
-						t.Errorf("%s: message %d to %s: %v", me, n, to, err)
-						return
-					}
-					h.acknowledged(pair{me, to}, n)
-				})
-				if err != nil {
-					t.Errorf("%s: %v", me, err)
-					return
-				}
-				select {
-				case <-time.After(rand.N(300 * time.Millisecond)):
-				case <-sending.Done():
-				}
-			}
-			for range inflight { // until everything is answered
-				room <- struct{}{}
-			}
-		})
+	for i := range load.devices {
+		d := &device{t: t, name: deviceName(i), h: h, sent: &sent}
+		first := i % len(urls)
+		d.c = dial(t, client.Options{Servers: append(urls[first:len(urls):len(urls)], urls[:first]...), AuthKey: authKey(t, d.name)})
+		receivers.Go(func() { d.receive(receiving) })
+		senders.Go(func() { d.send(sending, load) })
 	}
 	progress := func(n int64) {
 		t.Helper()
@@ -177,13 +155,15 @@ func TestKillEachServer(t *testing.T) {
 			return nil
 		})
 	}
-	progress(150)
+	progress(load.between)
 	for _, s := range servers {
 		s.kill()
-		progress(150)
+		if len(urls) > 1 && urls[0] != urls[1] {
+			progress(load.between) // by way of the others
+		}
 		s.start("--force")
 		s.waitReady()
-		progress(50)
+		progress(load.between / 3)
 	}
 	stop()
 	senders.Wait()
@@ -196,8 +176,70 @@ func TestKillEachServer(t *testing.T) {
 	end()
 	receivers.Wait()
 	acked := h.check(t)
-	t.Logf("%d messages acknowledged, %d servers killed under load", acked, len(servers))
+	t.Logf("%d messages acknowledged, %d kills under load", acked, len(servers))
 	if int64(acked) != sent.Load() {
 		t.Errorf("%d of %d messages acknowledged", acked, sent.Load())
+	}
+}
+
+// device sends to others at random and notes what it sees.
+type device struct {
+	t    *testing.T
+	name string
+	c    *client.Client
+	h    *history
+	sent *atomic.Int64
+}
+
+func deviceName(i int) string { return fmt.Sprintf("device-%d", i) }
+
+func (d *device) receive(ctx context.Context) {
+	for m, err := range d.c.Messages(ctx) {
+		if err == nil {
+			err = d.h.got(d.name, m)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				d.t.Errorf("%s: %v", d.name, err)
+			}
+			return
+		}
+	}
+}
+
+// send returns when all that was sent has been answered.
+func (d *device) send(ctx context.Context, load load) {
+	room := make(chan struct{}, inflight)
+	next := make(map[string]int)
+	for ctx.Err() == nil {
+		to := deviceName(rand.N(load.devices))
+		if to == d.name {
+			continue
+		}
+		next[to]++
+		n := next[to]
+		e := envelope.Envelope{DestNode: envelope.NodeID(to), ID: fmt.Sprintf("%s-%d", to, n)}
+		e.SetPayload(strconv.Itoa(n))
+		room <- struct{}{}
+		d.sent.Add(1)
+		err := d.c.SendAsync(d.t.Context(), e, func(_ client.Ack, err error) {
+			<-room
+			if err != nil {
+				d.t.Errorf("%s: message %d to %s: %v", d.name, n, to, err)
+				return
+			}
+			d.h.acknowledged(pair{d.name, to}, n)
+		})
+		if err != nil {
+			d.t.Errorf("%s: %v", d.name, err)
+			return
+		}
+		select {
+		case <-time.After(rand.N(load.pause)):
+		case <-ctx.Done():
+		}
+	}
+	for range inflight {
+		room <- struct{}{}
 	}
 }
