@@ -31,7 +31,7 @@ type history struct {
 //	6  nothing is seen but of the stays
 //	7  nothing of the stays is missing
 func TestRandomSession(t *testing.T) {
-	for _, seed := range seeds(t, 8) {
+	for _, seed := range seeds(t, 4) {
 		inMesh(t, 3, func(t *testing.T, m *mesh) {
 			h := &history{
 				acked: map[string]uint64{}, order: map[envelope.NodeID][]string{}, seen: map[envelope.NodeID][]envelope.Envelope{},
@@ -71,6 +71,9 @@ func TestRandomSession(t *testing.T) {
 	}
 }
 
+// lives is how often a device connects.
+const lives = 8
+
 // live is the life of one device.
 func (h *history) live(t *testing.T, m *mesh, id envelope.NodeID, r *rand.Rand) {
 	call := func(f func(ctx context.Context) error) {
@@ -85,8 +88,8 @@ func (h *history) live(t *testing.T, m *mesh, id envelope.NodeID, r *rand.Rand) 
 		}
 		t.Errorf("%s: a call never succeeded", id)
 	}
-	in := false
-	for n := range 12 {
+	in, messages := false, 0
+	for n := range lives {
 		at := m.ids()[r.IntN(3)]
 		h.mu.Lock()
 		d := m.client(string(id), at)
@@ -118,8 +121,9 @@ func (h *history) live(t *testing.T, m *mesh, id envelope.NodeID, r *rand.Rand) 
 				})
 				in = false
 			default:
-				for k := range 3 {
-					label := fmt.Sprintf("%s-%d-%d-%d", id, n, time.Now().UnixNano(), k)
+				for range 3 {
+					messages++
+					label := fmt.Sprintf("%s-%d", id, messages)
 					call(func(ctx context.Context) error {
 						ack, err := d.Send(ctx, to(room("r"), label, label))
 						if err == nil {
@@ -133,7 +137,7 @@ func (h *history) live(t *testing.T, m *mesh, id envelope.NodeID, r *rand.Rand) 
 				}
 			}
 		}
-		if n == 11 {
+		if n == lives-1 {
 			time.Sleep(2 * time.Minute) // whatever was cut is healed and swept
 		}
 		d.close()
