@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -161,6 +162,9 @@ func (p *peers) dialOnce(ctx context.Context, r graph.Record) error {
 	u, err := url.Parse(r.PeerURL)
 	if err != nil {
 		return err
+	}
+	if p.n.cfg.PeerTLS != nil && u.Scheme != "wss" {
+		return errors.New("it offers a plain link only, and certificates are configured here")
 	}
 	shaking, cancel := context.WithTimeout(ctx, peerHandshake)
 	defer cancel()

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -21,12 +23,17 @@ import (
 type webServers struct {
 	servers []*http.Server
 	failed  chan error
+	log     *log.Logger
 }
 
 // serveHTTP starts answering on all ports. Until the node is up, clients hear
 // that the server is not ready.
 func (s *Server) serveHTTP() *webServers {
-	web := &webServers{failed: make(chan error, 3)}
+	web := &webServers{
+		failed: make(chan error, 3),
+		// What net/http has to say is about clients' connections: no news.
+		log: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
 	web.serve(s.clients, http.HandlerFunc(s.serveClients))
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +97,7 @@ const (
 func (w *webServers) serve(l net.Listener, h http.Handler) {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: w.log,
 	}
 	w.servers = append(w.servers, srv)
 	go func() {
