@@ -1,0 +1,320 @@
+package native
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/client/clienttest"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// echoCore sends every frame back, as it is. What is tested is the transport.
+type echoCore struct{ gateway.Core }
+
+func (echoCore) Admit() error                      { return nil }
+func (echoCore) Self() (envelope.ServerID, string) { return "a", "boot" }
+
+func (echoCore) Serve(ctx context.Context, _ envelope.Principal, t gateway.Transport, _ gateway.Codec, _ gateway.Options) {
+	defer context.AfterFunc(ctx, t.Abort)()
+	for {
+		frame, err := t.Read()
+		if err != nil {
+			if e, ok := errors.AsType[*envelope.Error](err); ok {
+				t.Close(e.Code, e.Detail)
+			}
+			t.Abort()
+			return
+		}
+		if t.Write(frame) != nil {
+			t.Abort()
+			return
+		}
+	}
+}
+
+const maxFrame = 64 << 10
+
+// wireFrame is one frame of RFC 6455 as it is on the wire.
+type wireFrame struct {
+	op       byte // with the FIN bit and reserved bits
+	payload  string
+	unmasked bool
+	claim    int // length in the header, if not that of the payload
+}
+
+const (
+	fin   = 0x80
+	text  = fin | 1
+	bin   = fin | 2
+	last  = fin | 0
+	close = fin | 8
+	ping  = fin | 9
+	pong  = fin | 10
+)
+
+func (f wireFrame) append(b []byte) []byte {
+	n := uint64(len(f.payload))
+	if f.claim != 0 {
+		n = uint64(f.claim)
+	}
+	b = append(b, f.op)
+	mask := byte(0x80)
+	if f.unmasked {
+		mask = 0
+	}
+	switch {
+	case n < 126:
+		b = append(b, mask|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, mask|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, mask|127), n)
+	}
+	if f.unmasked {
+		return append(b, f.payload...)
+	}
+	key := [4]byte{1, 2, 3, 4}
+	b = append(b, key[:]...)
+	for i := range len(f.payload) {
+		b = append(b, f.payload[i]^key[i%4])
+	}
+	return b
+}
+
+// readWire reads one frame of the server.
+func readWire(r *bufio.Reader) (op byte, payload string, err error) {
+	var h [2]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return 0, "", err
+	}
+	n := uint64(h[1])
+	switch n {
+	case 126:
+		var b [2]byte
+		_, err = io.ReadFull(r, b[:])
+		n = uint64(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		var b [8]byte
+		_, err = io.ReadFull(r, b[:])
+		n = binary.BigEndian.Uint64(b[:])
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	buf := make([]byte, n)
+	_, err = io.ReadFull(r, buf)
+	return h[0], string(buf), err
+}
+
+func closePayload(code int, reason string) string {
+	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
+}
+
+// TestConformance covers in spirit the cases 1 to 7, 9 and 10 of the Autobahn
+// test suite with frames written by hand.
+func TestConformance(t *testing.T) {
+	one := func(op byte, payload string) []wireFrame { return []wireFrame{{op: op, payload: payload}} }
+	echo := func(payloads ...string) []string { // what comes back, by opcode letter and payload
+		for i := range payloads {
+			payloads[i] = "t" + payloads[i]
+		}
+		return payloads
+	}
+	long := strings.Repeat("ä", maxFrame/2)
+	for _, tt := range []struct {
+		name   string
+		frames []wireFrame
+		want   []string // t text, p pong
+		close  []int    // acceptable statuses; none: it stays open, 0: ended without one
+	}{
+		{"1 empty text", one(text, ""), echo(""), nil},
+		{"1 125 bytes", one(text, strings.Repeat("*", 125)), echo(strings.Repeat("*", 125)), nil},
+		{"1 126 bytes", one(text, strings.Repeat("*", 126)), echo(strings.Repeat("*", 126)), nil},
+		{"1 128 bytes", one(text, strings.Repeat("*", 128)), echo(strings.Repeat("*", 128)), nil},
+		{"1 65535 bytes", one(text, strings.Repeat("*", 65535)), echo(strings.Repeat("*", 65535)), nil},
+		{"1 65536 bytes", one(text, strings.Repeat("*", 65536)), echo(strings.Repeat("*", 65536)), nil},
+		{"1 binary is refused", one(bin, "x"), nil, []int{1003}},
+		{"2 ping without payload", one(ping, ""), []string{"p"}, nil},
+		{"2 ping with payload", one(ping, "hello"), []string{"phello"}, nil},
+		{"2 ping of 125 bytes", one(ping, strings.Repeat("\xfe", 125)), []string{"p" + strings.Repeat("\xfe", 125)}, nil},
+		{"2 ping of 126 bytes", one(ping, strings.Repeat("x", 126)), nil, []int{1002, 0}},
+		{"2 unsolicited pong", []wireFrame{{op: pong, payload: "x"}, {op: text, payload: "y"}}, echo("y"), nil},
+		{"2 ten pings", slicesRepeat(wireFrame{op: ping, payload: "x"}, 10), strings.Split(strings.Repeat("px ", 9)+"px", " "), nil},
+		{"3 RSV1", one(text|0x40, "x"), nil, []int{1002, 0}},
+		{"3 RSV2", one(text|0x20, "x"), nil, []int{1002, 0}},
+		{"3 RSV3 after a good one", []wireFrame{{op: text, payload: "a"}, {op: text | 0x10, payload: "x"}}, echo("a"), []int{1002, 0}},
+		{"3 RSV on a ping", one(ping|0x70, ""), nil, []int{1002, 0}},
+		{"4 opcode 3", one(fin|3, ""), nil, []int{1002, 0}},
+		{"4 opcode 7", one(fin|7, "x"), nil, []int{1002, 0}},
+		{"4 opcode 11", one(fin|11, ""), nil, []int{1002, 0}},
+		{"4 opcode 15", one(fin|15, "x"), nil, []int{1002, 0}},
+		{"unmasked", []wireFrame{{op: text, payload: "x", unmasked: true}}, nil, []int{1002, 0}},
+		{"5 fragmented ping", one(9, "x"), nil, []int{1002, 0}},
+		{"5 two fragments", []wireFrame{{op: 1, payload: "a"}, {op: last, payload: "b"}}, echo("ab"), nil},
+		{"5 ping between fragments", []wireFrame{{op: 1, payload: "a"}, {op: ping, payload: "x"}, {op: 0, payload: "b"}, {op: last, payload: "c"}}, []string{"px", "tabc"}, nil},
+		{"5 empty fragments", []wireFrame{{op: 1}, {op: 0}, {op: last}}, echo(""), nil},
+		{"5 continuation without a start", one(last, "x"), nil, []int{1002, 0}},
+		{"5 text within a text", []wireFrame{{op: 1, payload: "a"}, {op: text, payload: "b"}}, nil, []int{1002, 0}},
+		{"6 valid UTF-8", one(text, "Hello-µ@ßöäüàá-UTF-8!! κόσμε 😀"), echo("Hello-µ@ßöäüàá-UTF-8!! κόσμε 😀"), nil},
+		{"6 fragmented within a code point", []wireFrame{{op: 1, payload: "\xce"}, {op: 0, payload: "\xba\xe1\xbd"}, {op: last, payload: "\xb9"}}, echo("\xce\xba\xe1\xbd\xb9"), nil},
+		{"6 invalid", one(text, "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited"), nil, []int{1007}},
+		{"6 invalid in a fragment", []wireFrame{{op: 1, payload: "ok"}, {op: last, payload: "\xf4\x90\x80\x80"}}, nil, []int{1007}},
+		{"6 cut within a code point", one(text, "\xce\xba\xe1\xbd"), nil, []int{1007}},
+		{"6 overlong", one(text, "\xc0\xaf"), nil, []int{1007}},
+		{"6 surrogate", one(text, "\xed\xbf\xbf"), nil, []int{1007}},
+		{"6 last code point", one(text, "\xf4\x8f\xbf\xbf"), echo("\xf4\x8f\xbf\xbf"), nil},
+		{"6 non-character", one(text, "\xef\xbf\xbe"), echo("\xef\xbf\xbe"), nil},
+		{"7 close 1000", one(close, closePayload(1000, "bye")), nil, []int{1000}},
+		{"7 close without a code", one(close, ""), nil, []int{1005, 1000}},
+		{"7 close with one byte", one(close, "x"), nil, []int{1002, 0}},
+		{"7 close 3000", one(close, closePayload(3000, "")), nil, []int{3000}},
+		{"7 close 4999", one(close, closePayload(4999, "")), nil, []int{4999}},
+		{"7 close 999", one(close, closePayload(999, "")), nil, []int{1002, 0}},
+		{"7 close 1005", one(close, closePayload(1005, "")), nil, []int{1002, 0}},
+		{"7 close 5000", one(close, closePayload(5000, "")), nil, []int{1002, 0}},
+		{"7 data after close", []wireFrame{{op: close, payload: closePayload(1000, "")}, {op: text, payload: "x"}}, nil, []int{1000}},
+		{"9 as large as may be", one(text, long), echo(long), nil},
+		{"9 in small fragments", fragments(strings.Repeat("*", 4096), 64), echo(strings.Repeat("*", 4096)), nil},
+		{"9 too large", one(text, long+"x"), nil, []int{1009}},
+		{"9 too large in fragments", fragments(strings.Repeat("x", maxFrame+1), 8<<10), nil, []int{1009}},
+		{"9 too large and without end", []wireFrame{{op: text, payload: long + long, claim: 1 << 40}}, nil, []int{1009}},
+		{"9 negative length", []wireFrame{{op: text, claim: -1 << 62}}, nil, []int{1002, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := dialEcho(t)
+				var out []byte
+				for _, f := range tt.frames {
+					out = f.append(out)
+				}
+				go func() { _, _ = conn.Write(out) }()
+				r := bufio.NewReader(conn)
+				for i, want := range tt.want {
+					op, payload, err := readWire(r)
+					got := map[byte]string{text: "t", pong: "p"}[op] + payload
+					if err != nil || got != want {
+						t.Fatalf("answer %d is %x %.100q, %v; want %.100q", i, op, payload, err, want)
+					}
+				}
+				if len(tt.close) == 0 {
+					_, _ = conn.Write(wireFrame{op: text, payload: "alive"}.append(nil))
+					if op, payload, err := readWire(r); op != text || payload != "alive" {
+						t.Errorf("not alive: %x %q %v", op, payload, err)
+					}
+					return
+				}
+				start := time.Now()
+				status := 0
+				if op, payload, err := readWire(r); err == nil && op == close {
+					status = 1005
+					if len(payload) >= 2 {
+						status = int(binary.BigEndian.Uint16([]byte(payload)))
+					}
+				} else if err == nil {
+					t.Fatalf("got %x %q", op, payload)
+				}
+				if !bytes.Contains(statuses(tt.close), statuses([]int{status})) {
+					t.Errorf("closed with %d, want %d", status, tt.close)
+				}
+				_, _ = io.Copy(io.Discard, r)
+				if took := time.Since(start); took > closeWithin {
+					t.Errorf("the connection stayed for %v", took)
+				}
+			})
+		})
+	}
+}
+
+func statuses(codes []int) []byte {
+	var b []byte
+	for _, c := range codes {
+		b = append(b, '<')
+		b = binary.BigEndian.AppendUint16(b, uint16(c))
+	}
+	return b
+}
+
+func slicesRepeat(f wireFrame, n int) (all []wireFrame) {
+	for range n {
+		all = append(all, f)
+	}
+	return all
+}
+
+func fragments(s string, size int) (all []wireFrame) {
+	for i := 0; i < len(s); i += size {
+		f := wireFrame{payload: s[i:min(i+size, len(s))]}
+		if i == 0 {
+			f.op = 1
+		}
+		if i+size >= len(s) {
+			f.op |= fin
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// dialEcho opens a WebSocket to a Handler over echoCore.
+func dialEcho(t *testing.T) net.Conn {
+	t.Helper()
+	tickets, err := auth.NewTickets([]byte("a mesh key for tests, long enough"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := tickets.Issue("a", "boot", auth.Verified{
+		Principal: envelope.Principal{Node: "bob", Client: "bob"}, Issued: time.Now(), Expires: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, abort := context.WithCancel(context.Background())
+	mux := http.NewServeMux()
+	(&Handler{Core: echoCore{}, Tickets: tickets, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler), Context: ctx}).Register(mux)
+	network := new(clienttest.Network)
+	srv := &http.Server{Handler: mux}
+	var serving sync.WaitGroup
+	l := network.Listen("a:80")
+	serving.Go(func() { _ = srv.Serve(l) })
+	conn, err := network.Client().Transport.(*http.Transport).DialContext(t.Context(), "tcp", "a:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		abort()
+		_ = conn.Close()
+		_ = srv.Close()
+		serving.Wait()
+	})
+	_, err = io.WriteString(conn, "GET /ws?token="+token+" HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, 0, 512)
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		var b [1]byte
+		if _, err := conn.Read(b[:]); err != nil {
+			t.Fatal(err)
+		}
+		head = append(head, b[0])
+	}
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) || !bytes.Contains(head, []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) {
+		t.Fatalf("handshake: %s", head)
+	}
+	return conn
+}
