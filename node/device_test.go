@@ -21,7 +21,7 @@ import (
 // device is a device with the Go client; it notes what it receives.
 type device struct {
 	*client.Client
-	t    *testing.T
+	t    testing.TB
 	done sync.WaitGroup
 
 	mu  sync.Mutex
@@ -168,7 +168,7 @@ func (readCloser) Close() error { return nil }
 
 // raw is a connection of which a test sees every frame.
 type raw struct {
-	t      *testing.T
+	t      testing.TB
 	ws     *websocket.Conn
 	parser envelope.Parser
 }

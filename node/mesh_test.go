@@ -29,11 +29,12 @@ const (
 // mesh is a mesh of real servers in one bubble: real gateways and stores, and
 // networks in memory that can be cut.
 type mesh struct {
-	t       *testing.T
+	t       testing.TB
 	store   *embedded.Store
 	network *clienttest.Network // between clients and servers
 	peers   *peerNet            // between servers
 	config  func(*Config)       // changes what servers are made of; nil changes nothing
+	bubble  bool                // in virtual time
 	servers map[string]*server
 	devices []*device
 	raws    []*raw
@@ -65,13 +66,13 @@ func inMesh(t *testing.T, n int, f func(t *testing.T, m *mesh)) {
 func inMeshOf(t *testing.T, n int, config func(*Config), f func(t *testing.T, m *mesh)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := newMesh(t, n, config)
+		m := newMesh(t, n, config, true)
 		defer m.close()
 		f(t, m)
 	})
 }
 
-func newMesh(t *testing.T, n int, config func(*Config)) *mesh {
+func newMesh(t testing.TB, n int, config func(*Config), bubble bool) *mesh {
 	t.Helper()
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir(), CacheBytes: 1 << 20, MemtableBytes: 1 << 20})
 	if err != nil {
@@ -80,7 +81,7 @@ func newMesh(t *testing.T, n int, config func(*Config)) *mesh {
 	network := new(clienttest.Network)
 	m := &mesh{
 		t: t, store: store, network: network, peers: newPeerNet(network), config: config,
-		servers: make(map[string]*server),
+		servers: make(map[string]*server), bubble: bubble,
 	}
 	for i := range n {
 		m.start(string(rune('a' + i)))
@@ -206,7 +207,16 @@ func (m *mesh) close() {
 	if err := m.store.Close(); err != nil {
 		m.t.Error(err)
 	}
-	time.Sleep(time.Minute) // timers that look once more and find nothing to do
+	if m.bubble {
+		time.Sleep(time.Minute) // timers that look once more and find nothing to do
+	}
+}
+
+// settle waits until everything has happened that can without time going by.
+func (m *mesh) settle() {
+	if m.bubble {
+		synctest.Wait()
+	}
 }
 
 // at returns a server by name.
@@ -243,7 +253,7 @@ func (m *mesh) within(d time.Duration, what string, ok func() bool) time.Duratio
 	m.t.Helper()
 	start := time.Now()
 	for {
-		synctest.Wait()
+		m.settle()
 		if ok() {
 			return time.Since(start)
 		}
