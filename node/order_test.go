@@ -31,14 +31,19 @@ func refuseSome(r *rand.Rand) func(envelope.Address, string) error {
 	}
 }
 
+// shared tells servers whether others append to the same store.
+func shared(is bool) func(*Config) { return func(c *Config) { c.SharedStore = is } }
+
 // A client that does not wait for answers ends with first sent, first
 // numbered, although some of its messages are refused for now.
 func TestPipelinedOrder(t *testing.T) {
-	for _, seed := range seeds(t, 4) {
-		inMesh(t, 1, func(t *testing.T, m *mesh) {
+	for i, seed := range seeds(t, 8) {
+		inMeshOf(t, 3, shared(i%2 == 0), func(t *testing.T, m *mesh) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			alice := m.client("alice", "a").connected(m)
-			m.at("a").store.set(func(f *faultyStore) { f.append = refuseSome(rand.New(rand.NewPCG(seed, 1))) })
+			for _, s := range m.servers {
+				s.store.set(func(f *faultyStore) { f.append = refuseSome(rand.New(rand.NewPCG(seed, 1))) })
+			}
 			seqs := make([]uint64, 200)
 			var wg sync.WaitGroup
 			for i := range seqs {
@@ -100,4 +105,48 @@ func TestGate(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		send("5", "bob", "ack", "")
 	})
+}
+
+// The same while the server that appends for the others is cut off or dies.
+func TestPipelinedOrderWithoutOwner(t *testing.T) {
+	for _, end := range []func(m *mesh){
+		func(m *mesh) { m.kill("b") },
+		func(m *mesh) { m.cut("a", "b") },
+	} {
+		inMeshOf(t, 2, shared(true), func(t *testing.T, m *mesh) {
+			alice := m.client("alice", "a").connected(m)
+			owned := "" // a device whose log b owns
+			for i := 0; owned == ""; i++ {
+				if id := fmt.Sprint("bob", i); m.at("a").owners.owner(deviceAddr(id)) != nil {
+					owned = id
+				}
+			}
+			seqs := make([]uint64, 300)
+			var wg sync.WaitGroup
+			for i := range seqs {
+				wg.Add(1)
+				err := alice.SendAsync(t.Context(), to(deviceAddr(owned), fmt.Sprint(i), ""), func(a client.Ack, err error) {
+					if err != nil {
+						t.Error(err)
+					}
+					seqs[i] = a.Seq
+					wg.Done()
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i == 150 {
+					time.Sleep(time.Millisecond)
+					end(m)
+				}
+			}
+			wg.Wait()
+			if !slices.IsSorted(seqs) || seqs[299] != 300 {
+				t.Errorf("%v", seqs)
+			}
+			if m.at("a").Stats().Forwarded.Load() == 0 {
+				t.Error("nothing was forwarded")
+			}
+		})
+	}
 }

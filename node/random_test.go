@@ -31,8 +31,8 @@ type history struct {
 //	6  nothing is seen but of the stays
 //	7  nothing of the stays is missing
 func TestRandomSession(t *testing.T) {
-	for _, seed := range seeds(t, 4) {
-		inMesh(t, 3, func(t *testing.T, m *mesh) {
+	for i, seed := range seeds(t, 4) {
+		inMeshOf(t, 3, shared(i%2 == 0), func(t *testing.T, m *mesh) {
 			h := &history{
 				acked: map[string]uint64{}, order: map[envelope.NodeID][]string{}, seen: map[envelope.NodeID][]envelope.Envelope{},
 				last: map[envelope.NodeID]uint64{}, stays: map[envelope.NodeID][][2]uint64{},

@@ -60,7 +60,7 @@ const (
 	fin   = 0x80
 	text  = fin | 1
 	bin   = fin | 2
-	last  = fin | 0
+	last  = fin // of a fragmented message
 	close = fin | 8
 	ping  = fin | 9
 	pong  = fin | 10
