@@ -160,8 +160,14 @@ func TestLeftWhileAway(t *testing.T) {
 		alice.send(to(room("r"), "1", "before"))
 		_, _ = bob.LeaveSession(t.Context(), "r")
 		alice.send(to(room("r"), "2", "secret"))
+		_, _ = alice.CreateSession(t.Context(), "quiet", true)
+		_, _ = bob.JoinSession(t.Context(), "quiet")
+		_, _ = bob.LeaveSession(t.Context(), "quiet")
 		d := m.client("bob", "a")
 		pass(3 * time.Second)
+		if got := delivered(m, "bob", room("quiet")); got != 3 {
+			t.Errorf("the cursor of a session without messages is at %d", got)
+		}
 		if got := d.payloads(); !slices.Equal(got, []string{"before"}) {
 			t.Errorf("got %q", got)
 		}
@@ -214,6 +220,42 @@ func TestLeaveDuringRefollow(t *testing.T) {
 		pass(time.Second)
 		if got := bob.payloads(); len(got) != 0 {
 			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A sweep that finds a new session for a connection that ends meanwhile leaves
+// nothing behind.
+func TestSweepDuringDisconnect(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		a := m.at("a")
+		alice := m.client("alice", "a").connected(m)
+		bob := m.raw("bob", "a")
+		bob.hello("")
+		bob.control("caught_up")
+		_, _ = alice.CreateSession(t.Context(), "r", true)
+		pass(time.Second)
+		elsewhere := session.New(m.store, a.appendNotice) // tells nobody
+		if _, err := elsewhere.Join(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, "r"); err != nil {
+			t.Fatal(err)
+		}
+		hold := make(chan struct{})
+		a.store.set(func(f *faultyStore) {
+			f.after = func(op string) error {
+				if op == "heads" {
+					<-hold
+				}
+				return nil
+			}
+		})
+		a.sweeps.request()
+		pass(sweepSpacing)
+		_ = bob.ws.CloseNow()
+		synctest.Wait()
+		close(hold)
+		pass(time.Second)
+		if got := a.conns.eachFollower(room("r"), func(*conn) {}); got != 1 {
+			t.Errorf("%d connections follow the session, want alice's", got)
 		}
 	})
 }
