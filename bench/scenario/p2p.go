@@ -19,7 +19,11 @@ import (
 //
 // Closed loop (Rate 0): each device sends the next message as soon as fewer
 // than Inflight of its messages are unanswered; latencies count from the moment
-// of sending. Open loop: messages are due at a fixed rate whatever the servers
+// of sending. A volatile message is acknowledged as soon as the server has it,
+// so it counts as answered when it has been received: else nothing would hold
+// the senders back, and what a server then drops would be no news.
+//
+// Open loop: messages are due at a fixed rate whatever the servers
 // do, and latencies count from the moment each was due, so that a stall shows
 // in all messages it delayed (no coordinated omission).
 type P2P struct {
@@ -64,7 +68,8 @@ type run struct {
 	lastAt  atomic.Int64 // nanoseconds from start to the last receipt
 	breaks  atomic.Int64
 	gaps    atomic.Int64
-	next    atomic.Int64 // messages begun; closed loop
+	next    atomic.Int64    // messages begun; closed loop
+	windows []chan struct{} // of each device, a token for each unanswered message; closed loop
 }
 
 // Run connects the devices, sends, waits for everything to arrive, and reports.
@@ -92,6 +97,9 @@ func (p P2P) Run(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var receivers sync.WaitGroup
+	for range r.clients {
+		r.windows = append(r.windows, make(chan struct{}, max(r.Inflight, 1)))
+	}
 	r.start = time.Now()
 	for i := range r.clients {
 		receivers.Go(func() { r.receive(ctx, i) })
@@ -210,10 +218,21 @@ func (r *run) receive(ctx context.Context, to int) {
 		r.toReach.record(at - s.due)
 		r.ledger.Receive(Stream{s.from, to}, s.n)
 		r.lastAt.Store(int64(at))
+		if r.Class != envelope.Durable && s.from < len(r.windows) {
+			r.release(s.from)
+		}
 		if r.Progress != nil {
 			_, received := r.ledger.Progress()
 			r.Progress(received)
 		}
+	}
+}
+
+// release lets a device send one message more.
+func (r *run) release(from int) {
+	select {
+	case <-r.windows[from]:
+	default: // it came twice, or was given up
 	}
 }
 
@@ -258,19 +277,40 @@ type sender struct {
 }
 
 func (s *sender) closed(ctx context.Context) error {
-	window := make(chan struct{}, s.Inflight)
 	for s.next.Add(1) <= int64(s.Messages) {
-		select {
-		case window <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := s.wait(ctx); err != nil {
+			return err
 		}
-		err := s.one(ctx, time.Since(s.start), func() { <-window })
+		err := s.one(ctx, time.Since(s.start), func(taken bool) {
+			if !taken || s.Class == envelope.Durable {
+				s.release(s.from)
+			}
+		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wait waits for room in the device's window. A volatile message that was lost
+// never makes room, so after a while one is given up.
+func (s *sender) wait(ctx context.Context) error {
+	window := s.windows[s.from]
+	patience := time.NewTimer(s.Settle)
+	defer patience.Stop()
+	for {
+		select {
+		case window <- struct{}{}:
+			return nil
+		case <-patience.C:
+			if s.Class != envelope.Durable {
+				s.release(s.from)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (s *sender) open(ctx context.Context) error {
@@ -279,15 +319,16 @@ func (s *sender) open(ctx context.Context) error {
 		if err := sleep(ctx, due-time.Since(s.start)); err != nil {
 			return err
 		}
-		if err := s.one(ctx, due, func() {}); err != nil {
+		if err := s.one(ctx, due, func(bool) {}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// one sends a message that was due at due; answered is called with its answer.
-func (s *sender) one(ctx context.Context, due time.Duration, answered func()) error {
+// one sends a message that was due at due; answered is told whether the server
+// has taken it.
+func (s *sender) one(ctx context.Context, due time.Duration, answered func(taken bool)) error {
 	to := s.rand.IntN(len(s.clients) - 1)
 	if to >= s.from {
 		to++
@@ -302,7 +343,7 @@ func (s *sender) one(ctx context.Context, due time.Duration, answered func()) er
 	s.answers.Add(1)
 	err := s.clients[s.from].SendAsync(ctx, e, func(_ client.Ack, err error) {
 		defer s.answers.Done()
-		answered()
+		answered(err == nil)
 		if err != nil {
 			s.ledger.Refuse(st, n)
 			return
@@ -312,7 +353,7 @@ func (s *sender) one(ctx context.Context, due time.Duration, answered func()) er
 	})
 	if err != nil {
 		s.answers.Done()
-		answered()
+		answered(false)
 		if errors.Is(err, client.ErrNotConnected) { // the volatile ones do not wait
 			s.ledger.Refuse(st, n)
 			return nil

@@ -256,8 +256,9 @@ func (c *conn) exchange(ctx context.Context, request message) (message, error) {
 		c.backend, c.backendReader = backend, bufio.NewReader(backend)
 	}
 	// FerretDB is asked to finish what it has begun; only the end of the stand-in interrupts it.
-	defer context.AfterFunc(ctx, func() { _ = c.backend.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := c.backend.Write(request); err != nil {
+	backend := c.backend // the interruption may come late, when c has let go of it
+	defer context.AfterFunc(ctx, func() { _ = backend.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := backend.Write(request); err != nil {
 		return nil, err
 	}
 	return readMessage(c.backendReader)
