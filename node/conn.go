@@ -51,7 +51,7 @@ type conn struct {
 	mu        sync.Mutex
 	follows   map[envelope.Address]*follow // guarded by mu
 	lane      lane                         // guarded by mu
-	gates     map[envelope.Address]gate    // guarded by mu; nil while nothing was refused
+	gates     gates                        // guarded by mu
 	submitted uint64                       // guarded by mu; numbers the messages sent
 	writing   bool                         // guarded by mu; a write loop runs
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
@@ -83,7 +83,13 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.ctx, t.Abort)()
 
-	if old := n.conns.add(c); old != nil {
+	old, room := n.conns.add(c, n.cfg.MaxConnections)
+	if !room { // others came between Admit and here
+		n.stats.RefusedFull.Add(1)
+		t.Close(envelope.Busy, "this server has all the connections it takes")
+		return
+	}
+	if old != nil {
 		n.stats.Replaced.Add(1)
 		old.close(envelope.Replaced, "this device has connected again")
 	}

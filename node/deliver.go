@@ -56,8 +56,9 @@ func (n *Node) refresh(device envelope.NodeID) {
 	})
 }
 
-// joined tells a new member's connection, wherever it is.
-func (n *Node) joined(device envelope.NodeID) {
+// moved tells the connection of a device that has joined or left a session,
+// wherever it is.
+func (n *Node) moved(device envelope.NodeID) {
 	n.refresh(device)
 	n.graph.Route(device.Address(), 0, func(servers []envelope.ServerID) {
 		for _, id := range servers {

@@ -31,20 +31,21 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		n.joined(who.Node)
+		n.moved(who.Node)
 		return describe(ses, nil), nil
 	case gateway.JoinSession:
 		m, err := n.sessions.Join(ctx, who, cmd.ID)
 		if err != nil {
 			return nil, err
 		}
-		n.joined(who.Node)
+		n.moved(who.Node)
 		return gateway.Membership{ID: m.Session, Seq: m.Spans[len(m.Spans)-1].From}, nil
 	case gateway.LeaveSession:
 		m, err := n.sessions.Leave(ctx, who, cmd.ID)
 		if err != nil {
 			return nil, err
 		}
+		n.moved(who.Node) // volatile messages are not in the log, where the connection sees the end
 		return gateway.Membership{ID: m.Session, Seq: m.Spans[len(m.Spans)-1].Until}, nil
 	case gateway.GetSession:
 		ses, members, err := n.sessions.Get(ctx, who, cmd.ID)
@@ -53,7 +54,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		}
 		return describe(ses, members), nil
 	case gateway.Locate:
-		return n.locate(ctx, cmd)
+		return n.locate(ctx, who, cmd)
 	}
 	return nil, envelope.Errorf(envelope.BadRequest, "that belongs to a connection")
 }
@@ -87,15 +88,21 @@ func describe(ses session.Session, members []session.Member) gateway.SessionInfo
 // locate returns the servers a client should connect to, best first: those
 // with members of its session, those with a proxy address if it needs one,
 // then our zone, then the least loaded.
-func (n *Node) locate(ctx context.Context, cmd gateway.Locate) (gateway.Servers, error) {
+func (n *Node) locate(ctx context.Context, who envelope.Principal, cmd gateway.Locate) (gateway.Servers, error) {
 	near := map[envelope.ServerID]bool{}
 	if cmd.Session != "" {
 		if !envelope.ValidID(string(cmd.Session)) {
 			return gateway.Servers{}, envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
 		}
-		edges, err := n.cfg.Graph.Store.Edges(ctx, cmd.Session.Address())
+		member, err := n.sessions.IsMember(ctx, cmd.Session, who.Node)
 		if err != nil {
 			return gateway.Servers{}, err
+		}
+		var edges []graph.Edge
+		if member { // where a session's members are is not for others to know
+			if edges, err = n.cfg.Graph.Store.Edges(ctx, cmd.Session.Address()); err != nil {
+				return gateway.Servers{}, err
+			}
 		}
 		for _, e := range edges {
 			near[e.Server] = n.graph.Alive(e.Server, e.Boot)

@@ -226,6 +226,12 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 		return err
 	}
 
+	acked := make(map[envelope.Address]uint64)
+	defer func() { // when mu is free
+		for log, seq := range acked {
+			c.n.inbox.Acknowledge(c.who.Node, log, seq)
+		}
+	}()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var gaps []gateway.Gap
@@ -248,6 +254,11 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			at = min(stored[log], head)
 		}
 		f.start(at, head)
+		if f.sent > stored[log] && ok {
+			// It says that it has handled so much; that acknowledgement may
+			// have been lost with the connection before.
+			acked[log] = f.sent
+		}
 		welcome[log] = head
 	}
 	if hello != nil {

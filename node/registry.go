@@ -22,13 +22,16 @@ func newRegistry() *registry {
 }
 
 // add enters a connection and returns the one of the same device that it
-// replaces, or nil.
-func (r *registry) add(c *conn) (replaced *conn) {
+// replaces, or nil. With most devices there already it refuses another one.
+func (r *registry) add(c *conn, most int) (replaced *conn, room bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	replaced = r.devices[c.who.Node]
+	if replaced == nil && len(r.devices) >= most {
+		return nil, false
+	}
 	r.devices[c.who.Node] = c
-	return replaced
+	return replaced, true
 }
 
 // remove takes out a connection, which follows nothing any more.

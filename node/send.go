@@ -69,7 +69,11 @@ func (c *conn) send(env *envelope.Envelope) {
 	before := func(addr envelope.Address) error {
 		log = addr
 		if durable && id != "" {
-			return c.passGate(addr, id)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			var err error
+			number, err = c.gates.pass(addr, id, number, time.Now())
+			return err
 		}
 		return nil
 	}
@@ -82,49 +86,10 @@ func (c *conn) send(env *envelope.Envelope) {
 			return
 		}
 		if e := envelope.AsError(err); durable && id != "" && e.Code.Retry() && !log.IsZero() {
-			c.shutGate(log, gate{number: number, id: id})
+			c.mu.Lock()
+			c.gates.shut(log, id, number, time.Now())
+			c.mu.Unlock()
 		}
 		c.refuse(id, err)
 	})
-}
-
-// gateTime is how long a refused message keeps later ones to the same address
-// waiting for it.
-const gateTime = 10 * time.Second
-
-// gate keeps the order of a sender that does not wait for one answer before it
-// sends the next message: after a message was refused for now, later ones to
-// the same address are refused as well until that message has come again. A
-// sender that gives it up is let through after gateTime.
-type gate struct {
-	number uint64 // of the refused message on this connection
-	id     string
-	until  time.Time
-}
-
-func (c *conn) shutGate(log envelope.Address, g gate) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if old, ok := c.gates[log]; ok && old.number <= g.number {
-		return
-	}
-	if c.gates == nil {
-		c.gates = make(map[envelope.Address]gate)
-	}
-	g.until = time.Now().Add(gateTime)
-	c.gates[log] = g
-}
-
-func (c *conn) passGate(log envelope.Address, id string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g, shut := c.gates[log]
-	if !shut {
-		return nil
-	}
-	if g.id == id || time.Now().After(g.until) {
-		delete(c.gates, log)
-		return nil
-	}
-	return envelope.BusyError(100, "an earlier message to this address was refused; send it again first", nil)
 }

@@ -203,6 +203,15 @@ func (s *Sessions) session(ctx context.Context, id envelope.SessionID) (Session,
 	return ses, refuse(err)
 }
 
+// IsMember reports whether a device is in a session, which need not exist.
+func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (bool, error) {
+	err := s.mustBeMember(ctx, id, node)
+	if envelope.CodeOf(err) == envelope.NotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // mustBeMember refuses with NotFound unless the device is in the session.
 func (s *Sessions) mustBeMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) error {
 	key := memberKey{id, node}
