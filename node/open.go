@@ -1,0 +1,176 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// opening retries for this long before it gives up on the store.
+const openWithin = 15 * time.Second
+
+// open starts delivery, once: hello says from where, nil means from the stored
+// cursors. It reports whether this call was the one. When the store cannot be
+// asked in time the connection is closed with Busy.
+func (c *conn) open(hello *gateway.Hello) (first bool) {
+	c.openOnce.Do(func() {
+		first = true
+		c.mu.Lock()
+		c.ownAcks = hello != nil
+		c.mu.Unlock()
+		ctx, cancel := context.WithTimeout(c.ctx, openWithin)
+		defer cancel()
+		for pause := readRetry; ; pause = min(2*pause, readRetryMax) {
+			err := c.tryOpen(ctx, hello)
+			if err == nil || c.ctx.Err() != nil {
+				return
+			}
+			c.n.log.Warn("cannot open a connection", "conn", c.id, "err", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				c.close(envelope.Busy, "the store did not answer in time")
+				return
+			}
+		}
+	})
+	return first
+}
+
+// tryOpen finds out what the device follows and from where.
+//
+// The order is what keeps a message from falling between sender and reader.
+// A sender appends first and reads the edges second; so here the edge is
+// written first and the head read second. Whoever adds a member writes the
+// membership first and looks for the device second; so here the device's own
+// edge is written first and its memberships are read second.
+func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
+	c.follower <- struct{}{}
+	defer func() { <-c.follower }()
+	logs := []envelope.Address{c.who.Node.Address(), c.who.Client.Address()}
+	if err := c.attach(ctx, logs, nil); err != nil {
+		return err
+	}
+	members, err := c.n.sessions.Of(ctx, c.who.Node)
+	if err != nil {
+		return err
+	}
+	stored, err := c.stored(ctx)
+	if err != nil {
+		return err
+	}
+	foreign := hello != nil && hello.Epoch != "" && hello.Epoch != c.n.epoch // its cursors are from another store
+	given := map[envelope.Address]uint64{}
+	if hello != nil {
+		given = hello.Cursors
+	}
+	spans := make(map[envelope.Address][]session.Span)
+	var sessions []envelope.Address
+	for _, m := range members {
+		log := m.Session.Address()
+		at, ok := given[log]
+		if !ok || foreign {
+			at = stored[log]
+		}
+		if last := m.Spans[len(m.Spans)-1]; last.Until != 0 && at >= last.Until {
+			continue // it has seen all of a session that it left
+		}
+		sessions, spans[log] = append(sessions, log), m.Spans
+	}
+	if err := c.attach(ctx, sessions, spans); err != nil {
+		return err
+	}
+	from := make(map[envelope.Address]uint64)
+	for _, log := range append(logs, sessions...) {
+		from[log] = cmp.Or(given[log], stored[log])
+	}
+	heads, err := c.n.heads(ctx, from)
+	if err != nil {
+		return err
+	}
+
+	acked := make(map[envelope.Address]uint64)
+	defer func() { // when mu is free
+		for log, seq := range acked {
+			c.n.inbox.Acknowledge(c.who.Node, log, seq)
+		}
+	}()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var gaps []gateway.Gap
+	welcome := make(map[envelope.Address]uint64, len(c.follows))
+	for log, f := range c.follows {
+		head := heads[log]
+		at, ok := given[log]
+		switch {
+		case ok && foreign:
+			at = min(stored[log], head)
+			gaps = append(gaps, gateway.Gap{Log: log, Floor: at + 1})
+		case ok && at > head:
+			// Nobody can have seen what is not there.
+			at = 0
+			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
+		case ok:
+		case hello != nil && hello.FromNow:
+			at = head
+		default:
+			at = min(stored[log], head)
+		}
+		f.start(at, head)
+		if f.sent > stored[log] && ok {
+			// It says that it has handled so much; that acknowledgement may
+			// have been lost with the connection before.
+			acked[log] = f.sent
+		}
+		welcome[log] = head
+	}
+	if hello != nil {
+		c.lane.push(c.codec.Append(nil, gateway.Welcome{
+			Server: c.n.cfg.Graph.Self.ID, Epoch: c.n.epoch, Heads: welcome, Window: windowMessages, Ping: c.n.timing.Ping,
+		}))
+		for _, g := range gaps {
+			c.lane.push(c.codec.Append(nil, g))
+		}
+		c.replaying = true
+	}
+	c.wake()
+	return nil
+}
+
+// heads returns the heads of logs in which a reader claims positions. Where a
+// log does not reach the position, its head is found all the same.
+func (n *Node) heads(ctx context.Context, at map[envelope.Address]uint64) (map[envelope.Address]uint64, error) {
+	heads, err := n.inbox.Heads(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	short := make(map[envelope.Address]uint64)
+	for log, seq := range at {
+		if heads[log] < seq {
+			short[log] = 0
+		}
+	}
+	if len(short) == 0 {
+		return heads, nil
+	}
+	rest, err := n.inbox.Heads(ctx, short)
+	maps.Copy(heads, rest)
+	return heads, err
+}
+
+func (c *conn) stored(ctx context.Context) (map[envelope.Address]uint64, error) {
+	cursors, err := c.n.inbox.Cursors(ctx, c.who.Node)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[envelope.Address]uint64, len(cursors))
+	for _, cur := range cursors {
+		at[cur.Log] = cur.Delivered
+	}
+	return at, nil
+}
