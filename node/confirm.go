@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"maps"
 	"time"
 
@@ -65,9 +64,7 @@ func (c *conn) confirmLoop() {
 		if written == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
-		err := c.t.Ping(ctx)
-		cancel()
+		err := c.ping()
 		switch {
 		case err == nil:
 			c.acknowledge(written)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,10 +137,8 @@ func (c *conn) pinger() *time.Timer {
 	defer mu.Unlock()
 	timer = time.AfterFunc(c.n.timing.Ping, func() {
 		c.spawn(func() {
-			ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
-			defer cancel()
-			blocked, frames := c.blocked.Load(), c.heard.Load()
-			if err := c.t.Ping(ctx); err != nil && c.silent(blocked, frames) {
+			heard := c.heard.Load()
+			if err := c.ping(); err != nil && !errors.Is(err, errWriting) && c.silent(heard) {
 				c.cancel(envelope.Errorf(envelope.SlowReader, "a ping was not answered"))
 				return
 			}
@@ -151,12 +150,27 @@ func (c *conn) pinger() *time.Timer {
 	return timer
 }
 
+// errWriting is for a ping that would have had to wait for a frame.
+var errWriting = errors.New("a frame is being written")
+
+// ping returns nil when the client has answered. It does not stand in line
+// behind a frame that is being written: the stall timer judges that, and the
+// library ends a connection on which a ping cannot be written for some seconds.
+func (c *conn) ping() error {
+	if c.blocked.Load() {
+		return errWriting
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
+	defer cancel()
+	return c.t.Ping(ctx)
+}
+
 // silent reports whether a ping that was not answered shows that the client is
-// gone. A ping behind a frame that is being written says nothing, and the stall
-// timer judges that frame; nor can a pong arrive while the read loop is held
-// back. A frame from the client shows as much as a pong.
-func (c *conn) silent(blocked bool, heard uint64) bool {
-	return !blocked && !c.blocked.Load() && c.reading.Load() && c.heard.Load() == heard
+// gone. Not so while a frame is being written, nor while the read loop is held
+// back and no pong can arrive; and a frame from the client shows as much as a
+// pong.
+func (c *conn) silent(heard uint64) bool {
+	return !c.blocked.Load() && c.reading.Load() && c.heard.Load() == heard
 }
 
 // readLoop reads frames until the connection is over.

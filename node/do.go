@@ -1,14 +1,11 @@
 package node
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
-	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/session"
 )
 
@@ -83,54 +80,4 @@ func describe(ses session.Session, members []session.Member) gateway.SessionInfo
 		info.Members = append(info.Members, gateway.MemberInfo{Node: m.Node, Client: m.Client, Since: m.Spans[len(m.Spans)-1].From})
 	}
 	return info
-}
-
-// locate returns the servers a client should connect to, best first: those
-// with members of its session, those with a proxy address if it needs one,
-// then our zone, then the least loaded.
-func (n *Node) locate(ctx context.Context, who envelope.Principal, cmd gateway.Locate) (gateway.Servers, error) {
-	near := map[envelope.ServerID]bool{}
-	if cmd.Session != "" {
-		if !envelope.ValidID(string(cmd.Session)) {
-			return gateway.Servers{}, envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
-		}
-		member, err := n.sessions.IsMember(ctx, cmd.Session, who.Node)
-		if err != nil {
-			return gateway.Servers{}, err
-		}
-		var edges []graph.Edge
-		if member { // where a session's members are is not for others to know
-			if edges, err = n.cfg.Graph.Store.Edges(ctx, cmd.Session.Address()); err != nil {
-				return gateway.Servers{}, err
-			}
-		}
-		for _, e := range edges {
-			near[e.Server] = n.graph.Alive(e.Server, e.Boot)
-		}
-	}
-	self := n.graph.Self()
-	servers := slices.DeleteFunc(slices.Clone(n.graph.Servers()), func(r graph.Record) bool {
-		return r.Draining || r.MaxLoad > 0 && r.Load >= r.MaxLoad
-	})
-	last := func(worse bool) int { // sorts what is worse behind
-		if worse {
-			return 1
-		}
-		return 0
-	}
-	slices.SortFunc(servers, func(a, b graph.Record) int {
-		return cmp.Or(
-			cmp.Compare(last(cmd.NeedProxy && a.ProxyURL == ""), last(cmd.NeedProxy && b.ProxyURL == "")),
-			cmp.Compare(last(!near[a.ID]), last(!near[b.ID])),
-			cmp.Compare(last(a.Zone != self.Zone), last(b.Zone != self.Zone)),
-			cmp.Compare(a.Load, b.Load),
-			cmp.Compare(a.ID, b.ID),
-		)
-	})
-	servers = servers[:min(len(servers), cmd.Max)]
-	found := gateway.Servers{Servers: make([]gateway.Server, len(servers))}
-	for i, r := range servers {
-		found.Servers[i] = gateway.Server{ID: r.ID, Boot: r.Boot, Addr: r.Addr, URL: r.URL, ProxyURL: r.ProxyURL, Load: r.Load}
-	}
-	return found, nil
 }

@@ -88,6 +88,7 @@ type Node struct {
 	conns    *registry
 	peers    *peers
 	owners   *owners
+	sent     sentTo
 	sweeps   *sweeper
 	stats    Stats
 
