@@ -196,6 +196,8 @@ type Core interface {
 	Serve(ctx context.Context, who envelope.Principal, t Transport, c Codec, o Options)
 	// Self names this server and its boot, to which validation tokens are bound.
 	Self() (id envelope.ServerID, boot string)
+	// Refused counts a refusal that a gateway has given without the Core.
+	Refused(code envelope.Code)
 	// Admit reports whether a new connection may be opened, before the cost of
 	// opening it: GoingAway while draining, Busy when full.
 	Admit() error

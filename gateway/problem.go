@@ -22,6 +22,12 @@ type Problem struct {
 	RetryMS int64         `json:"retry_ms,omitempty"`
 }
 
+// Refuse answers an HTTP call with err, and counts it.
+func Refuse(w http.ResponseWriter, core Core, log *slog.Logger, err error) {
+	core.Refused(envelope.CodeOf(err))
+	WriteError(w, log, err)
+}
+
 // WriteError answers an HTTP call with err as a [Problem]. What only operators
 // may know goes to the log; log may be nil.
 func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {

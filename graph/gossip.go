@@ -103,7 +103,7 @@ func startGossip(c GossipConfig, record Record, v *view, counts *counters, news 
 	}
 	list, err := memberlist.Create(mc)
 	if err != nil {
-		return nil, fmt.Errorf("graph: gossip cannot listen on %s (TCP and UDP): %w",
+		return nil, fmt.Errorf("%w on %s (TCP and UDP): %w", ErrListen,
 			net.JoinHostPort(mc.BindAddr, strconv.Itoa(mc.BindPort)), err)
 	}
 	s.list = list

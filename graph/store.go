@@ -38,6 +38,9 @@ type Edge struct {
 	Conn   string // connection id of a device; "" for users and sessions
 }
 
+// ErrListen means that the port of gossip cannot be had.
+var ErrListen = errors.New("graph: gossip cannot listen")
+
 // Errors of [Store].Claim and Renew.
 var (
 	// ErrRecordExists means that there is a record under that id.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,7 +35,7 @@ func TestMesh(t *testing.T) {
 	addrs := map[string]string{"a": freeAddr(t), "b": freeAddr(t)}
 	p := start(t, addrs["a"], addrs["b"])
 	gossip := freeAddr(t)
-	env := append(os.Environ(),
+	env := append(slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "ALLSPARK_") }),
 		"ALLSPARK_MONGODB_URI="+mongotest.URI(t), "ALLSPARK_MONGODB_DATABASE="+mongotest.Database(t),
 		"ALLSPARK_MESH_KEY=0123456789abcdef", "ALLSPARK_TOKEN_SECRET="+tokenSecret,
 		"ALLSPARK_PEER_PORT=0", "ALLSPARK_METRICS_ADDR=", "ALLSPARK_DRAIN_TIMEOUT=1s", "ALLSPARK_LOG_FORMAT=json",

@@ -13,8 +13,7 @@ import (
 func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
 	ev, err := n.do(ctx, who, cmd)
 	if err != nil {
-		n.stats.refused(envelope.CodeOf(err))
-		return nil, envelope.AsError(err)
+		return nil, envelope.AsError(err) // counted by whoever tells the client
 	}
 	return ev, nil
 }

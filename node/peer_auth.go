@@ -43,7 +43,7 @@ type proof struct {
 	MAC []byte `json:"mac"`
 }
 
-var errPeerAuth = errors.New("the peer does not know the mesh key")
+var errPeerAuth = errors.New("the mesh keys differ")
 
 func peerKey(meshKey []byte) ([]byte, error) {
 	return hkdf.Key(sha256.New, meshKey, nil, "allspark peer link v1", sha256.Size)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -144,7 +145,11 @@ func (p *peers) dial(ctx context.Context, r graph.Record) {
 	p.running.Go(func() {
 		err := p.dialOnce(ctx, r)
 		if err != nil && ctx.Err() == nil {
-			p.n.log.Debug("no peer link", "peer", r.ID, "err", err)
+			level := slog.LevelDebug
+			if errors.Is(err, errPeerAuth) {
+				level = slog.LevelWarn // it will not mend itself
+			}
+			p.n.log.Log(ctx, level, "no peer link", "peer", r.ID, "err", err)
 			select {
 			case <-time.After(rand.N(p.n.timing.PeerRetry)):
 			case <-ctx.Done():

@@ -49,6 +49,9 @@ func (s *Stats) refused(code envelope.Code) {
 	s.refusals[code]++
 }
 
+// Refused implements [gateway.Core].
+func (n *Node) Refused(code envelope.Code) { n.stats.refused(code) }
+
 // Refusals returns how often each code was given.
 func (s *Stats) Refusals() map[envelope.Code]uint64 {
 	s.mu.Lock()

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -45,6 +47,8 @@ func start(program, dir, name string, stdout io.Writer, args ...string) (*proces
 	}
 	defer log.Close() // the process has its own
 	cmd := exec.Command(program, args...)
+	// The configuration of another server must not reach this one.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "ALLSPARK_") })
 	cmd.Stdout, cmd.Stderr = stdout, log
 	if stdout == nil {
 		cmd.Stdout = log

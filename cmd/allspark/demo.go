@@ -206,14 +206,15 @@ Bob listens in the background while Alice, at the first server, says more:
   {{.Command}} send --server {{index .Servers 0}} --auth-key $ALICE --to bob "Are you there?"; wait
 
 A client of your own asks where to connect, gets a token that is good for one
-minute and once, and opens a WebSocket there. The same with nothing but curl:
+minute and once, and opens a WebSocket there. The same with nothing but curl,
+for Alice, while Bob sends her something that is not to be stored:
 
-  WHERE=$(curl -s -X POST {{index .Servers 1}}/v1/connect -H "Authorization: Bearer $BOB")
+  WHERE=$(curl -s -X POST {{index .Servers 1}}/v1/connect -H "Authorization: Bearer $ALICE")
   URL=$(echo "$WHERE" | grep -o '"url":"[^"]*"' | head -1 | cut -d'"' -f4)
   TOKEN=$(echo "$WHERE" | grep -o '"validation_token":"[^"]*"' | head -1 | cut -d'"' -f4)
-  (sleep 2; curl -s {{index .Servers 0}}/v1/messages -H "Authorization: Bearer $ALICE" -d '{"dest_id":"bob","payload":"Hello WebSocket"}') &
-  curl -sN --max-time 5 --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
-    -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$URL/ws?token=$TOKEN" | tr -cd '[:print:]'; echo
+  (sleep 2; curl -s -o /dev/null {{index .Servers 0}}/v1/messages -H "Authorization: Bearer $BOB" -d '{"dest_id":"alice","class":"volatile","payload":"Hello WebSocket"}') &
+  curl -sN --max-time 4 --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+    -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$URL/ws?token=$TOKEN" | grep -ao '{.*}'
 
 Ctrl-C ends the demo.
 `))

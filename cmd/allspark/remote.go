@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/allsparkrt/allspark/client"
@@ -25,6 +26,11 @@ func (r *remote) options(sys *system) (client.Options, error) {
 	}
 	if key == "" {
 		return client.Options{}, usageError("no auth key: --auth-key or ALLSPARK_AUTH_KEY")
+	}
+	for _, server := range r.Server {
+		if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return client.Options{}, usageError(fmt.Sprintf("--server: %q is not of the form https://HOST:PORT", server))
+		}
 	}
 	return client.Options{Servers: r.Server, AuthKey: key, Proxy: r.Proxy}, nil
 }

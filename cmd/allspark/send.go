@@ -82,7 +82,10 @@ func (c *sendCmd) send(ctx context.Context, opts client.Options, e envelope.Enve
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return ack, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			if cause := context.Cause(ctx); !errors.Is(err, cause) {
+				err = fmt.Errorf("%w: %w", cause, err)
+			}
+			return ack, err
 		}
 	}
 }

@@ -40,10 +40,10 @@ func (h *Handler) Register(mux *http.ServeMux) {
 func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
 	who, err := h.redeem(ticketOf(r))
 	if err != nil {
-		gateway.WriteError(w, h.Log, err)
+		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Expires: who.Expires})
+	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway)})
 }
 
 // redeem turns a validation token into its owner. Whether there is room is

@@ -38,7 +38,7 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	who, err := h.Verifier.Verify(r.Context(), q.Get("auth_key"))
 	if err != nil {
-		gateway.WriteError(w, h.Log, err)
+		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
 	switch {
@@ -46,24 +46,24 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request) {
 		info, err := h.preConnect(r.Context(), who, isTrue(q.Get("need_80_port")), envelope.SessionID(q.Get("session_id")))
 		switch {
 		case err != nil:
-			gateway.WriteError(w, h.Log, err)
+			gateway.Refuse(w, h.Core, h.Log, err)
 		case upgrading(r):
 			h.answerOnce(w, r, info)
 		default:
 			gateway.WriteJSON(w, http.StatusOK, info)
 		}
 	case !upgrading(r):
-		gateway.WriteError(w, h.Log, errNotUpgrade)
+		gateway.Refuse(w, h.Core, h.Log, errNotUpgrade)
 	default:
 		ticket, err := h.redeem(q.Get("validation_key"))
 		if err == nil && ticket.Principal != who.Principal {
 			err = envelope.Errorf(envelope.Unauthorized, "not valid")
 		}
 		if err != nil {
-			gateway.WriteError(w, h.Log, err)
+			gateway.Refuse(w, h.Core, h.Log, err)
 			return
 		}
-		h.serve(w, r, who, NewCodec(true), gateway.Options{Expires: who.Expires})
+		h.serve(w, r, who, NewCodec(true), gateway.Options{Expires: who.Expires.Add(auth.Leeway)})
 	}
 }
 

@@ -39,7 +39,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
-		gateway.WriteError(w, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
+		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
 	})
 }
 
@@ -52,7 +52,7 @@ func (h *Handler) call(f func(r *http.Request, who auth.Verified) (any, error)) 
 			answer, err = f(r, who)
 		}
 		if err != nil {
-			gateway.WriteError(w, h.Log, err)
+			gateway.Refuse(w, h.Core, h.Log, err)
 			return
 		}
 		gateway.WriteJSON(w, http.StatusOK, answer)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,7 +83,8 @@ func (b *logBuffer) String() string {
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary, args...), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
+	own := slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "ALLSPARK_") })
+	p.cmd.Env = append(own, env...)
 	p.cmd.Stderr = &p.log
 	out, w, err := os.Pipe()
 	if err != nil {
@@ -268,6 +270,40 @@ func dial(t *testing.T, o client.Options) *client.Client {
 		_ = c.Close(ctx)
 	})
 	return c
+}
+
+// bestServer returns the URL of the server that a device is sent to first.
+func bestServer(t *testing.T, asked, key string) string {
+	t.Helper()
+	var reply struct {
+		Servers []struct{ URL string }
+	}
+	body := post(t, asked+"/v1/connect", key, "")
+	if err := json.Unmarshal(body, &reply); err != nil || len(reply.Servers) == 0 {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return reply.Servers[0].URL
+}
+
+// repeat does something again and again until stop is called.
+func repeat(t *testing.T, f func()) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				f()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
 }
 
 // demo is a running `allspark demo --json`.

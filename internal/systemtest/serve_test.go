@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/internal/mongotest"
@@ -133,15 +135,18 @@ func TestDrain(t *testing.T) {
 	b := newServer(t, append(args, "--join", a.gossip)...)
 	eventually(t, 10*time.Second, func() error { return linked(a, 1) })
 
-	var states []string
-	c := dial(t, client.Options{Servers: []string{a.url}, AuthKey: authKey(t, "bob"), OnState: func(s client.State, _ error) {
-		states = append(states, s.String())
-	}})
+	c := dial(t, client.Options{Servers: []string{a.url, b.url}, AuthKey: authKey(t, "bob")})
 	alice := authKey(t, "alice")
 	send(t, b.url, alice, "--to", "bob", "1")
-	if m, err := c.Receive(t.Context()); err != nil || m.ID == "" {
-		t.Fatal(err)
+	if m, err := c.Receive(t.Context()); err != nil || m.Seq != 1 {
+		t.Fatal(m, err)
 	}
+	if n := metric(a, "allspark_connections"); n != "1" {
+		t.Fatalf("%s connections at the server to drain", n)
+	}
+	// A second device, by hand, to see what it is told.
+	ws := dialRaw(t, a.url, authKey(t, "carol"))
+
 	a.signal(syscall.SIGTERM)
 	eventually(t, 5*time.Second, func() error {
 		if ready(a.url) == nil {
@@ -149,6 +154,25 @@ func TestDrain(t *testing.T) {
 		}
 		return nil
 	})
+	for {
+		_, frame, err := ws.Read(t.Context())
+		if err != nil {
+			t.Fatalf("no reconnect before the end: %v", err)
+		}
+		if f, err := envelope.ParseControl(frame); err == nil && f.Control == envelope.ControlReconnect {
+			if f.AfterMS > 3000 || len(f.Nodes) != 1 || f.Nodes[0] != b.url {
+				t.Errorf("told %s", frame)
+			}
+			break
+		}
+	}
+	eventually(t, 6*time.Second, func() error {
+		if n := metric(b, "allspark_connections"); n != "1" {
+			return fmt.Errorf("%s connections at the other server", n)
+		}
+		return nil
+	})
+	ws.CloseNow()
 	if code := a.wait(15 * time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
@@ -157,6 +181,35 @@ func TestDrain(t *testing.T) {
 	if err != nil || m.Seq != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
+}
+
+// dialRaw opens a device's connection at one server, without a client.
+func dialRaw(t *testing.T, server, key string) *websocket.Conn {
+	t.Helper()
+	var reply struct {
+		Servers []struct {
+			URL             string
+			ValidationToken string `json:"validation_token"`
+		}
+	}
+	body := post(t, server+"/v1/connect", key, "")
+	if err := json.Unmarshal(body, &reply); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	for _, s := range reply.Servers {
+		if s.URL == server {
+			ws, _, err := websocket.Dial(t.Context(), server+"/ws", &websocket.DialOptions{
+				Subprotocols: []string{"allspark.v2.json", "bearer." + s.ValidationToken},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { ws.CloseNow() })
+			return ws
+		}
+	}
+	t.Fatalf("%s is not offered: %s", server, body)
+	return nil
 }
 
 // linked reports whether a server has so many peer links, by its metrics.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/internal/mongotest"
 )
 
@@ -102,11 +103,19 @@ func TestPeerLinksWithCertificates(t *testing.T) {
 	a := begin(nil, ours.server("a", later))
 	b := begin(a, ours.server("b", later))
 	eventually(t, 15*time.Second, func() error { return linked(a, 1) })
-	if m := send(t, a.url, authKey(t, "alice"), "--to", "bob", "hi"); m.Seq != 1 {
-		t.Error(m)
+	// From one server to the other; volatile, so that only the link can do it.
+	bob := dial(t, client.Options{Servers: []string{b.url}, AuthKey: authKey(t, "bob")})
+	if n := metric(b, "allspark_connections"); n != "1" {
+		t.Fatalf("%s connections", n)
 	}
-	if got := listen(t, b.url, authKey(t, "bob"), 1); got[0] != "hi" {
-		t.Error(got)
+	alice := authKey(t, "alice")
+	stop := repeat(t, func() {
+		run(t, "send", "--server", a.url, "--auth-key", alice, "--to", "bob", "--class=volatile", "hi")
+	})
+	m, err := bob.Receive(t.Context())
+	stop()
+	if err != nil || string(m.Body) != `"payload":"hi"` {
+		t.Errorf("%s, %v", m.Body, err)
 	}
 	for name, certificate := range map[string][]string{
 		"foreign": foreign.server("foreign", later),

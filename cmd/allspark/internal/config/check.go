@@ -34,6 +34,9 @@ func (l *Loaded) check() {
 func (l *Loaded) checkClients() {
 	c := &l.Config
 	l.between("port", c.Port, 0, 65535)
+	if !isHost(c.Host) {
+		l.problem("host", "%q is neither an address nor a host name", c.Host)
+	}
 	if unspecified(c.Host) {
 		if c.NodeID == "" {
 			l.problem("node_id", "needed when host is %q, which names no server", c.Host)
@@ -93,6 +96,12 @@ func (l *Loaded) checkMesh() {
 	for _, addr := range c.Join {
 		l.hostPort("join", addr)
 	}
+	if !isHost(c.GossipHost) && c.GossipHost != c.Host { // else it has been reported
+		l.problem("gossip_host", "%q is neither an address nor a host name", c.GossipHost)
+	}
+	if !isHost(c.PeerHost) && c.PeerHost != c.GossipHost {
+		l.problem("peer_host", "%q is neither an address nor a host name", c.PeerHost)
+	}
 	l.between("gossip_port", c.GossipPort, 0, 65535)
 	l.between("peer_port", c.PeerPort, 0, 65535)
 	if c.GossipAdvertise != "" {
@@ -145,10 +154,10 @@ func (l *Loaded) checkTokenKey(prefix string, k TokenKey) {
 	if k.JWKSURL != "" {
 		l.webURL(prefix+".jwks_url", k.JWKSURL)
 	}
-	if k.ID != "" {
-		l.id(prefix+".id", k.ID)
+	if k.KID != "" {
+		l.id(prefix+".kid", k.KID)
 		if k.JWKSFile != "" || k.JWKSURL != "" {
-			l.problem(prefix+".id", "the keys of a JWKS have ids of their own")
+			l.problem(prefix+".kid", "the keys of a JWKS have ids of their own")
 		}
 	}
 }
@@ -232,6 +241,12 @@ func (l *Loaded) together(keysAndValues ...string) {
 }
 
 // unspecified reports whether host means all addresses of the machine.
+// isHost reports whether something can be listened on under that name. ""
+// stands for all addresses.
+func isHost(host string) bool {
+	return !strings.ContainsAny(host, " /%?#@[]") && (!strings.Contains(host, ":") || net.ParseIP(host) != nil)
+}
+
 func unspecified(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "" || ip != nil && ip.IsUnspecified()

@@ -72,7 +72,7 @@ type Config struct {
 // TokenKey is one key that auth keys are checked with. Exactly one of its
 // sources is given; Secret is filled from SecretFile.
 type TokenKey struct {
-	ID         string `name:"id"` // the kid of auth keys; "" for those without, and for a JWKS, which has its own
+	KID        string `name:"kid"` // of auth keys signed with it; "" for those without, and for a JWKS, which has its own
 	Secret     string `name:"secret" secret:""`
 	SecretFile string `name:"secret-file" fills:"secret"`
 	PEMFile    string `name:"pem-file" file:""`
@@ -109,7 +109,7 @@ func (c *Config) KeySources() []auth.KeySource {
 	}
 	for _, k := range c.TokenKeys {
 		sources = append(sources, auth.KeySource{
-			ID: k.ID, Secret: auth.Secret(k.Secret), PEMFile: k.PEMFile, JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL,
+			ID: k.KID, Secret: auth.Secret(k.Secret), PEMFile: k.PEMFile, JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL,
 		})
 	}
 	return sources

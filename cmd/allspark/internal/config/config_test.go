@@ -52,6 +52,7 @@ func TestProblems(t *testing.T) {
 		{"gossip port", []string{"--gossip-port=65536", "--gossip-advertise=a:1"}, "gossip_port: must be"},
 		{"peer port", []string{"--peer-port=65536", "--peer-url=http://a"}, "peer_port: must be"},
 		{"node id", []string{"--node-id=a b"}, `node_id: "a b" is not an id`},
+		{"host", []string{"--host=a b"}, `host: "a b" is neither`},
 		{"zone", []string{"--zone=a/b"}, `zone: "a/b" is not an id`},
 		{"cluster id", []string{"--cluster-id="}, `cluster_id: "" is not an id`},
 		{"all addresses", []string{"--host=::", "--url=http://a"}, `node_id: needed when host is "::"`},
@@ -108,20 +109,20 @@ func TestTokenKeys(t *testing.T) {
 		want       string
 	}{
 		{"none", "", "token_keys: no key"},
-		{"secret", "[{id: a, secret: " + secret32 + "}]", ""},
-		{"two", "[{id: a, secret: " + secret32 + "}, {id: b, pem_file: config_test.go}]", ""},
+		{"secret", "[{kid: a, secret: " + secret32 + "}]", ""},
+		{"two", "[{kid: a, secret: " + secret32 + "}, {kid: b, pem_file: config_test.go}]", ""},
 		{"JWKS", "[{jwks_url: 'https://example.com/keys'}]", ""},
 		{"no id", "[{secret: " + secret32 + "}]", ""},
-		{"bad id", "[{id: 'a b', secret: " + secret32 + "}]", "token_keys[0].id: "},
-		{"rotation", "[{id: a, secret: " + secret32 + "}, {id: a, secret: " + secret32 + "}]", ""},
-		{"JWKS with id", "[{id: a, jwks_url: 'https://example.com/keys'}]", "token_keys[0].id: the keys"},
-		{"nothing", "[{id: a}]", "token_keys[0]: give exactly one"},
-		{"two sources", "[{id: a, secret: " + secret32 + ", jwks_file: config_test.go}]", "token_keys[0]: give exactly one"},
-		{"short", "[{id: a, secret: short}]", "token_keys[0].secret: must have 32"},
-		{"no file", "[{id: a, pem_file: absent}]", "token_keys[0].pem_file: open absent"},
-		{"no secret file", "[{id: a, secret_file: absent}]", "token_keys[0].secret_file: open absent"},
+		{"bad id", "[{kid: 'a b', secret: " + secret32 + "}]", "token_keys[0].kid: "},
+		{"rotation", "[{kid: a, secret: " + secret32 + "}, {kid: a, secret: " + secret32 + "}]", ""},
+		{"JWKS with id", "[{kid: a, jwks_url: 'https://example.com/keys'}]", "token_keys[0].kid: the keys"},
+		{"nothing", "[{kid: a}]", "token_keys[0]: give exactly one"},
+		{"two sources", "[{kid: a, secret: " + secret32 + ", jwks_file: config_test.go}]", "token_keys[0]: give exactly one"},
+		{"short", "[{kid: a, secret: short}]", "token_keys[0].secret: must have 32"},
+		{"no file", "[{kid: a, pem_file: absent}]", "token_keys[0].pem_file: open absent"},
+		{"no secret file", "[{kid: a, secret_file: absent}]", "token_keys[0].secret_file: open absent"},
 		{"no URL", "[{jwks_url: keys}]", "token_keys[0].jwks_url: must be a URL"},
-		{"unknown key", "[{id: a, secret: " + secret32 + ", x: y}]", "token_keys[0].x: unknown key"},
+		{"unknown key", "[{kid: a, secret: " + secret32 + ", x: y}]", "token_keys[0].x: unknown key"},
 		{"not a list", "{}", "token_keys: must be a list"},
 		{"not keys", "[a]", "token_keys[0]: must hold keys"},
 	}
@@ -148,7 +149,7 @@ func TestTokenKeys(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	const tokenSecret = "fedcba9876543210fedcba9876543210"
-	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{id: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1", "--token-secret="+tokenSecret)
+	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{kid: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1", "--token-secret="+tokenSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,11 +237,11 @@ func TestTable(t *testing.T) {
 
 // FuzzFile checks that no file makes the reader panic or show a secret.
 func FuzzFile(f *testing.F) {
-	f.Add("port: 1\njoin: [a:1]\ntoken_keys: [{id: a, secret: x}]")
+	f.Add("port: 1\njoin: [a:1]\ntoken_keys: [{kid: a, secret: x}]")
 	f.Add("&a [*a]")
 	f.Add("? [a]\n: b")
 	f.Add("---\n...")
-	f.Add("token_keys: &a [{id: *a}]")
+	f.Add("token_keys: &a [{kid: *a}]")
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(t.TempDir(), "f.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -113,16 +113,16 @@ func (l *Loaded) derive() {
 	if c.MongoDBURI == "" && c.MongoDBURIFile == "" {
 		def(&c.Data, "./allspark-data")
 	}
-	if c.Port != 0 && !unspecified(c.Host) {
+	if c.Port != 0 && isHost(c.Host) && !unspecified(c.Host) {
 		def(&c.NodeID, c.Addr())
 		def(&c.URL, scheme(c.TLSCert)+c.Addr())
 	}
 	def(&c.GossipHost, c.Host)
-	if c.GossipPort != 0 && !unspecified(c.GossipHost) {
+	if c.GossipPort != 0 && isHost(c.GossipHost) && !unspecified(c.GossipHost) {
 		def(&c.GossipAdvertise, c.GossipAddr())
 	}
 	def(&c.PeerHost, c.GossipHost)
-	if c.PeerPort != 0 && !unspecified(c.PeerHost) {
+	if c.PeerPort != 0 && isHost(c.PeerHost) && !unspecified(c.PeerHost) {
 		def(&c.PeerURL, scheme(c.PeerCert)+c.PeerAddr())
 	}
 	if c.MeshKey == "" && c.MeshKeyFile == "" && !c.Meshed() {

@@ -225,6 +225,9 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
+		if errors.Is(err, graph.ErrListen) {
+			err = fmt.Errorf("gossip_port: %w", err)
+		}
 		if err == nil || envelope.CodeOf(err) != envelope.Busy {
 			return n, err
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/allsparkrt/allspark/store/embedded"
 	"github.com/allsparkrt/allspark/store/mongo"
@@ -15,7 +16,11 @@ func (s *Server) openStore(ctx context.Context) (Store, error) {
 		return s.store, nil
 	}
 	if s.cfg.MongoDBURI == "" {
-		return embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log})
+		store, err := embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log})
+		if err != nil {
+			return nil, fmt.Errorf("data: %w", err)
+		}
+		return store, nil
 	}
 	for pause := startRetry; ; pause = min(2*pause, startRetryMax) {
 		store, err := mongo.Open(ctx, mongo.Options{URI: s.cfg.MongoDBURI, Database: s.cfg.MongoDBDatabase, Logger: s.log})
