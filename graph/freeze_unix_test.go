@@ -52,7 +52,7 @@ func TestSIGSTOP(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // the freeze itself
+	<-time.After(2 * time.Second) // no waiting for something: this is the freeze
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,15 @@ func freezeMain(t *testing.T) {
 	defer g.Close()
 	go func() { _ = g.Run(t.Context()) }()
 	boot := g.Boot()
+	look := time.Tick(10 * time.Millisecond)
 	for g.Stats().Renewals == 0 { // Run has begun
-		time.Sleep(10 * time.Millisecond)
+		<-look
 	}
 	fmt.Println("ready", boot)
 	<-frozen
 	fmt.Println("frozen .")
 	for g.Boot() == boot {
-		time.Sleep(10 * time.Millisecond)
+		<-look
 	}
 	fmt.Println("boot", g.Boot())
 }
