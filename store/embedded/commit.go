@@ -18,6 +18,10 @@ const (
 	batchBytes   = 4 << 20
 )
 
+// idleAfter is how long after a synced batch, when nothing waits, a batch
+// follows that says so, see [committer.vouch].
+const idleAfter = 20 * time.Millisecond
+
 // How soon to try again, in milliseconds.
 const (
 	retryFullMS    = 100
@@ -48,6 +52,10 @@ type committer struct {
 	life   [8]byte
 	number uint64
 	synced uint64
+
+	// When to vouch for the last synced batch; zero when that is done.
+	vouchAt time.Time
+	idle    *time.Timer
 }
 
 // write is a batch on its way to the writer.
@@ -61,7 +69,11 @@ func (s *Store) newCommitter() (*committer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &committer{Store: s, stage: stage, timer: time.NewTimer(time.Hour), toWriter: make(chan write), written: make(chan error, 1)}
+	c := &committer{
+		Store: s, stage: stage,
+		timer: time.NewTimer(time.Hour), idle: time.NewTimer(time.Hour),
+		toWriter: make(chan write), written: make(chan error, 1),
+	}
 	_, _ = rand.Read(c.life[:])
 	return c, nil
 }
@@ -69,9 +81,40 @@ func (s *Store) newCommitter() (*committer, error) {
 // run commits until the queue is closed and empty.
 func (c *committer) run() {
 	defer close(c.toWriter)
-	for c.queue.take(&c.work, batchEntries, batchBytes) {
+	for c.queue.take(&c.work, batchEntries, batchBytes, c.whenIdle()) {
+		if c.work.empty() {
+			c.vouch()
+			continue
+		}
 		c.commit()
 		c.forget()
+	}
+}
+
+// whenIdle returns what fires when it is time to vouch, nil when there is
+// nothing to vouch for.
+func (c *committer) whenIdle() <-chan time.Time {
+	if c.vouchAt.IsZero() {
+		return nil
+	}
+	c.idle.Reset(time.Until(c.vouchAt))
+	return c.idle.C
+}
+
+// vouch writes a batch that holds only a mark. Each batch says that those
+// before it were synced, and so does this one for the last before a pause:
+// without it, damage to that batch would look like a crash while it was being
+// written. The loss of this batch loses nothing, so nothing vouches for it.
+func (c *committer) vouch() {
+	defer func() { c.vouchAt = time.Time{} }() // once, however it ends
+	if c.Err() != nil {
+		return
+	}
+	batch := c.db.NewBatch()
+	_ = batch.LogData(c.mark(), nil)
+	c.stage.begin()
+	if err := c.write(write{batch, true}); err != nil && !errors.Is(err, errAnswered) {
+		c.fail(err)
 	}
 }
 
@@ -108,7 +151,7 @@ func (c *committer) commit() {
 
 // mark is what each batch leaves in the log file, and only there: this run's
 // name, the number of the batch, and the number of the last batch known to be
-// synced when this one was made. It lets [checkLogs] tell a damaged log from
+// synced when this one was made. It lets [checkLog] tell a damaged log from
 // one whose end was never written.
 func (c *committer) mark() []byte {
 	c.number++
@@ -198,7 +241,7 @@ func (c *committer) write(w write) error {
 	}
 	if err == nil {
 		if w.sync {
-			c.synced = c.number
+			c.synced, c.vouchAt = c.number, time.Now().Add(idleAfter)
 		}
 		c.stage.committed()
 		c.inFlight.Store(nil)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -47,22 +48,30 @@ func written(t *testing.T, all map[string][]byte) string {
 
 // afterCrash returns the files as they are when a store is killed that has
 // taken n messages, each in a batch of its own.
-func afterCrash(t *testing.T, n int) map[string][]byte {
+func afterCrash(t *testing.T, n int) (all map[string][]byte) {
 	t.Helper()
-	s := openIn(t, t.TempDir())
-	mustAppend(t, s, room, n)
-	all := files(t, s.options.Dir, "")
-	mustClose(t, s)
+	synctest.Test(t, func(t *testing.T) { // no pause in which the store vouches for the last
+		s := inMemory(t, Options{})
+		mustAppend(t, s, room, n)
+		all = contents(t, s)
+		mustClose(t, s)
+	})
 	return all
 }
 
-// theLog returns the newest log file and cuts what is only set aside in it.
-func theLog(all map[string][]byte) (name string, size int) {
+// newestLog returns the name of the log file written last.
+func newestLog(all map[string][]byte) (name string) {
 	for n := range all {
 		if strings.HasSuffix(n, ".log") {
 			name = max(name, n)
 		}
 	}
+	return name
+}
+
+// theLog returns the newest log file and cuts what is only set aside in it.
+func theLog(all map[string][]byte) (name string, size int) {
+	name = newestLog(all)
 	all[name] = []byte(strings.TrimRight(string(all[name]), "\x00"))
 	return name, len(all[name])
 }
@@ -79,8 +88,10 @@ func flipped(all map[string][]byte, name string, at int) map[string][]byte {
 }
 
 // entries opens the store, reads the room's log and closes.
-func entries(dir string) (page []envelope.Envelope, err error) {
-	s, err := Open(Options{Dir: dir})
+func entries(dir string) ([]envelope.Envelope, error) { return entriesWith(Options{Dir: dir}) }
+
+func entriesWith(o Options) (page []envelope.Envelope, err error) {
+	s, err := Open(o)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +99,8 @@ func entries(dir string) (page []envelope.Envelope, err error) {
 	return s.Read(context.Background(), room, 0, 10_000, 1<<30)
 }
 
-// A byte changed anywhere in a log file, but for the last batch, is found.
+// A byte changed anywhere in a log file, but for the last batch when nothing
+// vouches for it, is found.
 func TestDamagedLogFile(t *testing.T) {
 	const n = 300 // more than one block of the file
 	all := afterCrash(t, n)

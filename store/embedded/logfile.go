@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,8 +17,9 @@ import (
 )
 
 // checkFiles looks at the directory before the database does, for what the
-// database would take for a new directory or for the end of a log.
-func checkFiles(fs vfs.FS, dir string) error {
+// database would take for a new directory or for the end of a log. It reports
+// to log what may be either damage or the trace of a crash.
+func checkFiles(fs vfs.FS, dir string, log *slog.Logger) error {
 	names, err := fs.List(dir)
 	if err != nil {
 		return err
@@ -37,8 +39,14 @@ func checkFiles(fs vfs.FS, dir string) error {
 		if !isLog || err != nil {
 			continue
 		}
-		if err := checkLog(fs, filepath.Join(dir, name), uint32(n), &last); err != nil {
+		path := filepath.Join(dir, name)
+		rest, err := checkLog(fs, path, uint32(n), &last)
+		if err != nil {
 			return fmt.Errorf("%w: %s: %w", errDamaged, name, err)
+		}
+		if rest.bytes > 0 {
+			log.Warn("what follows the last whole batch of a log file is left out: a crash cut it short, or it is damaged",
+				"file", path, "offset", rest.offset, "bytes", rest.bytes)
 		}
 	}
 	return nil
@@ -58,6 +66,7 @@ const (
 	markMagic  = "mark"
 	markLen    = len(markMagic) + 24
 	markOffset = 14
+	markEnd    = markOffset + markLen
 )
 
 // position is the last batch found to be whole.
@@ -72,10 +81,10 @@ type mark struct {
 }
 
 func parseMark(record []byte) (m mark, ok bool) {
-	if len(record) < markOffset+markLen {
+	if len(record) < markEnd {
 		return m, false
 	}
-	rest, ok := bytes.CutPrefix(record[markOffset:markOffset+markLen], []byte(markMagic))
+	rest, ok := bytes.CutPrefix(record[markOffset:markEnd], []byte(markMagic))
 	if !ok {
 		return m, false
 	}
@@ -94,63 +103,94 @@ func parseMark(record []byte) (m mark, ok bool) {
 //	4 bytes number of the file, modulo 2³²
 //	8 bytes offset up to which the file is known to be synced
 //	payload
+//
+// The first log file of a new directory is written before the database is of
+// the version that knows the offset. Its chunks lack it and are of kinds 5 to 8.
 const (
-	logBlock    = 32 << 10
-	chunkHeader = 19
+	logBlock       = 32 << 10
+	chunkHeader    = 19
+	oldChunkHeader = 11
 
-	chunkFull   = 9
-	chunkFirst  = 10
-	chunkMiddle = 11
-	chunkLast   = 12
+	oldChunkFull = 5
+	chunkFull    = 9
+	chunkFirst   = 10
+	chunkMiddle  = 11
+	chunkLast    = 12
 )
 
 // checkLog reads a log file to where the database will stop and take it for
 // the end: at the first chunk that is not whole. That is what a crash leaves
 // of a batch that was never acknowledged. It is damage when a batch further on
-// tells that one which is missing now had been synced.
-func checkLog(fs vfs.FS, path string, file uint32, last *position) error {
+// tells that one which is missing now had been synced; otherwise checkLog
+// returns what follows the last whole batch.
+func checkLog(fs vfs.FS, path string, file uint32, last *position) (tail, error) {
 	f, err := fs.Open(path)
 	if err != nil {
-		return err
+		return tail{}, err
 	}
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(f)
 	if err != nil {
-		return err
+		return tail{}, err
 	}
 	var (
-		pending mark // of the record whose first chunk was read
-		have    bool // that record has a mark
-		broken  bool
+		head    []byte // of the record whose first chunk was read, as much as holds its mark
+		pending mark   // of that record
+		have    bool   // it has one
+		end     int    // behind the last whole record
+		broken  bool   // replay ends here; look for what comes later
+		more    bool   // something does
 		whole   = *last
 		table   = crc32.MakeTable(crc32.Castagnoli)
 	)
 	for start := 0; start < len(data); start += logBlock {
-		block := data[start:min(start+logBlock, len(data))]
-		for len(block) >= chunkHeader {
-			kind, payload, ok := chunk(block, file, table)
+		next := min(start+logBlock, len(data))
+		at := start
+		for at+chunkHeader <= next {
+			kind, payload, size, ok := chunk(data[at:next], file, table)
 			if !ok {
-				broken = true // replay ends here; look for what comes later
-				block = block[1:]
+				broken, head, have = true, nil, false
+				at++
 				continue
 			}
-			block = block[chunkHeader+len(payload):]
+			at += size
 			if kind == chunkFull || kind == chunkFirst {
-				pending, have = parseMark(payload)
+				head, have = make([]byte, 0, markEnd), false
+			}
+			if missing := cap(head) - len(head); missing > 0 {
+				head = append(head, payload[:min(missing, len(payload))]...)
+				pending, have = parseMark(head)
 			}
 			if broken {
-				if have && (kind == chunkFull || kind == chunkFirst) && pending.after(whole) {
-					return fmt.Errorf("batch %d, which was on disk when batch %d was written, is not whole", whole.number+1, pending.number)
+				more = true
+				if have && pending.after(whole) {
+					return tail{}, fmt.Errorf("batch %d, which was on disk when batch %d was written, is not whole", whole.number+1, pending.number)
 				}
 				continue
 			}
-			if have && (kind == chunkFull || kind == chunkLast) {
-				whole, have = pending.position, false
+			if kind == chunkFull || kind == chunkLast {
+				end = at
+				if have {
+					whole, have = pending.position, false
+				}
 			}
 		}
+		broken = broken || !isPadding(data[at:next])
 	}
 	*last = whole
-	return nil
+	return tailOf(data, end, file, whole, more), nil
+}
+
+// isPadding reports whether the database goes on behind the end of a block
+// that has no room for a chunk.
+func isPadding(b []byte) bool {
+	switch {
+	case len(b) < 7: // less than any chunk of its older forms
+		return true
+	case len(b) < 11:
+		b = b[:7]
+	}
+	return len(bytes.Trim(b, "\x00")) == 0
 }
 
 // after reports that a batch later than whole had been synced when m was written.
@@ -161,17 +201,21 @@ func (m mark) after(whole position) bool {
 	return m.synced > whole.number
 }
 
-// chunk takes one chunk from the front of a block.
-func chunk(block []byte, file uint32, table *crc32.Table) (kind byte, payload []byte, ok bool) {
-	length := int(binary.LittleEndian.Uint16(block[4:]))
+// chunk takes one chunk from the front of a block. It returns its kind, one of
+// the newer form, its payload, and its whole length.
+func chunk(block []byte, file uint32, table *crc32.Table) (kind byte, payload []byte, size int, ok bool) {
 	kind = block[6]
-	end := chunkHeader + length
-	if kind < chunkFull || kind > chunkLast || end > len(block) || binary.LittleEndian.Uint32(block[7:]) != file {
-		return 0, nil, false
+	header := chunkHeader
+	if kind >= oldChunkFull && kind < chunkFull {
+		kind, header = kind-oldChunkFull+chunkFull, oldChunkHeader
 	}
-	sum := crc32.Checksum(block[6:end], table)
+	size = header + int(binary.LittleEndian.Uint16(block[4:]))
+	if kind < chunkFull || kind > chunkLast || size > len(block) || binary.LittleEndian.Uint32(block[7:]) != file {
+		return 0, nil, 0, false
+	}
+	sum := crc32.Checksum(block[6:size], table)
 	if (sum>>15|sum<<17)+0xa282ead8 != binary.LittleEndian.Uint32(block) {
-		return 0, nil, false
+		return 0, nil, 0, false
 	}
-	return kind, block[chunkHeader:end], true
+	return kind, block[header:size], size, true
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -34,6 +35,8 @@ type work struct {
 	entries []entry
 	updates []update
 }
+
+func (w *work) empty() bool { return len(w.entries)+len(w.updates) == 0 }
 
 // queue holds what waits for the committing goroutine. It is bounded.
 type queue struct {
@@ -117,14 +120,21 @@ func (q *queue) signal() {
 }
 
 // take waits for something and moves it to w, at most maxEntries entries of
-// about maxBytes. It returns false when the queue is closed and empty.
-func (q *queue) take(w *work, maxEntries, maxBytes int) bool {
+// about maxBytes. When idle fires and still nothing waits, it leaves w empty.
+// It returns false when the queue is closed and empty.
+func (q *queue) take(w *work, maxEntries, maxBytes int, idle <-chan time.Time) bool {
 	for {
 		if q.tryTake(w, maxEntries, maxBytes) {
 			return true
 		}
-		if _, open := <-q.wake; !open && !q.tryTake(w, maxEntries, maxBytes) {
-			return false
+		select {
+		case _, open := <-q.wake:
+			if !open {
+				return q.tryTake(w, maxEntries, maxBytes)
+			}
+		case <-idle:
+			q.tryTake(w, maxEntries, maxBytes)
+			return true
 		}
 	}
 }
@@ -132,7 +142,7 @@ func (q *queue) take(w *work, maxEntries, maxBytes int) bool {
 func (q *queue) tryTake(w *work, maxEntries, maxBytes int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting.entries)+len(q.waiting.updates) == 0 {
+	if q.waiting.empty() {
 		return false
 	}
 	w.updates, q.waiting.updates = q.waiting.updates, w.updates[:0]

@@ -138,7 +138,7 @@ func open(o Options) (_ *Store, err error) {
 			err = errors.Join(err, lock.Close())
 		}
 	}()
-	if err := checkFiles(o.fs, o.Dir); err != nil {
+	if err := checkFiles(o.fs, o.Dir, o.Logger); err != nil {
 		return nil, err
 	}
 	if s.db, err = pebble.Open(o.Dir, s.pebbleOptions()); err != nil {
