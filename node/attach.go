@@ -15,7 +15,9 @@ func (c *conn) attach(ctx context.Context, logs []envelope.Address, spans map[en
 	var fresh []envelope.Address
 	c.mu.Lock()
 	for _, log := range logs {
-		if c.follows[log] == nil {
+		if f := c.follows[log]; f != nil { // an attempt before this one came so far
+			f.spans = merged(f.spans, spans[log])
+		} else {
 			c.follows[log] = &follow{log: log, spans: slices.Clone(spans[log])}
 			fresh = append(fresh, log)
 		}

@@ -27,7 +27,7 @@ const (
 
 // conn is one connection of a device. [Node.Serve] owns its goroutines: the
 // read loop, a write loop while there is something to write, and short ones
-// that open it, follow sessions or confirm deliveries.
+// that open it, follow sessions, ping, confirm deliveries or wait for it to leave.
 type conn struct {
 	// Static after construction.
 	n        *Node
@@ -53,6 +53,8 @@ type conn struct {
 	follows   map[envelope.Address]*follow // guarded by mu
 	lane      lane                         // guarded by mu
 	gates     gates                        // guarded by mu
+	passage   passage                      // guarded by mu
+	parting   bool                         // guarded by mu; the goodbye comes next
 	submitted uint64                       // guarded by mu; numbers the messages sent
 	writing   bool                         // guarded by mu; a write loop runs
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
@@ -93,6 +95,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	if old != nil {
 		n.stats.Replaced.Add(1)
 		old.close(envelope.Replaced, "this device has connected again")
+		time.AfterFunc(closing, old.t.Abort) // nobody else knows of it any more
 	}
 	n.stats.Connected.Add(1)
 	log := n.log.With("conn", c.id, "node", who.Node)
@@ -203,20 +206,10 @@ func (c *conn) readLoop() error {
 		case gateway.Acknowledge:
 			c.acknowledge(cmd.Cursors)
 		default:
-			c.call(cmd)
+			c.refuse(id, envelope.Errorf(envelope.BadRequest, "that is an HTTP call"))
 		}
 		c.open(nil) // the first frame was no hello
 	}
-}
-
-// call carries out a command that has one reply.
-func (c *conn) call(cmd gateway.Command) {
-	ev, err := c.n.Do(c.ctx, c.who, cmd)
-	if err != nil {
-		c.refuse("", err)
-		return
-	}
-	c.reply(ev)
 }
 
 // refuse tells the client that a frame was refused; id names the message, if

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,7 +15,11 @@ const (
 	gateTime = 10 * time.Second
 	// gateRoom is how many refused messages are remembered for one address.
 	gateRoom = 4 * maxInflight
+	// maxGates is how many addresses are remembered for one connection.
+	maxGates = 16 * maxInflight
 )
+
+var errEarlierRefused = envelope.BusyError(100, "an earlier message to this address was refused; send it again first", nil)
 
 // gates keep the order of a sender that does not wait for one answer before it
 // sends the next message: after messages to an address were refused for now,
@@ -44,7 +49,7 @@ func (g *gates) pass(log envelope.Address, id string, number uint64, now time.Ti
 		delete(*g, log)
 		return number, nil
 	case at.refused[0].id != id:
-		return number, envelope.BusyError(100, "an earlier message to this address was refused; send it again first", nil)
+		return number, errEarlierRefused
 	}
 	number = at.refused[0].number
 	at.until = now.Add(gateTime)
@@ -54,22 +59,30 @@ func (g *gates) pass(log envelope.Address, id string, number uint64, now time.Ti
 	return number, nil
 }
 
-// shut notes that a message was refused for now.
-func (g *gates) shut(log envelope.Address, id string, number uint64, now time.Time) {
+// shut notes that a message was refused for now. It reports false when there
+// is no room to remember it.
+func (g *gates) shut(log envelope.Address, id string, number uint64, now time.Time) bool {
 	if *g == nil {
 		*g = make(gates)
 	}
 	at := (*g)[log]
 	if at == nil {
+		if len(*g) >= maxGates {
+			maps.DeleteFunc(*g, func(_ envelope.Address, old *gate) bool { return now.After(old.until) })
+		}
+		if len(*g) >= maxGates {
+			return false
+		}
 		at = &gate{until: now.Add(gateTime)}
 		(*g)[log] = at
 	}
 	if len(at.refused) >= gateRoom || slices.ContainsFunc(at.refused, func(r refused) bool { return r.id == id }) {
-		return
+		return true
 	}
 	i, _ := slices.BinarySearchFunc(at.refused, number, func(r refused, n uint64) int { return cmp.Compare(r.number, n) })
 	at.refused = slices.Insert(at.refused, i, refused{number, id})
 	if i == 0 {
 		at.until = now.Add(gateTime)
 	}
+	return true
 }

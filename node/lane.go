@@ -188,7 +188,8 @@ func (c *conn) writeLoop() {
 // loop must end; writing is false then, or the connection over.
 func (c *conn) writeSome() bool {
 	c.mu.Lock()
-	if len(c.lane.frames) > 0 {
+	if len(c.lane.frames) > 0 && !c.parting {
+		c.parting = c.goodbye != nil // what waits now is the last
 		frames := c.lane.take()
 		stored := c.sentMarks()
 		c.mu.Unlock()

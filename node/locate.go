@@ -77,7 +77,7 @@ func (n *Node) near(ctx context.Context, who envelope.Principal, session envelop
 	}
 	near := make(map[envelope.ServerID]bool)
 	for _, e := range edges {
-		near[e.Server] = n.graph.Alive(e.Server, e.Boot)
+		near[e.Server] = near[e.Server] || n.graph.Alive(e.Server, e.Boot)
 	}
 	return near, nil
 }

@@ -17,17 +17,19 @@ import (
 // appends of a log to the same one, chosen by rendezvous hashing over the
 // servers they are linked to. Nothing depends on their agreeing.
 //
-// Order is kept because a log's appends go one way at a time: the owner is
-// chosen anew only when none is under way. Those whose owner was lost are
-// appended here, in order; the ids tell which of them were stored already.
+// Order is kept because what one sender appends to one log goes one way at a
+// time: the owner is chosen anew only when none of it is under way. What an
+// owner was lost with is appended here, in order, and the ids tell what of it
+// was stored already; but after a refusal it is refused.
 type owners struct {
 	n          *Node
 	candidates atomic.Pointer[[]candidate]
+	refreshing sync.Mutex
 
-	mu    sync.Mutex
-	logs  map[envelope.Address]*ownedLog // guarded by mu; those with appends under way
-	asked map[uint64]*appending          // guarded by mu; handed to other servers, by number
-	last  uint64                         // guarded by mu
+	mu     sync.Mutex
+	ways   map[stream]*way       // guarded by mu; of streams with appends under way
+	handed map[uint64]*appending // guarded by mu; handed to other servers, by number
+	last   uint64                // guarded by mu
 }
 
 // candidate is a server that may own logs; link is nil for this one.
@@ -36,9 +38,19 @@ type candidate struct {
 	link *link
 }
 
-type ownedLog struct {
+// stream is what one sender appends to one log: what has an order to keep.
+// Were it all that is appended to the log, then a log with many senders would
+// never be without one under way.
+type stream struct {
+	log envelope.Address
+	src envelope.NodeID
+}
+
+// way is where the appends of a stream go.
+type way struct {
 	link    *link        // to the owner; nil: this server
 	pending int          // appends under way
+	refused bool         // one of them, for now
 	back    []*appending // to be appended here, in order
 }
 
@@ -51,13 +63,15 @@ type appending struct {
 }
 
 func newOwners(n *Node) *owners {
-	o := &owners{n: n, logs: make(map[envelope.Address]*ownedLog), asked: make(map[uint64]*appending)}
+	o := &owners{n: n, ways: make(map[stream]*way), handed: make(map[uint64]*appending)}
 	o.candidates.Store(&[]candidate{{}})
 	return o
 }
 
 // refresh looks who may own logs now.
 func (o *owners) refresh() {
+	o.refreshing.Lock() // what was seen last is stored last
+	defer o.refreshing.Unlock()
 	self := o.n.cfg.Graph.Self.ID
 	list := []candidate{{id: self}}
 	for _, r := range o.n.graph.Servers() {
@@ -108,29 +122,35 @@ func (o *owners) append(log envelope.Address, env *envelope.Envelope, done func(
 	}
 	a := &appending{log: log, env: env, done: done}
 	o.mu.Lock()
-	l := o.logs[log]
-	first := l == nil
+	w := o.ways[a.stream()]
+	first := w == nil
 	if first {
-		l = &ownedLog{link: o.owner(log)}
-		o.logs[log] = l
+		w = &way{link: o.owner(log)}
+		o.ways[a.stream()] = w
 	}
-	l.pending++
+	w.pending++
 	switch {
-	case len(l.back) > 0:
-		l.back = append(l.back, a)
+	case len(w.back) > 0:
+		w.back = append(w.back, a)
 		o.mu.Unlock()
-	case l.link == nil:
+	case w.link == nil:
 		o.mu.Unlock()
 		o.hereOwned(a)
 	default:
 		o.last++
-		a.number, a.link = o.last, l.link
-		o.asked[a.number] = a
+		a.number, a.link = o.last, w.link
+		o.handed[a.number] = a
 		o.mu.Unlock()
-		o.n.stats.Forwarded.Add(1)
-		if !a.link.send(appendRecord(nil, recordAppend, appendBody(a, first))) && o.take(a.number, a.link) != nil {
-			o.settle(a, 0, envelope.BusyError(500, "too much is waiting to be stored", nil))
-		}
+		o.hand(a, first)
+	}
+}
+
+// hand gives an append to the owner; first says that no refusal is on its way
+// from there.
+func (o *owners) hand(a *appending, first bool) {
+	o.n.stats.Forwarded.Add(1)
+	if !a.link.send(appendRecord(nil, recordAppend, appendBody(a, first))) && o.take(a.number, a.link) != nil {
+		o.settle(a, 0, envelope.BusyError(500, "too much is waiting to be stored", nil))
 	}
 }
 
@@ -157,51 +177,62 @@ func (o *owners) settle(a *appending, seq uint64, err error) {
 	a.done(seq, err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l := o.logs[a.log]
-	if l.pending--; l.pending == 0 {
-		delete(o.logs, a.log)
+	w := o.ways[a.stream()]
+	w.refused = w.refused || err != nil && envelope.CodeOf(err).Retry()
+	if w.pending--; w.pending == 0 {
+		delete(o.ways, a.stream())
 	}
 }
+
+func (a *appending) stream() stream { return stream{a.log, a.env.SrcNode} }
 
 // take returns the append that was handed over under that number, once.
 func (o *owners) take(number uint64, l *link) *appending {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	a := o.asked[number]
+	a := o.handed[number]
 	if a == nil || a.link != l {
 		return nil
 	}
-	delete(o.asked, number)
+	delete(o.handed, number)
 	return a
 }
 
 // lost takes back what an owner has not answered before its link ended.
 func (o *owners) lost(l *link) {
 	o.mu.Lock()
-	var logs []envelope.Address
-	var orphans []*appending
-	for _, a := range o.asked {
+	var streams []stream
+	var orphans, refused []*appending
+	for _, a := range o.handed {
 		if a.link == l {
 			orphans = append(orphans, a)
 		}
 	}
 	slices.SortFunc(orphans, func(a, b *appending) int { return cmp.Compare(a.number, b.number) })
 	for _, a := range orphans {
-		delete(o.asked, a.number)
-		log := o.logs[a.log]
-		if len(log.back) == 0 {
-			logs = append(logs, a.log)
+		delete(o.handed, a.number)
+		w := o.ways[a.stream()]
+		if w.refused { // the sender has heard that one before was refused
+			refused = append(refused, a)
+			continue
 		}
-		log.link, log.back = nil, append(log.back, a)
+		if len(w.back) == 0 {
+			streams = append(streams, a.stream())
+		}
+		env := *a.env // append may still be encoding it
+		w.link, w.back = nil, append(w.back, &appending{log: a.log, env: &env, done: a.done})
 	}
 	o.mu.Unlock()
-	o.n.stats.TakenBack.Add(uint64(len(orphans)))
-	for _, log := range logs {
-		for a := o.next(log); a != nil; a = o.next(log) {
+	o.n.stats.TakenBack.Add(uint64(len(orphans) - len(refused)))
+	for _, a := range refused {
+		o.settle(a, 0, errEarlierRefused)
+	}
+	for _, s := range streams {
+		for a := o.next(s); a != nil; a = o.next(s) {
 			o.hereOwned(a)
 			o.mu.Lock()
-			if l := o.logs[log]; l != nil && len(l.back) > 0 && l.back[0] == a {
-				l.back = l.back[1:]
+			if w := o.ways[s]; w != nil && len(w.back) > 0 && w.back[0] == a {
+				w.back = w.back[1:]
 			}
 			o.mu.Unlock()
 		}
@@ -210,45 +241,11 @@ func (o *owners) lost(l *link) {
 
 // next returns the first append to be made here, and leaves it in its place:
 // what comes meanwhile must queue behind it until it has been handed on.
-func (o *owners) next(log envelope.Address) *appending {
+func (o *owners) next(s stream) *appending {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if l := o.logs[log]; l != nil && len(l.back) > 0 {
-		return l.back[0]
+	if w := o.ways[s]; w != nil && len(w.back) > 0 {
+		return w.back[0]
 	}
 	return nil
-}
-
-// asked carries out an append for another server. After a refusal, what that
-// server had sent before it heard of it is refused too, so that nothing
-// overtakes the refused one: first says that it has heard.
-func (p *peers) asked(from envelope.ServerID, number uint64, first bool, log envelope.Address, env *envelope.Envelope) {
-	l := p.link(from)
-	if l == nil {
-		return // the other side takes it back
-	}
-	answer := func(seq uint64, err error) {
-		if !l.send(appendRecord(nil, recordAppended, appendedBody(number, seq, err))) {
-			_ = l.ws.CloseNow() // it would wait for ever
-		}
-	}
-	if !l.mayAppend(log, first) {
-		answer(0, envelope.BusyError(100, "an earlier message to this address was refused; send it again first", nil))
-		return
-	}
-	p.n.owners.here(log, env, func(seq uint64, err error) {
-		if err != nil && envelope.CodeOf(err).Retry() {
-			l.refuseAppends(log)
-		}
-		answer(seq, err)
-	})
-}
-
-// answered takes the outcome of an append that another server carried out.
-func (p *peers) answered(from envelope.ServerID, number, seq uint64, err error) {
-	if l := p.link(from); l != nil {
-		if a := p.n.owners.take(number, l); a != nil {
-			p.n.owners.settle(a, seq, err)
-		}
-	}
 }

@@ -16,6 +16,7 @@ const (
 	linkQueueBytes = 16 << 20
 	linkFrameBytes = 64 << 10 // records gathered into one frame; a larger record has its own
 	linkReadBytes  = 64 << 20
+	maxRefusing    = 1 << 16 // streams that were refused and have not come again
 )
 
 // link is the one FIFO connection to another server.
@@ -25,12 +26,13 @@ type link struct {
 	ws   *websocket.Conn
 
 	mu       sync.Mutex
-	queue    []byte                        // guarded by mu; encoded records
-	ends     []int                         // guarded by mu; where each record in queue ends
-	lossy    bool                          // guarded by mu; records were dropped and the peer does not know
-	closed   bool                          // guarded by mu
-	refusing map[envelope.Address]struct{} // guarded by mu; logs to which the peer must not append before it has heard of a refusal
-	wakeup   chan struct{}                 // a token when queue is not empty
+	queue    []byte              // guarded by mu; encoded records
+	ends     []int               // guarded by mu; where each record in queue ends
+	lossy    bool                // guarded by mu; records were dropped and the peer does not know
+	closed   bool                // guarded by mu
+	refusing map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
+	passage  passage             // guarded by mu
+	wakeup   chan struct{}       // a token when queue is not empty
 }
 
 func newLink(peer introduction, ws *websocket.Conn) *link {
@@ -71,24 +73,31 @@ func (l *link) close() {
 
 // mayAppend reports whether the peer may append to a log; first says that it
 // has heard of all refusals.
-func (l *link) mayAppend(log envelope.Address, first bool) bool {
+func (l *link) mayAppend(s stream, first bool, number uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if first {
-		delete(l.refusing, log)
+		delete(l.refusing, s)
 	}
-	_, refusing := l.refusing[log]
-	return !refusing
+	if _, refusing := l.refusing[s]; refusing {
+		return false
+	}
+	l.passage.begin(number)
+	return true
 }
 
 // refuseAppends refuses the peer's appends to a log until it has heard of it.
-func (l *link) refuseAppends(log envelope.Address) {
+func (l *link) refuseAppends(s stream, number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.passage.wait(&l.mu, number)
 	if l.refusing == nil {
-		l.refusing = make(map[envelope.Address]struct{})
+		l.refusing = make(map[stream]struct{})
 	}
-	l.refusing[log] = struct{}{}
+	l.refusing[s] = struct{}{}
+	if len(l.refusing) > maxRefusing {
+		go l.ws.CloseNow() // a new link begins with nothing refused and nothing under way
+	}
 }
 
 // run serves the link until it breaks or ctx ends.

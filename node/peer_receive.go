@@ -8,11 +8,11 @@ import (
 
 // receive takes a frame from a peer. An error ends the link: a peer that does
 // not speak our language is not to be guessed at.
-func (p *peers) receive(from envelope.ServerID, frame []byte) error {
+func (p *peers) receive(l *link, frame []byte) error {
 	for len(frame) > 0 {
 		kind, body, rest, err := nextRecord(frame)
 		if err == nil {
-			err = p.record(from, kind, body)
+			err = p.record(l, l.peer, kind, body)
 		}
 		if err != nil {
 			return err
@@ -22,7 +22,7 @@ func (p *peers) receive(from envelope.ServerID, frame []byte) error {
 	return nil
 }
 
-func (p *peers) record(from envelope.ServerID, kind byte, body []byte) error {
+func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) error {
 	r := envelope.NewReader(body)
 	switch kind {
 	case recordDeliver:
@@ -54,12 +54,12 @@ func (p *peers) record(from envelope.ServerID, kind byte, body []byte) error {
 	case recordAppend:
 		number, first, addr, env := r.Uvarint(), r.Byte() == 1, r.Address(), r.Envelope()
 		if r.Err() == nil {
-			p.asked(from, number, first, addr, &env)
+			p.asked(l, number, first, addr, &env)
 		}
 	case recordAppended:
 		number, seq, refusal := parseAppended(r)
 		if r.Err() == nil {
-			p.answered(from, number, seq, refusal)
+			p.answered(l, number, seq, refusal)
 		}
 	case recordLossy:
 		p.resync()
@@ -69,7 +69,7 @@ func (p *peers) record(from envelope.ServerID, kind byte, body []byte) error {
 			return err
 		}
 		if rel.to == p.n.cfg.Graph.Self.ID {
-			return p.record(rel.via[0], rel.kind, rel.body)
+			return p.record(l, rel.via[0], rel.kind, rel.body)
 		}
 		if !rel.passed(p.n.cfg.Graph.Self.ID) {
 			p.relay(rel)
@@ -113,5 +113,35 @@ func (p *peers) missed(from envelope.ServerID, addr envelope.Address) {
 func (p *peers) edgeChanged(from envelope.ServerID, addr envelope.Address) {
 	if last, known := p.n.graph.EdgeChanged(addr); known && last > 0 {
 		p.send(from, recordHead, headBody(addr, last))
+	}
+}
+
+// asked carries out an append for another server. After a refusal, what that
+// server had sent of the stream before it heard of it is refused too, so that
+// nothing overtakes the refused one: first says that it has heard.
+func (p *peers) asked(l *link, number uint64, first bool, log envelope.Address, env *envelope.Envelope) {
+	s := stream{log, env.SrcNode}
+	answer := func(seq uint64, err error) {
+		if !l.send(appendRecord(nil, recordAppended, appendedBody(number, seq, err))) {
+			go l.ws.CloseNow() // it would wait for ever; closing may block, and a store's done may not
+		}
+	}
+	if !l.mayAppend(s, first, number) {
+		answer(0, errEarlierRefused)
+		return
+	}
+	defer l.passage.end(&l.mu)
+	p.n.owners.here(log, env, func(seq uint64, err error) {
+		if err != nil && envelope.CodeOf(err).Retry() {
+			l.refuseAppends(s, number)
+		}
+		answer(seq, err)
+	})
+}
+
+// answered takes the outcome of an append that another server carried out.
+func (p *peers) answered(l *link, number, seq uint64, err error) {
+	if a := p.n.owners.take(number, l); a != nil {
+		p.n.owners.settle(a, seq, err)
 	}
 }

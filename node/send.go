@@ -65,14 +65,15 @@ func (c *conn) send(env *envelope.Envelope) {
 	c.mu.Unlock()
 
 	id, durable := env.ID, env.Class == envelope.Durable
-	var log envelope.Address
+	log := env.Dest() // also when it is refused before that is known to be right
 	before := func(addr envelope.Address) error {
-		log = addr
 		if durable && id != "" {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			var err error
-			number, err = c.gates.pass(addr, id, number, time.Now())
+			if number, err = c.gates.pass(addr, id, number, time.Now()); err == nil {
+				c.passage.begin(number)
+			}
 			return err
 		}
 		return nil
@@ -85,11 +86,16 @@ func (c *conn) send(env *envelope.Envelope) {
 			}
 			return
 		}
-		if e := envelope.AsError(err); durable && id != "" && e.Code.Retry() && !log.IsZero() {
+		if e := envelope.AsError(err); durable && id != "" && e.Code.Retry() {
 			c.mu.Lock()
-			c.gates.shut(log, id, number, time.Now())
+			c.passage.wait(&c.mu, number)
+			room := c.gates.shut(log, id, number, time.Now())
 			c.mu.Unlock()
+			if !room { // a client that connects again sends everything anew, in order
+				c.close(envelope.Busy, "messages to too many addresses were refused")
+			}
 		}
 		c.refuse(id, err)
 	})
+	c.passage.end(&c.mu)
 }

@@ -72,12 +72,6 @@ func (s *sweeper) run(ctx context.Context) {
 
 func (s *sweeper) sweep(ctx context.Context) error {
 	s.n.stats.Sweeps.Add(1)
-	for _, c := range s.n.conns.all() {
-		// One after the other: a sweep is no reason to storm the store.
-		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
-			return err
-		}
-	}
 	logs := s.n.conns.logs()
 	for len(logs) > 0 {
 		some := logs[:min(len(logs), sweepChunk)]
@@ -94,7 +88,14 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			s.n.hint(log, head)
 		}
 	}
-	return nil
+	var failed error // of one connection, which is no reason to forget the others
+	for _, c := range s.n.conns.all() {
+		// One after the other: a sweep is no reason to storm the store.
+		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
+			failed = err
+		}
+	}
+	return failed
 }
 
 // furthestBehind returns how far the local reader that is least far in a log

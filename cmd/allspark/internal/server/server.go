@@ -159,6 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 				s.log.Error("the store did not close well", "err", err)
 			}
 		}()
+		defer web.close() // before that: calls under way use the store
 	}
 	n, err := s.startNode(ctx, store)
 	if err != nil {
