@@ -23,6 +23,10 @@ type faultyStore struct {
 	after  func(op string) error                       // guarded by mu; an error means: done, and the answer lost
 	append func(log envelope.Address, id string) error // guarded by mu; refuses an Append
 	delay  func(op string) time.Duration               // guarded by mu
+	// guarded by mu; takes an Append over by answering true: it calls done then
+	take func(log envelope.Address, id string, done func(uint64, error)) bool
+	// guarded by mu; refuses to tell the memberships of a device
+	memberships func(node envelope.NodeID) error
 }
 
 var errAway = envelope.BusyError(100, "the store is away", nil)
@@ -73,7 +77,7 @@ func (s *faultyStore) do(ctx context.Context, op string, f func() error) error {
 
 func (s *faultyStore) Append(log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
 	s.mu.Lock()
-	refuse := s.append
+	refuse, take := s.append, s.take
 	s.mu.Unlock()
 	if s.dead.Load() {
 		done(0, errAway)
@@ -84,6 +88,9 @@ func (s *faultyStore) Append(log envelope.Address, env *envelope.Envelope, done 
 			done(0, err)
 			return
 		}
+	}
+	if take != nil && take(log, env.ID, done) {
+		return
 	}
 	s.Store.Append(log, env, func(seq uint64, err error) {
 		if s.dead.Load() {
@@ -170,6 +177,14 @@ func (s *faultyStore) Members(ctx context.Context, id envelope.SessionID) (ms []
 }
 
 func (s *faultyStore) Memberships(ctx context.Context, node envelope.NodeID) (ms []session.Member, err error) {
+	s.mu.Lock()
+	refuse := s.memberships
+	s.mu.Unlock()
+	if refuse != nil {
+		if err := refuse(node); err != nil {
+			return nil, err
+		}
+	}
 	err = s.do(ctx, "memberships", func() error { ms, err = s.Store.Memberships(ctx, node); return err })
 	return ms, err
 }
