@@ -189,6 +189,9 @@ func TestBadCalls(t *testing.T) {
 				req.Header.Set("Authorization", "Bearer "+tt.key)
 			}
 			resp, err := m.network.Client().Do(req)
+			if err != nil && tt.want == http.StatusRequestEntityTooLarge {
+				continue // net/http closes on a body it need not read; the client may still be writing it
+			}
 			if err != nil {
 				t.Fatalf("%s: %v", tt.name, err)
 			}

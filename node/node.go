@@ -52,7 +52,7 @@ type Timing struct {
 	Pong      time.Duration // how long an answer to a ping may take
 	Stall     time.Duration // how long a write may make no progress
 	Sweep     time.Duration // between comparisons of all positions with the heads
-	PeerPing  time.Duration // between pings on a peer link, and how long an answer may take
+	PeerBeat  time.Duration // between signs of life on a peer link; three without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link
 }
 
@@ -67,7 +67,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.Pong, 20*time.Second)
 	set(&t.Stall, time.Minute)
 	set(&t.Sweep, time.Minute)
-	set(&t.PeerPing, 2*time.Second)
+	set(&t.PeerBeat, 2*time.Second)
 	set(&t.PeerRetry, 2*time.Second)
 	return t
 }

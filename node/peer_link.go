@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -16,6 +18,7 @@ const (
 	linkQueueBytes = 16 << 20
 	linkFrameBytes = 64 << 10 // records gathered into one frame; a larger record has its own
 	linkReadBytes  = 64 << 20
+	maxSilent      = 3       // beats without a frame from the peer
 	maxRefusing    = 1 << 16 // streams that were refused and have not come again
 )
 
@@ -24,6 +27,8 @@ type link struct {
 	peer envelope.ServerID
 	boot string
 	ws   *websocket.Conn
+
+	heard atomic.Uint64 // frames received
 
 	mu       sync.Mutex
 	queue    []byte              // guarded by mu; encoded records
@@ -101,12 +106,12 @@ func (l *link) refuseAppends(s stream, number uint64) {
 }
 
 // run serves the link until it breaks or ctx ends.
-func (l *link) run(ctx context.Context, ping time.Duration, stats *Stats, receive func([]byte) error) error {
+func (l *link) run(ctx context.Context, beat time.Duration, stats *Stats, receive func([]byte) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(l.writeLoop(ctx, stats)) })
-	wg.Go(func() { cancel(l.pingLoop(ctx, ping)) })
+	wg.Go(func() { cancel(l.beatLoop(ctx, beat)) })
 	wg.Go(func() { // whoever fails first ends the others
 		<-ctx.Done()
 		_ = l.ws.CloseNow()
@@ -117,6 +122,7 @@ func (l *link) run(ctx context.Context, ping time.Duration, stats *Stats, receiv
 			err = fmt.Errorf("a peer sent a frame of type %v", kind)
 		}
 		if err == nil {
+			l.heard.Add(1)
 			err = receive(frame)
 		}
 		if err != nil {
@@ -165,21 +171,35 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 	}
 }
 
-// pingLoop ends the link when the peer stops answering.
-func (l *link) pingLoop(ctx context.Context, every time.Duration) error {
+// beatLoop gives the peer signs of life and ends the link when there are none
+// from it. They are records like others: the answer to a WebSocket ping is
+// written by the reader, and two servers whose links are full both ways would
+// wait for each other.
+func (l *link) beatLoop(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	heard, silent := l.heard.Load(), 0
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		within, cancel := context.WithTimeout(ctx, 2*every)
-		err := l.ws.Ping(within)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("the peer does not answer: %w", err)
+		if now := l.heard.Load(); now != heard {
+			heard, silent = now, 0
+		} else if silent++; silent == maxSilent {
+			return errors.New("the peer is silent")
 		}
+		l.beat()
+	}
+}
+
+// beat queues a sign of life, unless something waits that is one.
+func (l *link) beat() {
+	l.mu.Lock()
+	idle := len(l.queue) == 0
+	l.mu.Unlock()
+	if idle {
+		l.send(appendRecord(nil, recordBeat, nil))
 	}
 }

@@ -61,6 +61,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if r.Err() == nil {
 			p.answered(l, number, seq, refusal)
 		}
+	case recordBeat:
 	case recordLossy:
 		p.resync()
 	case recordRelay:

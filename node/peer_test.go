@@ -87,6 +87,7 @@ func FuzzPeerFrame(f *testing.F) {
 	f.Add(appendRecord(nil, recordEdges, addressesBody(deviceAddr("bob"), room("r"))))
 	f.Add(appendRecord(nil, recordRefresh, envelope.AppendString(nil, "bob")))
 	f.Add(appendRecord(nil, recordLossy, nil))
+	f.Add(appendRecord(nil, recordBeat, nil))
 	f.Add((&relay{to: "b", via: []envelope.ServerID{"a", "c"}, kind: recordLossy}).append(nil))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		for rest := frame; len(rest) > 0; {

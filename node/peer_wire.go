@@ -16,6 +16,7 @@ import (
 //	edges    address…           this server has new edges for these addresses
 //	head     address, uvarint   the log goes at least so far
 //	refresh  string             that device may have joined a session
+//	beat                        a sign of life
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
 //	                            append it for me under that number; 1: I have heard of all refusals
@@ -32,6 +33,7 @@ const (
 	recordEdges    = 'e'
 	recordHead     = 'h'
 	recordRefresh  = 'r'
+	recordBeat     = 'b'
 	recordLossy    = 'l'
 	recordAppend   = 'a'
 	recordAppended = 'A'
