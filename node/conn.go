@@ -97,6 +97,9 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		old.close(envelope.Replaced, "this device has connected again")
 		time.AfterFunc(closing, old.t.Abort) // nobody else knows of it any more
 	}
+	if n.draining.Load() { // after add: whom Drain did not see sees it here
+		c.close(envelope.GoingAway, "the server is shutting down; connect to another")
+	}
 	n.stats.Connected.Add(1)
 	log := n.log.With("conn", c.id, "node", who.Node)
 	log.Debug("connected")

@@ -146,6 +146,12 @@ func TestDrain(t *testing.T) {
 	}
 	// A second device, by hand, to see what it is told.
 	ws := dialRaw(t, a.url, authKey(t, "carol"))
+	eventually(t, 5*time.Second, func() error {
+		if n := metric(a, "allspark_connections"); n != "2" {
+			return fmt.Errorf("%s connections at the server to drain", n)
+		}
+		return nil
+	})
 
 	a.signal(syscall.SIGTERM)
 	eventually(t, 5*time.Second, func() error {
