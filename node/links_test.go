@@ -200,3 +200,29 @@ func TestRecordGone(t *testing.T) {
 		}
 	})
 }
+
+// A server that starts does not ask for clients before it can reach those of
+// the others, and soon can; but one that stays away keeps nobody from starting.
+func TestReadyOnceLinked(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		c := m.start("c")
+		if c.Ready() == nil {
+			t.Error("ready without links")
+		}
+		// Without gossip the others learn of it when they look at the leases.
+		took := m.within(2*time.Second, "c is ready", func() bool { return c.Ready() == nil })
+		if c.PeerLinks() != 2 {
+			t.Errorf("ready with %d links after %v", c.PeerLinks(), took)
+		}
+
+		m.cut("a", "d")
+		start := time.Now()
+		d := m.start("d")
+		m.within(time.Minute, "d is ready", func() bool { return d.Ready() == nil })
+		if took := time.Since(start); took < linkGrace || took > linkGrace+time.Second || d.PeerLinks() != 2 {
+			t.Errorf("ready with %d links after %v", d.PeerLinks(), took)
+		}
+		m.heal("a", "d")
+		m.linked()
+	})
+}

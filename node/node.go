@@ -197,7 +197,12 @@ func (n *Node) Ready() error {
 	if n.life.closed {
 		return errors.New("closed")
 	}
-	return nil
+	select {
+	case <-n.peers.settled:
+		return nil
+	default:
+		return errors.New("no links to the other servers yet")
+	}
 }
 
 // Servers returns the living servers of the mesh, this one included.

@@ -23,6 +23,14 @@ const PeerPath = "/peer"
 // when it has been without a link for this long.
 const dialAfter = 3 * time.Second
 
+// A server that starts is not ready before it has links to all it knows of, or
+// has tried for this long: without a link it reaches nobody's clients.
+const linkGrace = 5 * time.Second
+
+// dialPause is how long it takes at most until the second attempt to open a
+// link. The pause doubles with each, up to [Timing.PeerRetry].
+const dialPause = 100 * time.Millisecond
+
 // peers keeps one link to every other living server and says things over them.
 type peers struct {
 	n      *Node
@@ -33,9 +41,11 @@ type peers struct {
 	mu      sync.Mutex
 	links   map[envelope.ServerID]*link    // guarded by mu
 	dialing map[envelope.ServerID]struct{} // guarded by mu
+	failed  map[envelope.ServerID]int      // guarded by mu; attempts in a row
 	running sync.WaitGroup
 	ctx     context.Context // guarded by mu; nil after run has ended
 	started chan struct{}   // closed when run has begun
+	settled chan struct{}   // closed when the first links are up, or do not come
 }
 
 func newPeers(n *Node) (*peers, error) {
@@ -50,7 +60,9 @@ func newPeers(n *Node) (*peers, error) {
 		wakeup:  make(chan struct{}, 1),
 		links:   make(map[envelope.ServerID]*link),
 		dialing: make(map[envelope.ServerID]struct{}),
+		failed:  make(map[envelope.ServerID]int),
 		started: make(chan struct{}),
+		settled: make(chan struct{}),
 	}, nil
 }
 
@@ -89,9 +101,14 @@ func (p *peers) run(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	missing := make(map[envelope.ServerID]time.Time)
+	began, settled := time.Now(), false
 	for {
 		p.n.owners.refresh()
 		p.dialMissing(ctx, missing)
+		if !settled && (len(missing) == 0 || time.Since(began) >= linkGrace) {
+			settled = true
+			close(p.settled)
+		}
 		select {
 		case <-ticker.C:
 		case <-p.wakeup:
@@ -130,8 +147,15 @@ func (p *peers) dialMissing(ctx context.Context, missing map[envelope.ServerID]t
 	for id := range missing {
 		if !there[id] {
 			delete(missing, id)
+			p.forget(id)
 		}
 	}
+}
+
+func (p *peers) forget(id envelope.ServerID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.failed, id)
 }
 
 // dial opens a link to a server, unless somebody is at it.
@@ -151,7 +175,7 @@ func (p *peers) dial(ctx context.Context, r graph.Record) {
 			}
 			p.n.log.Log(ctx, level, "no peer link", "peer", r.ID, "err", err)
 			select {
-			case <-time.After(rand.N(p.n.timing.PeerRetry)):
+			case <-time.After(p.pause(r.ID)):
 			case <-ctx.Done():
 			}
 		}
@@ -160,6 +184,15 @@ func (p *peers) dial(ctx context.Context, r graph.Record) {
 		p.mu.Unlock()
 		p.wake()
 	})
+}
+
+// pause returns how long to wait after another attempt that failed.
+func (p *peers) pause(id envelope.ServerID) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest := min(p.n.timing.PeerRetry, dialPause<<min(p.failed[id], 16))
+	p.failed[id]++
+	return rand.N(longest) + 1
 }
 
 // dialOnce opens a link and returns when it is over, or could not be opened.
@@ -232,12 +265,14 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 	p.mu.Lock()
 	old := p.links[l.peer]
 	p.links[l.peer] = l
+	delete(p.failed, l.peer)
 	p.mu.Unlock()
 	if old != nil {
 		_ = old.ws.CloseNow()
 	}
 	p.n.log.Info("peer link up", "peer", l.peer)
 	p.n.owners.refresh()
+	p.wake() // run waits for all links
 	p.resync()
 
 	err := l.run(ctx, p.n.timing.PeerBeat, &p.n.stats, func(frame []byte) error { return p.receive(l, frame) })

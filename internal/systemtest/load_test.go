@@ -20,12 +20,11 @@ func TestLoad(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, target := range []struct {
-		name   string
-		shared bool // a database of its own
-		args   func(t *testing.T) []string
+		name string
+		args func(t *testing.T) []string
 	}{
-		{"three servers in one process", false, func(*testing.T) []string { return []string{"--target=demo"} }},
-		{"three processes over one database", true, func(t *testing.T) []string {
+		{"three servers in one process", func(*testing.T) []string { return []string{"--target=demo"} }},
+		{"three processes over one database", func(t *testing.T) []string {
 			uri := os.Getenv(mongotest.EnvURI)
 			if uri == "" {
 				uri = mongotest.Start(t).URI // its own, not to be slowed down by other tests' data
@@ -34,20 +33,9 @@ func TestLoad(t *testing.T) {
 		}},
 	} {
 		for _, class := range []string{"volatile", "durable"} {
-			if target.shared && class == "volatile" && os.Getenv(mongotest.EnvURI) == "" {
-				continue // right after the start, links and routes may not be there yet, and what is not stored does not wait
-			}
 			t.Run(target.name+"/"+class, func(t *testing.T) {
-				devices, messages, inflight := 100, 50_000, 16
-				if target.shared && os.Getenv(mongotest.EnvURI) == "" {
-					// The stand-in reads whole collections: a moment's overload
-					// is one it does not come back from.
-					devices, messages, inflight = 40, 4_000, 4
-				}
-				args := append([]string{
-					"p2p", "--json", "--class=" + class,
-					fmt.Sprintf("--devices=%d", devices), fmt.Sprintf("--messages=%d", messages), fmt.Sprintf("--inflight=%d", inflight),
-				}, target.args(t)...)
+				const messages = 50_000
+				args := append([]string{"p2p", "--json", "--class=" + class, fmt.Sprintf("--messages=%d", messages)}, target.args(t)...)
 				out, err := exec.Command(bench, args...).Output()
 				if err != nil {
 					if exit, ok := err.(*exec.ExitError); ok {

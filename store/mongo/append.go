@@ -93,7 +93,7 @@ func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes,
 	// It fails for sizes below one only.
 	idle, _ := simplelru.NewLRU[envelope.Address, position](positions, nil)
 	return &appender{
-		table: t, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog,
+		table: orderly{t, make(chan struct{}, catchingUp)}, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog,
 		ctx: ctx, cancel: cancel,
 		complaints: rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lanes:      map[envelope.Address]*lane{},

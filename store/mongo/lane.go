@@ -89,6 +89,7 @@ type writing struct {
 
 	*position
 	entries []*entry // not yet delivered, in order
+	tried   bool     // to insert some of them
 	doubt   bool     // some may be stored already
 }
 
@@ -108,7 +109,7 @@ func (w *writing) run(ctx context.Context, patience time.Duration) error {
 		switch {
 		case err != nil:
 			failures++
-			w.known, w.doubt = false, true
+			w.known, w.doubt = false, w.tried
 			w.stats.unknown.Add(1)
 			wait = backoff(failures)
 		case !progress:
@@ -144,6 +145,7 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 		w.known = true
 	}
 
+	w.tried = true
 	began := time.Now()
 	stored, clash, err := w.table.insert(ctx, w.log, w.head, open)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,16 +39,26 @@ func (d *device) run(servers []*appender, random *rand.Rand) error {
 		server := servers[random.IntN(len(servers))]
 		first, sent := len(d.acks), 0
 		answers := make(chan answer, d.total)
-		var refused atomic.Bool
-		for n := first; n < d.total && sent < 10 && !refused.Load(); n++ {
-			sent++
+		var mu sync.Mutex // no message is handed over while a refusal is being heard
+		refused := false
+		for n := first; n < d.total && sent < 10; n++ {
 			env := &envelope.Envelope{ID: fmt.Sprint(n), SrcNode: d.id}
-			server.append(room, newEntry(env, func(seq uint64, err error) {
-				if err != nil {
-					refused.Store(true)
-				}
+			e := newEntry(env, func(seq uint64, err error) {
+				mu.Lock()
+				refused = refused || err != nil
+				mu.Unlock()
 				answers <- answer{n, seq, err}
-			}))
+			})
+			mu.Lock()
+			stop := refused
+			if !stop {
+				server.append(room, e)
+			}
+			mu.Unlock()
+			if stop {
+				break
+			}
+			sent++
 			if random.IntN(3) == 0 {
 				_ = sleep(context.Background(), time.Duration(random.Int64N(int64(20*time.Millisecond))))
 			}

@@ -37,11 +37,11 @@ func (s *Server) serveHTTP() *webServers {
 	web.serve(s.clients, http.HandlerFunc(s.serveClients))
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
-		if n := s.node.Load(); n != nil {
-			n.ServePeer(w, r)
-			return
+		select {
+		case <-s.ready: // others know of us before the node is there; it comes in a moment
+			s.node.Load().ServePeer(w, r)
+		case <-r.Context().Done():
 		}
-		gateway.WriteError(w, nil, errStarting)
 	})
 	web.serve(s.peers, peers)
 	if s.metrics != nil {
