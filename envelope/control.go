@@ -16,6 +16,9 @@ const (
 	ControlAck       = "ack"
 	ControlNack      = "nack"
 	ControlGap       = "gap"
+	ControlRead      = "read"
+	ControlReceipt   = "receipt"
+	ControlPresence  = "presence"
 	ControlReconnect = "reconnect"
 	ControlError     = "error"
 )
@@ -27,9 +30,19 @@ const (
 //	           server: node_id, epoch, heads, window, ping_s
 //	caught_up  server: heads                        everything up to the heads has been sent
 //	ack        server: id, seq, log                 stored; without seq and log: a volatile message was taken
+//	           server: id, offline                  nobody was there for the volatile message, which asked (receipt)
 //	           client: cursors                      handled up to there, cumulative
 //	nack       server: id, code, retry_ms, detail   not stored
 //	gap        server: log, floor                   entries below floor are gone
+//	read       client: cursors                      read up to there, by the user
+//	           server: cursors                      the same, by the user on another device
+//	receipt    server: id, log, seq, state, node_id, client_id
+//	                                                a message that asked for it was "delivered" or "read" there,
+//	                                                and with it all before it in that log
+//	presence   client: clients, session_id, subscribe
+//	                                                asks for the presence of users, or of a session's members;
+//	                                                subscribe true: and from now on, false: no more
+//	           server: presence                     of some users
 //	reconnect  server: after_ms, nodes              come back elsewhere
 //	error      server: code, detail                 the last frame was refused
 //
@@ -43,15 +56,36 @@ type Control struct {
 	Heads   map[string]uint64 `json:"heads,omitempty"`
 	Epoch   string            `json:"epoch,omitempty"`
 	Resume  *bool             `json:"resume,omitempty"`
-	NodeID  string            `json:"node_id,omitempty"` // the server's
-	Window  int               `json:"window,omitzero"`   // messages
-	PingS   int               `json:"ping_s,omitzero"`   // seconds
+	NodeID  string            `json:"node_id,omitempty"` // the server's; of a receipt: the reader's
+	Client  string            `json:"client_id,omitempty"`
+	State   string            `json:"state,omitempty"`  // of a receipt
+	Offline bool              `json:"offline,omitzero"` // of an ack
+	Window  int               `json:"window,omitzero"`  // messages
+	PingS   int               `json:"ping_s,omitzero"`  // seconds
 	Code    Code              `json:"code,omitempty"`
 	RetryMS int64             `json:"retry_ms,omitzero"`
 	Detail  string            `json:"detail,omitempty"`
 	Floor   uint64            `json:"floor,omitzero"`
 	AfterMS int64             `json:"after_ms,omitzero"`
 	Nodes   []string          `json:"nodes,omitempty"` // URLs of servers
+
+	Clients   []ClientID `json:"clients,omitempty"`
+	Session   SessionID  `json:"session_id,omitempty"`
+	Subscribe *bool      `json:"subscribe,omitempty"`
+	Presence  []Presence `json:"presence,omitempty"`
+}
+
+// The states of a receipt.
+const (
+	StateDelivered = "delivered"
+	StateRead      = "read"
+)
+
+// Presence says whether a user is connected.
+type Presence struct {
+	Client   ClientID `json:"client_id"`
+	Online   bool     `json:"online"`
+	LastSeen int64    `json:"last_seen,omitzero"` // Unix milliseconds, when not online and known
 }
 
 // maxCursors bounds the logs one control frame may name.

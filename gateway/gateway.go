@@ -26,8 +26,41 @@ type (
 		FromNow bool                        // start at the heads, without replay
 	}
 
-	// Acknowledge moves the device's own cursors forward. It has no reply.
+	// Acknowledge moves the device's own cursors forward. It has no reply on a
+	// connection, and [Done] elsewhere.
 	Acknowledge struct{ Cursors map[envelope.Address]uint64 }
+	// MarkRead says how far the user has read, on this device. It has no reply
+	// on a connection, and [Done] elsewhere.
+	MarkRead struct{ Cursors map[envelope.Address]uint64 }
+	// GetPresence asks for the presence of users, or of a session's members.
+	// Subscribe, on a connection: true follows them, false stops that. The
+	// reply is [Presence].
+	GetPresence struct {
+		Clients   []envelope.ClientID
+		Session   envelope.SessionID
+		Subscribe *bool
+	}
+	// History asks for entries of a log that the caller may see: after a seq,
+	// and not before a time. The reply is [Page].
+	History struct {
+		Log   envelope.Address
+		After uint64
+		Since int64 // Unix milliseconds; 0: from any time
+		Limit int   // at most; 0: [inbox.PageEntries]
+	}
+	// FetchPending is a legacy client's request for what is pending for its
+	// device, in all its logs. The reply is [Pending].
+	FetchPending struct {
+		FromSeq, ToSeq   uint64 // page marks, both included; 0: open
+		FromTime, ToTime int64  // Unix milliseconds, both included; 0: open
+		ID               string // given back
+	}
+	// Trace asks what has become of a message. The reply is [Traced].
+	Trace struct {
+		ID   string
+		Dest envelope.Address
+		Src  envelope.NodeID // "" is the caller; another is for the app only
+	}
 
 	// CreateSession makes a session of which the caller is owner and first
 	// member. ID "" picks a random one. The reply is [SessionInfo].
@@ -53,6 +86,11 @@ type (
 func (Send) command()          {}
 func (Hello) command()         {}
 func (Acknowledge) command()   {}
+func (MarkRead) command()      {}
+func (GetPresence) command()   {}
+func (History) command()       {}
+func (FetchPending) command()  {}
+func (Trace) command()         {}
 func (CreateSession) command() {}
 func (JoinSession) command()   {}
 func (LeaveSession) command()  {}
@@ -67,11 +105,61 @@ type (
 	Message struct{ Envelope *envelope.Envelope }
 
 	// Ack says that a message was taken. Seq is 0 and Log zero when it was
-	// not to be stored.
+	// not to be stored; Offline then says that nobody was there for it, to a
+	// sender who asked with Receipt.
 	Ack struct {
-		ID  string
-		Seq uint64
-		Log envelope.Address
+		ID      string
+		Seq     uint64
+		Log     envelope.Address
+		Offline bool
+	}
+	// Done says that a command without another reply was carried out.
+	Done struct{}
+	// ReadMark says how far the user has read on another device.
+	ReadMark struct{ Cursors map[envelope.Address]uint64 }
+	// Receipt says that a message that asked for it was delivered to a device,
+	// or read there, and with it all that the sender has sent before it to
+	// that log.
+	Receipt struct {
+		ID     string
+		Log    envelope.Address
+		Seq    uint64
+		Read   bool // else delivered
+		Node   envelope.NodeID
+		Client envelope.ClientID
+	}
+	// Presence says which users are connected.
+	Presence struct{ Of []envelope.Presence }
+	// Page answers [History].
+	Page struct {
+		Entries []envelope.Envelope
+		Floor   uint64 // entries below it are gone
+		Head    uint64
+		Next    uint64 // After of the next page
+		More    bool   // there is one
+	}
+	// Pending answers [FetchPending].
+	Pending struct {
+		ID             string
+		Entries        []envelope.Envelope
+		FromSeq, ToSeq uint64
+		More           bool
+	}
+	// Traced answers [Trace].
+	Traced struct {
+		ID       string
+		Log      envelope.Address
+		Seq      uint64
+		Accepted time.Time
+		Trimmed  bool                // the entry is gone, only its number is left
+		Readers  []TracedReader      // devices with a position in the log
+		Servers  []envelope.ServerID // where readers are connected now; for the app only
+	}
+	// TracedReader is how far a device has got with a message.
+	TracedReader struct {
+		Node      envelope.NodeID
+		Delivered bool
+		Read      bool
 	}
 	// Refusal says that a command was refused. ID names the message refused,
 	// if it was one with an ID.
@@ -135,6 +223,13 @@ type (
 
 func (Message) event()     {}
 func (Ack) event()         {}
+func (Done) event()        {}
+func (ReadMark) event()    {}
+func (Receipt) event()     {}
+func (Presence) event()    {}
+func (Page) event()        {}
+func (Pending) event()     {}
+func (Traced) event()      {}
 func (Refusal) event()     {}
 func (Welcome) event()     {}
 func (CaughtUp) event()    {}

@@ -38,6 +38,12 @@ type Edge struct {
 	Conn   string // connection id of a device; "" for users and sessions
 }
 
+// Sighting is when a device or user was last connected, as far as noted.
+type Sighting struct {
+	Addr envelope.Address
+	At   int64 // Unix milliseconds
+}
+
 // ErrListen means that the port of gossip cannot be had.
 var ErrListen = errors.New("graph: gossip cannot listen")
 
@@ -70,6 +76,13 @@ type Store interface {
 	DeleteEdges(ctx context.Context, edges []Edge) error
 	// Edges returns the edges of some addresses, in any order.
 	Edges(ctx context.Context, addrs ...envelope.Address) ([]Edge, error)
+	// PutSightings notes when addresses were last connected. A time that is not
+	// ahead of the one stored changes nothing. It may be lazy about durability.
+	PutSightings(ctx context.Context, sightings []Sighting) error
+
+	// Sightings returns those of some addresses; the ones never seen are absent.
+	Sightings(ctx context.Context, addrs ...envelope.Address) ([]Sighting, error)
+
 	// DropEdges deletes all edges that a boot of a server has written.
 	DropEdges(ctx context.Context, id envelope.ServerID, boot string) error
 }

@@ -9,6 +9,7 @@ package inbox
 
 import (
 	"context"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -20,6 +21,40 @@ type Cursor struct {
 	Log       envelope.Address
 	Delivered uint64 // handled by the device up to and including this seq
 	Read      uint64 // read by its user up to and including this seq
+}
+
+// Extent is what there is of a log. Entries below Floor have been trimmed.
+type Extent struct {
+	Floor uint64 // the first entry that can be read; 1 when nothing was trimmed
+	Head  uint64 // 0: empty
+	Bytes int64  // of the entries from Floor to Head: the sum of their [Size]s
+}
+
+// Size is what an entry counts for in quotas and retention, in bytes.
+func Size(env *envelope.Envelope) int64 { return int64(len(env.Body)) + sizeOverhead }
+
+// sizeOverhead is about what an entry takes besides its body.
+const sizeOverhead = 200
+
+// Quota bounds what may stand in one log. Zero fields mean no bound.
+type Quota struct {
+	Entries uint64
+	Bytes   int64
+}
+
+// Exceeded reports whether a log of that extent has no room for another entry
+// of that size.
+func (q Quota) Exceeded(x Extent, size int64) bool {
+	return q.Entries > 0 && x.Head+1 >= x.Floor+q.Entries || q.Bytes > 0 && x.Bytes > 0 && x.Bytes+size > q.Bytes
+}
+
+// Quotas are the quotas of each kind of log. A kind that is absent has none.
+type Quotas map[envelope.Kind]Quota
+
+// Found is what is known of a stored message.
+type Found struct {
+	Seq       uint64
+	Timestamp int64 // when it was accepted, Unix milliseconds; 0 when only its number is left
 }
 
 // Store keeps logs and cursors. Package storetest holds its promises as tests.
@@ -47,13 +82,18 @@ type Store interface {
 	//
 	// An envelope with an ID whose (log, SrcNode, ID) is stored already is not
 	// stored again: done gets the first seq when the digests are equal, and
-	// Conflict when they are not.
+	// Conflict when they are not. That holds after it has been trimmed, too,
+	// until Trim was told to forget it.
+	//
+	// A log that exceeds its quota refuses further entries with Quota. A
+	// repetition of what is stored is no further entry.
 	Append(log envelope.Address, env *envelope.Envelope, done func(seq uint64, err error))
 
 	// Read returns the entries of a log with seq > after in rising order,
 	// without holes, at most limit of them and at most about maxBytes of
 	// bodies (at least one entry if there is any). Only what is durable can be
-	// read. An empty page means that after is the head or beyond.
+	// read. An empty page means that after is the head or beyond. A page that
+	// begins beyond after+1 says that what is between has been trimmed.
 	Read(ctx context.Context, log envelope.Address, after uint64, limit, maxBytes int) ([]envelope.Envelope, error)
 
 	// Heads returns the highest durable seq of each log that has an entry at
@@ -61,6 +101,28 @@ type Store interface {
 	// Asking from where a reader stands makes the usual answer, nothing new,
 	// cheap for many logs at once.
 	Heads(ctx context.Context, from map[envelope.Address]uint64) (map[envelope.Address]uint64, error)
+
+	// Extent returns what there is of a log.
+	Extent(ctx context.Context, log envelope.Address) (Extent, error)
+
+	// Trim removes the entries of a log below floor, but never its head. Of
+	// what has been removed, now or earlier, it keeps what recognises a
+	// repetition, if the entry's Timestamp is not before forget. It may do its
+	// work in parts and stop in between; a floor below the log's changes nothing
+	// but what is forgotten.
+	Trim(ctx context.Context, log envelope.Address, floor uint64, forget time.Time) error
+
+	// Logs returns logs that have entries, in an order of the store's own: at
+	// most limit of those behind after; the zero Address is before the first.
+	// What comes meanwhile may be left out. It is for work in the background.
+	Logs(ctx context.Context, after envelope.Address, limit int) ([]envelope.Address, error)
+
+	// Find looks for the message with an ID that a device has sent to a log.
+	// Seq is 0 when there is none.
+	Find(ctx context.Context, log envelope.Address, src envelope.NodeID, id string) (Found, error)
+
+	// Readers returns cursors of a log, at most limit, in any order.
+	Readers(ctx context.Context, log envelope.Address, limit int) ([]Cursor, error)
 
 	// Cursors returns the cursors of a device, one for each log it has one in.
 	Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, error)

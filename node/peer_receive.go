@@ -61,6 +61,12 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if r.Err() == nil {
 			p.answered(l, number, seq, refusal)
 		}
+	case recordNotice:
+		addr, except, ev, err := parseNotice(r)
+		if err != nil {
+			return err
+		}
+		p.n.notifyHere(addr, except, ev)
 	case recordBeat:
 	case recordLossy:
 		p.resync()

@@ -16,6 +16,8 @@ import (
 //	edges    address…           this server has new edges for these addresses
 //	head     address, uvarint   the log goes at least so far
 //	refresh  string             that device may have joined a session
+//	notice   address, string, byte, …
+//	                            an event for who follows the address (notice.go)
 //	beat                        a sign of life
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
@@ -33,6 +35,7 @@ const (
 	recordEdges    = 'e'
 	recordHead     = 'h'
 	recordRefresh  = 'r'
+	recordNotice   = 'N'
 	recordBeat     = 'b'
 	recordLossy    = 'l'
 	recordAppend   = 'a'

@@ -21,8 +21,10 @@ type Stats struct {
 	Replayed  atomic.Uint64 // entries read from logs for readers that were behind
 	Conflated atomic.Uint64 // latest messages replaced by newer ones
 
-	DroppedAway atomic.Uint64 // volatile, nobody connected
-	DroppedSlow atomic.Uint64 // volatile, the reader's window was full
+	DroppedAway   atomic.Uint64 // volatile, nobody connected
+	DroppedSlow   atomic.Uint64 // volatile, the reader's window was full
+	DroppedNotice atomic.Uint64 // receipts, marks and presence, the reader's window was full
+	Expired       atomic.Uint64 // messages whose time to live had passed when it was their turn
 
 	ReadErrors atomic.Uint64
 	Sweeps     atomic.Uint64 // comparisons of all positions with the heads

@@ -66,8 +66,12 @@ func control(frame []byte) (gateway.Command, error) {
 		return gateway.Hello{Cursors: cursors, Epoch: c.Epoch, FromNow: c.Resume != nil && !*c.Resume}, nil
 	case envelope.ControlAck:
 		return gateway.Acknowledge{Cursors: cursors}, nil
+	case envelope.ControlRead:
+		return gateway.MarkRead{Cursors: cursors}, nil
+	case envelope.ControlPresence:
+		return gateway.GetPresence{Clients: c.Clients, Session: c.Session, Subscribe: c.Subscribe}, nil
 	}
-	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello and ack")
+	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello, ack, read and presence")
 }
 
 // Append implements [gateway.Codec].
@@ -78,7 +82,7 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 	var f envelope.Control
 	switch ev := ev.(type) {
 	case gateway.Ack:
-		f = envelope.Control{Control: envelope.ControlAck, ID: ev.ID, Seq: ev.Seq}
+		f = envelope.Control{Control: envelope.ControlAck, ID: ev.ID, Seq: ev.Seq, Offline: ev.Offline}
 		if ev.Seq != 0 {
 			f.Log = ev.Log.String()
 		}
@@ -96,6 +100,18 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 		f = envelope.Control{Control: envelope.ControlCaughtUp, Heads: envelope.ByText(ev.Heads)}
 	case gateway.Gap:
 		f = envelope.Control{Control: envelope.ControlGap, Log: ev.Log.String(), Floor: ev.Floor}
+	case gateway.ReadMark:
+		f = envelope.Control{Control: envelope.ControlRead, Cursors: envelope.ByText(ev.Cursors)}
+	case gateway.Receipt:
+		f = envelope.Control{
+			Control: envelope.ControlReceipt, ID: ev.ID, Log: ev.Log.String(), Seq: ev.Seq, State: envelope.StateDelivered,
+			NodeID: string(ev.Node), Client: string(ev.Client),
+		}
+		if ev.Read {
+			f.State = envelope.StateRead
+		}
+	case gateway.Presence:
+		f = envelope.Control{Control: envelope.ControlPresence, Presence: ev.Of}
 	case gateway.Reconnect:
 		f = envelope.Control{Control: envelope.ControlReconnect, AfterMS: ev.After.Milliseconds(), Nodes: ev.URLs}
 	default:

@@ -67,6 +67,8 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	const dropped, droppedHelp = "dropped_total", "Things dropped, by reason. No durable message is among them."
 	count(dropped, droppedHelp, st.DroppedAway.Load(), "reason", "volatile_nobody_connected")
 	count(dropped, droppedHelp, st.DroppedSlow.Load(), "reason", "volatile_slow_reader")
+	count(dropped, droppedHelp, st.DroppedNotice.Load(), "reason", "notice_slow_reader")
+	count("expired_total", "Messages not delivered because their time to live had passed.", st.Expired.Load())
 	count(dropped, droppedHelp, st.PeerDropped.Load(), "reason", "peer_queue_full")
 	count(dropped, droppedHelp, st.PeerUnreachable.Load(), "reason", "peer_unreachable")
 	count(dropped, droppedHelp, st.PeerMissed.Load(), "reason", "peer_moved")
