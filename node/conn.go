@@ -32,6 +32,7 @@ type conn struct {
 	// Static after construction.
 	n        *Node
 	id       string
+	began    time.Time
 	who      envelope.Principal
 	t        gateway.Transport
 	codec    gateway.Codec
@@ -77,7 +78,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	defer n.serving.Done()
 
 	c := &conn{
-		n: n, id: rand.Text(), who: who, t: t, codec: codec, options: o,
+		n: n, id: rand.Text(), began: time.Now(), who: who, t: t, codec: codec, options: o,
 		inflight: make(chan struct{}, maxInflight),
 		drained:  make(chan struct{}, 1),
 		follower: make(chan struct{}, 1),
@@ -93,10 +94,9 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		return
 	}
 	if old != nil {
-		n.stats.Replaced.Add(1)
-		old.close(envelope.Replaced, "this device has connected again")
-		time.AfterFunc(closing, old.t.Abort) // nobody else knows of it any more
+		n.replace(old)
 	}
+	n.tellConnected(c)
 	if n.draining.Load() { // after add: whom Drain did not see sees it here
 		c.close(envelope.GoingAway, "the server is shutting down; connect to another")
 	}

@@ -49,6 +49,8 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 			return nil, err
 		}
 		return describe(ses, members), nil
+	case gateway.Acknowledge:
+		return gateway.Done{}, n.acknowledge(ctx, who, cmd.Cursors)
 	case gateway.Locate:
 		return n.locate(ctx, who, cmd)
 	}

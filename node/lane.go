@@ -13,8 +13,9 @@ import (
 type lane struct {
 	frames [][]byte
 	bytes  int
-	spare  [][]byte     // the slice last written, to be used again
-	latest map[slot]int // index in frames of the newest value of a slot
+	spare  [][]byte          // the slice last written, to be used again
+	latest map[slot]int      // index in frames of the newest value of a slot
+	expiry map[int]time.Time // of the frames that have a time to live, by index
 }
 
 // slot is what messages of class latest replace each other in.
@@ -31,24 +32,54 @@ func (l *lane) push(frame []byte) {
 	l.bytes += len(frame)
 }
 
-// replace puts frame where the slot's older value waits, and reports false
+// pushMessage is push for a message, which may come too late.
+func (l *lane) pushMessage(m *encoded, codec gateway.Codec) {
+	l.expires(len(l.frames), m.env)
+	l.push(m.bytes(codec))
+}
+
+func (l *lane) expires(i int, env *envelope.Envelope) {
+	at, ok := env.Expires()
+	switch {
+	case !ok:
+		delete(l.expiry, i)
+		return
+	case l.expiry == nil:
+		l.expiry = make(map[int]time.Time)
+	}
+	l.expiry[i] = at
+}
+
+// replace puts a message where the slot's older value waits, and reports false
 // when none does.
-func (l *lane) replace(s slot, frame []byte) bool {
+func (l *lane) replace(s slot, m *encoded, codec gateway.Codec) bool {
 	i, ok := l.latest[s]
 	if ok {
+		frame := m.bytes(codec)
 		l.bytes += len(frame) - len(l.frames[i])
 		l.frames[i] = frame
+		l.expires(i, m.env)
 	}
 	return ok
 }
 
-// take empties the lane.
-func (l *lane) take() [][]byte {
-	frames := l.frames
+// take empties the lane. Frames that came too late are nil, and counted.
+func (l *lane) take() (frames [][]byte, late int) {
+	frames = l.frames
+	if len(l.expiry) > 0 {
+		now := time.Now()
+		for i, at := range l.expiry {
+			if !now.Before(at) {
+				frames[i] = nil
+				late++
+			}
+		}
+		clear(l.expiry)
+	}
 	l.frames, l.spare = l.spare[:0], nil
 	l.bytes = 0
 	clear(l.latest)
-	return frames
+	return frames, late
 }
 
 // giveBack returns a slice that take gave, when its frames are written.
@@ -125,7 +156,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 	f.sent = m.env.Seq
 	if f.sees(m.env, c.who) {
 		f.shown = f.sent
-		c.lane.push(m.bytes(c.codec))
+		c.lane.pushMessage(m, c.codec)
 		c.wake()
 	}
 	c.endIfLeft(f)
@@ -142,7 +173,7 @@ func (c *conn) offerVolatile(f *follow, m *encoded) {
 	s := slot{m.env.SrcNode, m.env.Dest(), m.env.Key}
 	latest := m.env.Class == envelope.Latest
 	switch {
-	case latest && c.lane.replace(s, m.bytes(c.codec)):
+	case latest && c.lane.replace(s, m, c.codec):
 		c.n.stats.Conflated.Add(1)
 		return
 	case c.lane.full():
@@ -155,7 +186,7 @@ func (c *conn) offerVolatile(f *follow, m *encoded) {
 		}
 		c.lane.latest[s] = len(c.lane.frames)
 	}
-	c.lane.push(m.bytes(c.codec))
+	c.lane.pushMessage(m, c.codec)
 	c.wake()
 }
 
@@ -190,7 +221,8 @@ func (c *conn) writeSome() bool {
 	c.mu.Lock()
 	if len(c.lane.frames) > 0 && !c.parting {
 		c.parting = c.goodbye != nil // what waits now is the last
-		frames := c.lane.take()
+		frames, late := c.lane.take()
+		c.n.stats.Expired.Add(uint64(late))
 		stored := c.sentMarks()
 		c.mu.Unlock()
 		select {
@@ -224,9 +256,10 @@ func (c *conn) writeSome() bool {
 
 // write puts frames on the wire. It returns false when the connection broke.
 func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
+	written := uint64(0)
 	for _, frame := range frames {
 		if len(frame) == 0 {
-			continue // an event the protocol has no words for
+			continue // an event the protocol has no words for, or too late
 		}
 		c.stall.Reset(c.n.timing.Stall)
 		c.blocked.Store(true)
@@ -236,9 +269,10 @@ func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
 			c.cancel(err)
 			return false
 		}
+		written++
 	}
 	c.stall.Stop()
-	c.n.stats.FramesOut.Add(uint64(len(frames)))
+	c.n.stats.FramesOut.Add(written)
 	c.mu.Lock()
 	c.lane.giveBack(frames)
 	c.mu.Unlock()
@@ -266,13 +300,24 @@ func (c *conn) catchUp(f *follow, after uint64) {
 	}
 
 	c.mu.Lock()
+	if len(page) > 0 && page[0].Seq > f.sent+1 && f.sent == after {
+		// What is between has been trimmed. A client that says where it stands
+		// is told; others see it by the numbers.
+		c.lane.push(c.codec.Append(nil, gateway.Gap{Log: f.log, Floor: page[0].Seq}))
+		f.sent = page[0].Seq - 1
+	}
 	for i := range page {
 		if page[i].Seq != f.sent+1 {
 			break // a store never shows a hole; if it did, we must not hide it
 		}
 		f.sent = page[i].Seq
-		if f.sees(&page[i], c.who) && !page[i].Expired(now) {
+		switch {
+		case !f.sees(&page[i], c.who):
+		case page[i].Expired(now):
+			c.n.stats.Expired.Add(1)
+		default:
 			f.shown = f.sent
+			c.lane.expires(len(c.lane.frames), &page[i])
 			c.lane.push(frames[i])
 		}
 	}

@@ -11,6 +11,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -85,6 +86,9 @@ type Node struct {
 	sessions *session.Sessions
 	graph    *graph.Graph
 	epoch    string
+	process  string    // tells this start of the process from all others
+	began    time.Time // of the process, for its clock
+	clocks   clocks
 	conns    *registry
 	peers    *peers
 	owners   *owners
@@ -107,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = defaultMaxConnections
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults()}
+	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults(), process: rand.Text(), began: time.Now()}
 	n.conns = newRegistry()
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice)

@@ -67,9 +67,14 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 			return err
 		}
 		p.n.notifyHere(addr, except, ev)
+	case recordConnected:
+		p.n.connectedElsewhere(from, r)
+	case recordRoll:
+		p.n.tellRoll(from)
 	case recordBeat:
 	case recordLossy:
 		p.resync()
+		p.send(from, recordRoll, nil)
 	case recordRelay:
 		rel, err := parseRelay(body)
 		if err != nil {

@@ -18,6 +18,9 @@ import (
 //	refresh  string             that device may have joined a session
 //	notice   address, string, byte, …
 //	                            an event for who follows the address (notice.go)
+//	connected string, uvarint, (string, uvarint, string)…
+//	                            by this process's clock, at that time: devices, since when, connection ids
+//	roll                        name all your connections
 //	beat                        a sign of life
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
@@ -30,17 +33,19 @@ import (
 // Losing one costs time, never a message. Append and appended are not relayed,
 // and are not lost without the link.
 const (
-	recordDeliver  = 'd'
-	recordMiss     = 'm'
-	recordEdges    = 'e'
-	recordHead     = 'h'
-	recordRefresh  = 'r'
-	recordNotice   = 'N'
-	recordBeat     = 'b'
-	recordLossy    = 'l'
-	recordAppend   = 'a'
-	recordAppended = 'A'
-	recordRelay    = 'R'
+	recordDeliver   = 'd'
+	recordMiss      = 'm'
+	recordEdges     = 'e'
+	recordHead      = 'h'
+	recordRefresh   = 'r'
+	recordNotice    = 'N'
+	recordConnected = 'c'
+	recordRoll      = 'o'
+	recordBeat      = 'b'
+	recordLossy     = 'l'
+	recordAppend    = 'a'
+	recordAppended  = 'A'
+	recordRelay     = 'R'
 )
 
 // maxHops bounds the servers a relayed record passes.

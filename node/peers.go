@@ -150,6 +150,7 @@ func (p *peers) dialMissing(ctx context.Context, missing map[envelope.ServerID]t
 			p.forget(id)
 		}
 	}
+	p.n.clocks.keep(there)
 }
 
 func (p *peers) forget(id envelope.ServerID) {
