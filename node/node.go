@@ -29,11 +29,12 @@ import (
 
 // Config is what a Node is made of. Everything but the last group is needed.
 type Config struct {
-	Graph    graph.Config // Links, Load, OnFrozen and OnServers are the node's to set
-	Inbox    inbox.Store
-	Sessions session.Store
-	MeshKey  []byte // authenticates peer links
-	Log      *slog.Logger
+	Graph     graph.Config // Links, Load, OnFrozen and OnServers are the node's to set
+	Inbox     inbox.Store
+	Sessions  session.Store
+	MeshKey   []byte          // authenticates peer links
+	Retention inbox.Retention // the zero one keeps everything
+	Log       *slog.Logger
 
 	// SharedStore says that servers of other processes write to the stores
 	// too: then appends to one log go to one server.
@@ -53,6 +54,7 @@ type Timing struct {
 	Pong      time.Duration // how long an answer to a ping may take
 	Stall     time.Duration // how long a write may make no progress
 	Sweep     time.Duration // between comparisons of all positions with the heads
+	Tidy      time.Duration // between rounds that apply the retention
 	PeerBeat  time.Duration // between signs of life on a peer link; three without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link
 }
@@ -68,6 +70,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.Pong, 20*time.Second)
 	set(&t.Stall, time.Minute)
 	set(&t.Sweep, time.Minute)
+	set(&t.Tidy, 10*time.Minute)
 	set(&t.PeerBeat, 2*time.Second)
 	set(&t.PeerRetry, 2*time.Second)
 	return t
@@ -94,6 +97,7 @@ type Node struct {
 	owners   *owners
 	sent     sentTo
 	sweeps   *sweeper
+	keeper   *keeper
 	stats    Stats
 
 	draining atomic.Bool
@@ -116,6 +120,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice)
 	n.sweeps = newSweeper(n)
+	n.keeper = newKeeper(n)
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
@@ -156,6 +161,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.inbox.Run(background) })
 	wg.Go(func() { n.peers.run(background) })
 	wg.Go(func() { n.sweeps.run(background) })
+	wg.Go(func() { n.keeper.run(background) })
 	err := n.graph.Run(ctx)
 
 	n.life.Lock()

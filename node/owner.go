@@ -158,6 +158,9 @@ func (o *owners) hand(a *appending, first bool) {
 func (o *owners) here(log envelope.Address, env *envelope.Envelope, done func(seq uint64, err error)) {
 	o.n.inbox.Append(log, env, func(seq uint64, err error) {
 		if err != nil {
+			if envelope.CodeOf(err) == envelope.Quota {
+				o.n.keeper.full(log)
+			}
 			done(0, err)
 			return
 		}

@@ -38,6 +38,9 @@ type Stats struct {
 	TakenBack               atomic.Uint64 // of these, appended here because the owner was lost
 	PeerMissed              atomic.Uint64 // messages for addresses nobody has here
 
+	Trimmed    atomic.Uint64 // entries removed by retention
+	TidyErrors atomic.Uint64 // logs that could not be looked at for it
+
 	mu       sync.Mutex
 	refusals map[envelope.Code]uint64 // guarded by mu
 }

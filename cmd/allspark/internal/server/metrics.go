@@ -80,6 +80,8 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("read_errors_total", "Reads of logs that failed and were tried again.", st.ReadErrors.Load())
 	count("sweeps_total", "Comparisons of all positions with the heads.", st.Sweeps.Load())
 	count("repaired_total", "Readers that had to be told of entries they were not sent.", st.Repaired.Load())
+	count("trimmed_total", "Log entries removed by retention.", st.Trimmed.Load())
+	count("trim_errors_total", "Logs that retention could not look at; it will again.", st.TidyErrors.Load())
 	count("peer_frames_total", "Frames sent to other servers.", st.PeerFrames.Load())
 	count("peer_records_total", "Records sent to other servers.", st.PeerRecords.Load())
 	count("forwarded_total", "Appends handed to the server that owns the log.", st.Forwarded.Load())

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// How the keeper goes about it.
+const (
+	tidyChunk  = 200                   // logs listed at once
+	tidyPause  = 20 * time.Millisecond // after each chunk's worth of work, times the work
+	tidyAsked  = 1024                  // logs waiting to be tidied before their turn
+	tidyWithin = time.Minute           // for one log
+)
+
+// keeper applies the retention to the logs of the store, a few at a time: each
+// server to those that rendezvous hashing gives it, so that several do not do
+// the same work; nothing depends on that.
+type keeper struct {
+	n   *Node
+	ask chan envelope.Address
+}
+
+func newKeeper(n *Node) *keeper {
+	return &keeper{n: n, ask: make(chan envelope.Address, tidyAsked)}
+}
+
+// full asks to look after a log that had no room, before its turn. It never blocks.
+func (k *keeper) full(log envelope.Address) {
+	select {
+	case k.ask <- log:
+	default: // it will be refused again, and asked for again
+	}
+}
+
+func (k *keeper) run(ctx context.Context) {
+	every := k.n.timing.Tidy
+	round := time.NewTimer(every/2 + rand.N(every))
+	defer round.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case log := <-k.ask:
+			k.tidy(ctx, log)
+		case <-round.C:
+			if err := k.round(ctx); err != nil && ctx.Err() == nil {
+				k.n.log.Warn("logs could not be listed for retention; the next round will", "err", err)
+			}
+			round.Reset(every/2 + rand.N(every))
+		}
+	}
+}
+
+// round looks at every log once.
+func (k *keeper) round(ctx context.Context) error {
+	var after envelope.Address
+	for {
+		logs, err := k.n.inbox.Logs(ctx, after, tidyChunk)
+		if err != nil || len(logs) == 0 {
+			return err
+		}
+		after = logs[len(logs)-1]
+		began := time.Now()
+		for _, log := range logs {
+			if k.n.owners.owner(log) == nil {
+				k.tidy(ctx, log)
+			}
+		}
+		// Half of the time at most: the store is there for others.
+		pause := time.NewTimer(tidyPause + time.Since(began))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (k *keeper) tidy(ctx context.Context, log envelope.Address) {
+	ctx, cancel := context.WithTimeout(ctx, tidyWithin)
+	defer cancel()
+	gone, err := k.n.inbox.Tidy(ctx, log, k.n.cfg.Retention)
+	k.n.stats.Trimmed.Add(gone)
+	if err != nil && ctx.Err() == nil {
+		k.n.stats.TidyErrors.Add(1)
+		k.n.log.Debug("a log could not be trimmed", "log", log, "err", err)
+	}
+}
