@@ -112,7 +112,7 @@ func startDemo(ctx context.Context, running *errgroup.Group, secret string, stor
 		name := fmt.Sprintf("demo-%d", i+1)
 		s, err := server.Listen(config.Config{
 			NodeID: name, Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1",
-			MaxConnections: 10_000, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: 2 * time.Second,
+			Presence: true, MaxConnections: 10_000, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: 2 * time.Second,
 			ClusterID: "allspark-demo", MeshKey: meshKey, Join: seeds, TokenSecret: secret,
 			Force: true, // the store's lock shows that nobody else runs this demo
 		}, log.With("server", name), store)

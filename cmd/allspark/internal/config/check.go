@@ -25,6 +25,7 @@ const (
 func (l *Loaded) check() {
 	l.checkClients()
 	l.checkStorage()
+	l.checkRetention()
 	l.checkMesh()
 	l.checkCredentials()
 	l.checkOperation()

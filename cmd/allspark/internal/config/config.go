@@ -43,6 +43,15 @@ type Config struct {
 	MongoDBDatabase string `name:"mongodb-database" group:"Storage" initial:"allspark" placeholder:"NAME" help:"Database in that MongoDB."`
 	Force           bool   `name:"force" group:"Storage" help:"Take over the record of a server with this node-id at once, because it is known to have crashed. Without it a dead one is taken over after 8 seconds, and a live one never."`
 
+	KeepDevice   string        `name:"keep-device" group:"Retention" initial:"age=720h,acknowledged=24h" placeholder:"LIMITS" help:"What is kept of a device's own messages, as age=720h,entries=10000,bytes=64MiB,acknowledged=24h; the last is for what the device has acknowledged. Empty: everything."`
+	KeepUser     string        `name:"keep-user" group:"Retention" initial:"age=720h" placeholder:"LIMITS" help:"What is kept of a user's messages: age, entries, bytes. Empty: everything."`
+	KeepSession  string        `name:"keep-session" group:"Retention" placeholder:"LIMITS" help:"What is kept of a session's history: age, entries, bytes. Empty: everything."`
+	QuotaDevice  string        `name:"quota-device" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"What may stand in one device's log; beyond that sending to it is refused. Empty: no bound."`
+	QuotaUser    string        `name:"quota-user" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"The same for one user's log."`
+	QuotaSession string        `name:"quota-session" group:"Retention" placeholder:"LIMITS" help:"The same for one session's log."`
+	DedupeWindow time.Duration `name:"dedupe-window" group:"Retention" initial:"168h" help:"How long a repeated message is recognised by its id after it has gone."`
+	Presence     bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online."`
+
 	ClusterID       string   `name:"cluster-id" group:"Mesh" initial:"allspark" placeholder:"ID" help:"Name of the mesh; servers of another one are not spoken to."`
 	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`
 	Join            []string `name:"join" group:"Mesh" placeholder:"HOST:PORT" help:"Gossip addresses of servers of the mesh."`

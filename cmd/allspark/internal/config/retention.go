@@ -1,0 +1,76 @@
+package config
+
+import (
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// limited is a key that holds limits of one kind of log.
+type limited struct {
+	key  string
+	text string
+	kind envelope.Kind
+}
+
+func (c *Config) keeps() []limited {
+	return []limited{
+		{"keep_device", c.KeepDevice, envelope.KindNode},
+		{"keep_user", c.KeepUser, envelope.KindClient},
+		{"keep_session", c.KeepSession, envelope.KindSession},
+	}
+}
+
+func (c *Config) quotas() []limited {
+	return []limited{
+		{"quota_device", c.QuotaDevice, envelope.KindNode},
+		{"quota_user", c.QuotaUser, envelope.KindClient},
+		{"quota_session", c.QuotaSession, envelope.KindSession},
+	}
+}
+
+// Retention returns what is kept. The configuration has been checked.
+func (c *Config) Retention() inbox.Retention {
+	r := inbox.Retention{Keep: make(map[envelope.Kind]inbox.Limits), Dedupe: c.DedupeWindow}
+	for _, k := range c.keeps() {
+		r.Keep[k.kind], _ = inbox.ParseLimits(k.text)
+	}
+	return r
+}
+
+// Quotas returns what may stand in a log. The configuration has been checked.
+func (c *Config) Quotas() inbox.Quotas {
+	quotas := make(inbox.Quotas)
+	for _, q := range c.quotas() {
+		if limits, _ := inbox.ParseLimits(q.text); limits.Entries > 0 || limits.Bytes > 0 {
+			quotas[q.kind] = inbox.Quota{Entries: limits.Entries, Bytes: limits.Bytes}
+		}
+	}
+	return quotas
+}
+
+func (l *Loaded) checkRetention() {
+	c := &l.Config
+	for _, k := range c.keeps() {
+		limits, err := inbox.ParseLimits(k.text)
+		switch {
+		case err != nil:
+			l.problem(k.key, "%v", err)
+		case limits.Acknowledged > 0 && k.kind != envelope.KindNode:
+			l.problem(k.key, "acknowledged is for devices: a log with several readers has no such moment")
+		}
+	}
+	for _, q := range c.quotas() {
+		limits, err := inbox.ParseLimits(q.text)
+		switch {
+		case err != nil:
+			l.problem(q.key, "%v", err)
+		case limits.Age > 0 || limits.Acknowledged > 0:
+			l.problem(q.key, "a quota has entries and bytes")
+		}
+	}
+	if c.DedupeWindow < time.Minute || c.DedupeWindow > 10*365*24*time.Hour {
+		l.problem("dedupe_window", "must be from 1m to ten years")
+	}
+}
