@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,7 @@ const (
 )
 
 // Inbox is a [Store] with what does not depend on the kind of store: waiting
-// for an append, and gathering acknowledgements so that a thousand devices
+// for an append, and gathering acknowledgements and read marks so that a thousand devices
 // that each acknowledge every second cost a few writes. Its methods are safe
 // for concurrent use.
 type Inbox struct {
@@ -44,8 +45,28 @@ type Inbox struct {
 	count   int   // guarded by mu; entries of unsaved
 }
 
-// marks are positions by device and log.
-type marks map[envelope.NodeID]map[envelope.Address]uint64
+// marks are positions by reader and log.
+type marks map[envelope.NodeID]map[envelope.Address]position
+
+// position is how far a reader has got in a log. Both only move forward.
+type position struct{ delivered, read uint64 }
+
+func (p position) merge(q position) position {
+	return position{max(p.delivered, q.delivered), max(p.read, q.read)}
+}
+
+// userPrefix cannot begin the id of a device.
+const userPrefix = "~"
+
+// UserReader names the cursors of a user: how far it has read each log on any
+// of its devices. They have no Delivered position.
+func UserReader(client envelope.ClientID) envelope.NodeID {
+	return envelope.NodeID(userPrefix + string(client))
+}
+
+// OfUser reports whether a cursor is a user's (see [UserReader]) and not a
+// device's.
+func (c Cursor) OfUser() bool { return strings.HasPrefix(string(c.Node), userPrefix) }
 
 // New returns an Inbox over a store. Cursors are written while [Inbox.Run] runs.
 func New(store Store, log *slog.Logger) *Inbox {
@@ -79,11 +100,25 @@ func Wait(ctx context.Context, start func(done func(seq uint64, err error))) (ui
 // It returns at once; the cursor is written soon after, and a crash in between
 // repeats deliveries.
 func (in *Inbox) Acknowledge(node envelope.NodeID, log envelope.Address, seq uint64) {
+	in.note(node, log, position{delivered: seq})
+}
+
+// MarkRead notes that a user has read a log up to and including seq on one of
+// its devices, which has handled it so far then. A device's own log is nothing
+// to the user's other devices. It returns at once, like [Inbox.Acknowledge].
+func (in *Inbox) MarkRead(node envelope.NodeID, client envelope.ClientID, log envelope.Address, seq uint64) {
+	in.note(node, log, position{delivered: seq, read: seq})
+	if log.Kind != envelope.KindNode {
+		in.note(UserReader(client), log, position{read: seq})
+	}
+}
+
+func (in *Inbox) note(reader envelope.NodeID, log envelope.Address, at position) {
 	in.mu.Lock()
-	of := in.unsaved[node]
+	of := in.unsaved[reader]
 	if of == nil {
-		of = make(map[envelope.Address]uint64, 1)
-		in.unsaved[node] = of
+		of = make(map[envelope.Address]position, 1)
+		in.unsaved[reader] = of
 	}
 	old, known := of[log]
 	if !known {
@@ -94,7 +129,7 @@ func (in *Inbox) Acknowledge(node envelope.NodeID, log envelope.Address, seq uin
 		}
 		in.count++
 	}
-	of[log] = max(old, seq)
+	of[log] = old.merge(at)
 	in.mu.Unlock()
 	select {
 	case in.kick <- struct{}{}:
@@ -105,11 +140,11 @@ func (in *Inbox) Acknowledge(node envelope.NodeID, log envelope.Address, seq uin
 // Cursors implements [Store] with what has not been written yet.
 func (in *Inbox) Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, error) {
 	// First what is on its way, then the store: between the two it arrives.
-	noted := make(map[envelope.Address]uint64)
+	noted := make(map[envelope.Address]position)
 	in.mu.Lock()
 	for _, m := range []marks{in.saving, in.unsaved} {
-		for log, seq := range m[node] {
-			noted[log] = max(noted[log], seq)
+		for log, at := range m[node] {
+			noted[log] = noted[log].merge(at)
 		}
 	}
 	in.mu.Unlock()
@@ -118,16 +153,17 @@ func (in *Inbox) Cursors(ctx context.Context, node envelope.NodeID) ([]Cursor, e
 		return nil, err
 	}
 	for i, c := range stored {
-		stored[i].Delivered = max(c.Delivered, noted[c.Log])
+		at := noted[c.Log].merge(position{c.Delivered, c.Read})
+		stored[i].Delivered, stored[i].Read = at.delivered, at.read
 		delete(noted, c.Log)
 	}
-	for log, seq := range noted {
-		stored = append(stored, Cursor{Node: node, Log: log, Delivered: seq})
+	for log, at := range noted {
+		stored = append(stored, Cursor{Node: node, Log: log, Delivered: at.delivered, Read: at.read})
 	}
 	return stored, nil
 }
 
-// Lost returns how many acknowledgements were dropped because the store was
+// Lost returns how many positions were dropped because the store was
 // away for long. Each costs a repeated delivery.
 func (in *Inbox) Lost() uint64 { return in.lost.Load() }
 
@@ -218,14 +254,14 @@ func (in *Inbox) save(ctx context.Context) error {
 		}
 		if err != nil {
 			for _, c := range batch {
-				in.Acknowledge(c.Node, c.Log, c.Delivered)
+				in.note(c.Node, c.Log, position{c.Delivered, c.Read})
 			}
 		}
 		batch = batch[:0]
 	}
 	for node, of := range todo {
-		for log, seq := range of {
-			batch = append(batch, Cursor{Node: node, Log: log, Delivered: seq})
+		for log, at := range of {
+			batch = append(batch, Cursor{Node: node, Log: log, Delivered: at.delivered, Read: at.read})
 			if len(batch) == flushBatch {
 				write()
 			}

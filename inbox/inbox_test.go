@@ -1,11 +1,13 @@
 package inbox_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,6 +124,61 @@ func TestCursorsAreGathered(t *testing.T) {
 		time.Sleep(2 * flushEvery)
 		if got := positions(t, in); !maps.Equal(got, want) {
 			t.Errorf("moved backwards: %v", got)
+		}
+	})
+}
+
+// Both positions of a cursor are gathered and neither takes the other back;
+// the user's are apart from the device's.
+func TestReadMarks(t *testing.T) {
+	inBubble(t, func(t *testing.T, in *inbox.Inbox, s *countingStore, _ func()) {
+		user, own := envelope.ClientID("u").Address(), envelope.NodeID("d").Address()
+		in.Acknowledge("d", user, 9)
+		in.MarkRead("d", "u", user, 5)
+		in.MarkRead("d", "u", user, 3) // behind
+		in.MarkRead("d", "u", own, 2)  // no other device has that log
+		in.MarkRead("e", "u", user, 7)
+		check := func(where string, of inbox.Store, away bool) {
+			t.Helper()
+			for node, want := range map[envelope.NodeID][]inbox.Cursor{
+				"d":                   {{Node: "d", Log: user, Delivered: 9, Read: 5}, {Node: "d", Log: own, Delivered: 2, Read: 2}},
+				"e":                   {{Node: "e", Log: user, Delivered: 7, Read: 7}},
+				inbox.UserReader("u"): {{Node: inbox.UserReader("u"), Log: user, Read: 7}},
+			} {
+				got, err := of.Cursors(t.Context(), node)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if away {
+					want = nil
+				}
+				slices.SortFunc(got, func(a, b inbox.Cursor) int { return cmp.Compare(a.Log.Kind, b.Log.Kind) })
+				if !slices.Equal(got, want) {
+					t.Errorf("%s, of %s: %v, want %v", where, node, got, want)
+				}
+				for _, c := range got {
+					if c.OfUser() != (node == inbox.UserReader("u")) {
+						t.Errorf("%v of a user: %v", c, c.OfUser())
+					}
+				}
+			}
+		}
+		check("noted", in, false)
+		check("not written yet", s, true)
+		s.set(func() { s.err = envelope.BusyError(1, "away", nil) })
+		if in.Flush(t.Context()) == nil {
+			t.Error("flushed to a store that is away")
+		}
+		check("put back", in, false)
+		s.set(func() { s.err = nil })
+		if err := in.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		check("written", s, false)
+		in.MarkRead("d", "u", user, 6)
+		in.Acknowledge("d", user, 4) // behind what is written
+		if got, _ := in.Cursors(t.Context(), "d"); !slices.Contains(got, inbox.Cursor{Node: "d", Log: user, Delivered: 9, Read: 6}) {
+			t.Errorf("merged: %v", got)
 		}
 	})
 }
