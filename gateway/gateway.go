@@ -54,6 +54,8 @@ type (
 		FromSeq, ToSeq   uint64 // page marks, both included; 0: open
 		FromTime, ToTime int64  // Unix milliseconds, both included; 0: open
 		ID               string // given back
+		Clock            int64  // the client's, Unix milliseconds, to be compared; 0: not
+		ClockOnly        bool   // asks for that and for no messages
 	}
 	// Trace asks what has become of a message. The reply is [Traced].
 	Trace struct {
@@ -140,10 +142,13 @@ type (
 	}
 	// Pending answers [FetchPending].
 	Pending struct {
+		Node           envelope.NodeID // who asked
 		ID             string
 		Entries        []envelope.Envelope
 		FromSeq, ToSeq uint64
 		More           bool
+		ClockOnly      bool  // as asked
+		ClockAdd       int64 // the server's clock less the client's, milliseconds; 0 when not asked
 	}
 	// Traced answers [Trace].
 	Traced struct {
