@@ -32,6 +32,7 @@ type memData struct {
 	mu      sync.Mutex
 	records map[envelope.ServerID]Record
 	edges   map[edgeKey]Edge
+	seen    map[envelope.Address]int64
 }
 
 type edgeKey struct {
@@ -45,6 +46,7 @@ func newMemStore() *memStore {
 	return (&memStore{memData: &memData{
 		records: make(map[envelope.ServerID]Record),
 		edges:   make(map[edgeKey]Edge),
+		seen:    make(map[envelope.Address]int64),
 	}}).handle()
 }
 
@@ -183,6 +185,27 @@ func (s *memStore) DropEdges(ctx context.Context, id envelope.ServerID, boot str
 		}
 		return nil
 	})
+}
+
+func (s *memStore) PutSightings(ctx context.Context, sightings []Sighting) error {
+	return s.do(ctx, "put sightings", func() error {
+		for _, g := range sightings {
+			s.seen[g.Addr] = max(s.seen[g.Addr], g.At)
+		}
+		return nil
+	})
+}
+
+func (s *memStore) Sightings(ctx context.Context, addrs ...envelope.Address) (out []Sighting, err error) {
+	err = s.do(ctx, "sightings", func() error {
+		for _, addr := range addrs {
+			if at, ok := s.seen[addr]; ok {
+				out = append(out, Sighting{addr, at})
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func compare(a, b envelope.ServerID) int {
@@ -330,7 +353,8 @@ type server struct {
 	frozen  int
 	changes int
 	edged   []envelope.Address
-	ahead   time.Duration // of the clock by which a freeze is noticed
+	left    []envelope.Address // told by OnGone
+	ahead   time.Duration      // of the clock by which a freeze is noticed
 	links   []envelope.ServerID
 }
 
@@ -353,6 +377,7 @@ func start(t *testing.T, id string, store *memStore, network *memNet, edit func(
 	c.OnFrozen = func() { s.mu.Lock(); s.frozen++; s.mu.Unlock() }
 	c.OnServers = func() { s.mu.Lock(); s.changes++; s.mu.Unlock() }
 	c.OnEdges = func(a []envelope.Address) { s.mu.Lock(); s.edged = append(s.edged, a...); s.mu.Unlock() }
+	c.OnGone = func(a []envelope.Address) { s.mu.Lock(); s.left = append(s.left, a...); s.mu.Unlock() }
 	c.Links = func() []envelope.ServerID { s.mu.Lock(); defer s.mu.Unlock(); return s.links }
 	c.now = func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return time.Now().Add(s.ahead) }
 	if edit != nil {

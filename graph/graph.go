@@ -41,6 +41,9 @@ type Config struct {
 	// Attach that returns them: under a new boot id, or late after an error.
 	// The other servers must be told as after Attach. It must not block long.
 	OnEdges func([]envelope.Address)
+	// OnGone is called with addresses that nobody here holds any more, after
+	// their edges were deleted. It must not block long.
+	OnGone func([]envelope.Address)
 	// Links returns the servers to which there are peer links now.
 	Links func() []envelope.ServerID
 	// Load returns the number of open connections now.
@@ -91,6 +94,7 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 	c.OnFrozen = cmpFunc(c.OnFrozen, func() {})
 	c.OnServers = cmpFunc(c.OnServers, func() {})
 	c.OnEdges = cmpFunc(c.OnEdges, func([]envelope.Address) {})
+	c.OnGone = cmpFunc(c.OnGone, func([]envelope.Address) {})
 	c.Links = cmpFunc(c.Links, func() []envelope.ServerID { return nil })
 	c.Load = cmpFunc(c.Load, func() int { return 0 })
 	c.Self.Boot = newBoot()
@@ -130,6 +134,7 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 		self:    c.Self.ID,
 		timeout: g.timeout(),
 		written: c.OnEdges,
+		gone:    c.OnGone,
 		counts:  &g.counters,
 		log:     c.Logger,
 		boot:    g.record.Boot,

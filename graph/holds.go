@@ -30,6 +30,7 @@ type holds struct {
 	self    envelope.ServerID
 	timeout time.Duration            // of one call of the store
 	written func([]envelope.Address) // edges written that no Attach waits for
+	gone    func([]envelope.Address) // edges deleted
 	counts  *counters
 	log     *slog.Logger
 
@@ -220,7 +221,11 @@ func (h *holds) batch() {
 		h.mu.Unlock()
 		err := h.call(deleteEdges, h.store.DeleteEdges)
 		h.mu.Lock()
-		h.deleteDone(deletes, err)
+		if gone := h.deleteDone(deletes, err); len(gone) > 0 {
+			h.mu.Unlock()
+			h.gone(gone)
+			h.mu.Lock()
+		}
 	}
 }
 
@@ -278,18 +283,31 @@ func (h *holds) putDone(puts []*hold, err error) (unasked []envelope.Address) {
 	return unasked
 }
 
-// deleteDone notes the outcome of DeleteEdges. mu is held.
-func (h *holds) deleteDone(deletes []*hold, err error) {
+// deleteDone notes the outcome of DeleteEdges and returns the addresses that
+// nobody holds. mu is held.
+func (h *holds) deleteDone(deletes []*hold, err error) (gone []envelope.Address) {
 	if err != nil {
 		h.failed(deletes, err)
-		return
+		return nil
 	}
 	h.counts.edgeDeletes.Add(uint64(len(deletes)))
 	for _, e := range deletes {
 		e.busy, e.tries = false, 0
 		e.tried = nil
+		if e.refs == 0 {
+			gone = append(gone, e.addr)
+		}
 		h.push(e)
 	}
+	return gone
+}
+
+// has reports whether somebody here holds addr.
+func (h *holds) has(addr envelope.Address) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.held[addr]
+	return e != nil && e.refs > 0
 }
 
 // failed tells who waits, and has the writes tried again later. mu is held.
