@@ -65,7 +65,7 @@ type write struct {
 }
 
 func (s *Store) newCommitter() (*committer, error) {
-	stage, err := newStager(s.db, s.options.Heads)
+	stage, err := newStager(s.db, s.options)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (c *committer) stageEntries(batch *pebble.Batch) *refusal {
 			continue
 		}
 		seq, err := c.stage.add(batch, e)
-		if err != nil && envelope.CodeOf(err) != envelope.Conflict {
+		if err != nil && !isAnswer(err) {
 			c.log.Error("cannot read the log to append to", "log", e.log.String(), "err", err)
 			if failing == nil {
 				failing = &refusal{logs: map[envelope.Address]bool{}, err: readError(err)}
@@ -200,6 +200,13 @@ func (c *committer) stageEntries(batch *pebble.Batch) *refusal {
 		c.entries = append(c.entries, outcome{seq, err})
 	}
 	return failing
+}
+
+// isAnswer reports whether the store has decided so, as opposed to an error
+// of the database.
+func isAnswer(err error) bool {
+	code := envelope.CodeOf(err)
+	return code == envelope.Conflict || code == envelope.Quota
 }
 
 func (c *committer) mustSync() bool {
@@ -264,7 +271,7 @@ var errAnswered = errors.New("embedded: answered")
 // fail ends all writing: the database does not take more after an error, and
 // what is in its log file is known only to the next Open.
 func (c *committer) fail(err error) {
-	c.stage.heads.Purge()
+	c.stage.logs.Purge()
 	c.setFailed(err)
 	c.refuseAll(envelope.BusyError(retryFailedMS, "the store cannot write", err))
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -135,4 +136,58 @@ func (s *Store) DropEdges(ctx context.Context, id envelope.ServerID, boot string
 		}
 	}
 	return nil
+}
+
+// PutSightings implements graph.Store.
+func (s *Store) PutSightings(ctx context.Context, sightings []graph.Sighting) error {
+	if len(sightings) == 0 {
+		return nil
+	}
+	sightings = slices.Clone(sightings)
+	return s.do(ctx, lazy, func(b *pebble.Batch) error {
+		for _, sight := range sightings {
+			was, there, err := getSighting(b, sight.Addr)
+			if err != nil {
+				return err
+			}
+			if there && sight.At <= was.At {
+				continue
+			}
+			if err := b.Set(sightingKey(sight.Addr), binary.AppendVarint(nil, sight.At), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Sightings implements graph.Store.
+func (s *Store) Sightings(ctx context.Context, addrs ...envelope.Address) ([]graph.Sighting, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	var all []graph.Sighting
+	for _, addr := range addrs {
+		sight, there, err := getSighting(s.db, addr)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			all = append(all, sight)
+		}
+	}
+	return all, nil
+}
+
+func getSighting(from pebble.Reader, addr envelope.Address) (graph.Sighting, bool, error) {
+	sight := graph.Sighting{Addr: addr}
+	there, err := get(from, sightingKey(addr), func(value []byte) error {
+		at, n := binary.Varint(value)
+		if n != len(value) || n == 0 {
+			return errDamaged
+		}
+		sight.At = at
+		return nil
+	})
+	return sight, there, err
 }

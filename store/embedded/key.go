@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -9,26 +10,33 @@ import (
 // The first byte of a key says what the row is. An id never holds a zero
 // byte, so one ends an id and rows of an id are neighbours:
 //
-//	e kind id 0 seq            entry: the envelope's binary form
-//	d kind id 0 src 0 msgid    where a message with an id went: uvarint seq, 16 bytes digest
+//	e kind id 0                how far a log has been trimmed, see trimmed
+//	e kind id 0 seq            entry: uvarint bytes of the log up to it, the envelope's binary form
+//	d kind id 0 src 0 msgid    where a message with an id went, see stub
+//	t kind id 0 seq            a trimmed entry with an id, see remnant
 //	c node 0 kind id           cursor: uvarint delivered, uvarint read
+//	r kind id 0 node           the same cursor found by log: empty
 //	s session                  session (JSON)
 //	m session 0 node           membership (JSON)
 //	n node 0 session           the same membership found by device: empty
 //	v server                   server record (JSON)
 //	g kind id 0 server         edge (JSON)
+//	p kind id                  when an address was last connected: varint Unix milliseconds
 //	z name                     about the store itself: format, epoch
 //
 // seq is eight bytes, big endian, so that keys sort as numbers do.
 const (
 	rowEntry           = 'e'
 	rowStub            = 'd'
+	rowRemnant         = 't'
 	rowCursor          = 'c'
+	rowReader          = 'r'
 	rowSession         = 's'
 	rowMember          = 'm'
 	rowMembership      = 'n'
 	rowServer          = 'v'
 	rowEdge            = 'g'
+	rowSighting        = 'p'
 	rowMeta            = 'z'
 	endOfID       byte = 0
 )
@@ -41,8 +49,14 @@ func appendAddress(key []byte, a envelope.Address) []byte {
 	return appendID(append(key, byte(a.Kind)), a.ID)
 }
 
+func logPrefix(log envelope.Address) []byte { return appendAddress([]byte{rowEntry}, log) }
+
 func appendEntryKey(key []byte, log envelope.Address, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendAddress(append(key, rowEntry), log), seq)
+}
+
+func appendRemnantKey(key []byte, log envelope.Address, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendAddress(append(key, rowRemnant), log), seq)
 }
 
 func appendStubKey(key []byte, log envelope.Address, src envelope.NodeID, id string) []byte {
@@ -53,6 +67,12 @@ func cursorPrefix(node envelope.NodeID) []byte { return appendID([]byte{rowCurso
 
 func cursorKey(node envelope.NodeID, log envelope.Address) []byte {
 	return append(append(cursorPrefix(node), byte(log.Kind)), log.ID...)
+}
+
+func readerPrefix(log envelope.Address) []byte { return appendAddress([]byte{rowReader}, log) }
+
+func readerKey(log envelope.Address, node envelope.NodeID) []byte {
+	return append(readerPrefix(log), node...)
 }
 
 func sessionKey(id envelope.SessionID) []byte { return append([]byte{rowSession}, id...) }
@@ -75,7 +95,24 @@ func edgePrefix(a envelope.Address) []byte { return appendAddress([]byte{rowEdge
 
 func edgeKey(a envelope.Address, id envelope.ServerID) []byte { return append(edgePrefix(a), id...) }
 
+func sightingKey(a envelope.Address) []byte {
+	return append([]byte{rowSighting, byte(a.Kind)}, a.ID...)
+}
+
 func metaKey(name string) []byte { return append([]byte{rowMeta}, name...) }
+
+// seqOf returns the number at the end of the key of an entry or remnant: in
+// the range of a log no key is shorter.
+func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// cutAddress takes an address off the front of a key.
+func cutAddress(key []byte) (a envelope.Address, ok bool) {
+	if len(key) == 0 {
+		return a, false
+	}
+	id, _, ok := bytes.Cut(key[1:], []byte{endOfID})
+	return envelope.Address{Kind: envelope.Kind(key[0]), ID: string(id)}, ok
+}
 
 // after returns the first key behind all that start with prefix, whose last
 // byte is never the highest.

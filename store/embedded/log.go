@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // Append implements inbox.Store.
@@ -32,7 +32,7 @@ func (s *Store) Read(ctx context.Context, log envelope.Address, after uint64, li
 	if after == math.MaxUint64 {
 		return nil, nil
 	}
-	it, err := newLogIter(s.db, log, after+1)
+	it, err := newLogIter(s.db, log)
 	if err != nil {
 		return nil, readError(err)
 	}
@@ -47,17 +47,19 @@ func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, max
 	// The iterator comes first and the bound second: what the iterator sees
 	// is durable or below a bound that is still set.
 	bound := s.durable(log)
+	past, err := it.trimmed()
+	if err != nil {
+		return nil, err
+	}
+	first := max(after+1, past.floor)
 	var page []envelope.Envelope
 	bytes := 0
-	for valid := it.First(); valid && len(page) < limit; valid = it.Next() {
-		seq, err := it.seq()
-		if err != nil {
-			return nil, err
-		}
+	for valid := it.SeekGE(appendEntryKey(nil, log, first)); valid && len(page) < limit; valid = it.Next() {
+		seq := it.seq()
 		if seq > bound {
 			break
 		}
-		if want := after + uint64(len(page)) + 1; seq != want {
+		if want := first + uint64(len(page)); seq != want {
 			return nil, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, seq, want)
 		}
 		value, err := it.ValueAndErr()
@@ -65,9 +67,9 @@ func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, max
 			return nil, err
 		}
 		// The value is the iterator's; the envelope keeps a part of the copy.
-		env, rest, err := envelope.ParseBinary(slices.Clone(value))
-		if err != nil || len(rest) > 0 || env.Seq != seq {
-			return nil, fmt.Errorf("%w: entry %d of %v", errDamaged, seq, log)
+		_, env, err := parseEntry(slices.Clone(value), seq)
+		if err != nil {
+			return nil, fmt.Errorf("%w: entry %d of %v", err, seq, log)
 		}
 		bytes += len(env.Body)
 		if len(page) > 0 && bytes > maxBytes {
@@ -93,13 +95,13 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	it, err := newLogIter(s.db, envelope.Address{}, 0)
+	it, err := newLogIter(s.db, envelope.Address{})
 	if err != nil {
 		return nil, readError(err)
 	}
 	heads := make(map[envelope.Address]uint64)
 	for log, least := range from {
-		it.SetBounds(logBounds(log, least))
+		it.SetBounds(appendEntryKey(nil, log, least), after(logPrefix(log)))
 		head, err := it.last()
 		if err != nil {
 			return nil, readError(errors.Join(err, it.Close()))
@@ -115,38 +117,46 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 	return heads, nil
 }
 
-// logIter walks over the entries of one log.
-type logIter struct{ *pebble.Iterator }
+// Find implements inbox.Store.
+func (s *Store) Find(ctx context.Context, log envelope.Address, src envelope.NodeID, id string) (inbox.Found, error) {
+	if err := s.usable(ctx); err != nil || id == "" {
+		return inbox.Found{}, err
+	}
+	at, err := readStub(s.db, appendStubKey(nil, log, src, id))
+	// The bound comes after the row, as in page.
+	if err != nil || at.seq > s.durable(log) {
+		return inbox.Found{}, err
+	}
+	return inbox.Found{Seq: at.seq, Timestamp: at.timestamp}, nil
+}
 
-// newLogIter returns an iterator over the entries of a log from a seq on.
-func newLogIter(db *pebble.DB, log envelope.Address, from uint64) (*logIter, error) {
-	lower, upper := logBounds(log, from)
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
+// Logs implements inbox.Store, in the order of the keys.
+func (s *Store) Logs(ctx context.Context, behind envelope.Address, limit int) ([]envelope.Address, error) {
+	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	return &logIter{it}, nil
-}
-
-// seq returns the number in the key.
-func (it *logIter) seq() (uint64, error) {
-	key := it.Key()
-	if len(key) < 8 {
-		return 0, fmt.Errorf("%w: key %q", errDamaged, key)
+	all := []byte{rowEntry}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: all, UpperBound: after(all)})
+	if err != nil {
+		return nil, readError(err)
 	}
-	return binary.BigEndian.Uint64(key[len(key)-8:]), nil
-}
-
-// last returns the highest seq, 0 for an empty log.
-func (it *logIter) last() (uint64, error) {
-	if !it.Last() {
-		return 0, it.Error()
+	var logs []envelope.Address
+	next := all
+	if !behind.IsZero() {
+		next = after(logPrefix(behind))
 	}
-	return it.seq()
-}
-
-// logBounds returns the keys between which the entries of a log lie, from a
-// seq on.
-func logBounds(log envelope.Address, from uint64) (lower, upper []byte) {
-	return appendEntryKey(nil, log, from), after(appendAddress([]byte{rowEntry}, log))
+	for len(logs) < limit && it.SeekGE(next) {
+		log, ok := cutAddress(it.Key()[1:])
+		if !ok {
+			return nil, readError(errors.Join(fmt.Errorf("%w: key %q", errDamaged, it.Key()), it.Close()))
+		}
+		if s.durable(log) > 0 {
+			logs = append(logs, log)
+		}
+		next = after(logPrefix(log))
+	}
+	if err := it.Close(); err != nil { // also what ended the loop
+		return nil, readError(err)
+	}
+	return logs, nil
 }

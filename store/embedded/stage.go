@@ -1,24 +1,30 @@
 package embedded
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
-// span is how one batch moves the head of a log.
-type span struct{ from, to uint64 }
+// span is how one batch moves a log.
+type span struct {
+	from uint64 // its head before
+	to   standing
+}
 
 // stager numbers entries and drops repetitions. Everything in it belongs to
 // the committing goroutine.
 type stager struct {
-	db    *pebble.DB
-	heads *simplelru.LRU[envelope.Address, uint64] // durable heads
+	db     *pebble.DB
+	quotas inbox.Quotas
+	// Where logs stand durably. Only the head is exact: what Trim has done
+	// since is looked up when it matters.
+	logs *simplelru.LRU[envelope.Address, standing]
 
 	// of the batch under way
 	spans map[envelope.Address]span // read-only once the batch is handed on
@@ -27,18 +33,12 @@ type stager struct {
 	value []byte
 }
 
-// stub is where a message with an id went.
-type stub struct {
-	seq    uint64
-	digest [16]byte
-}
-
-func newStager(db *pebble.DB, heads int) (*stager, error) {
-	cache, err := simplelru.NewLRU[envelope.Address, uint64](heads, nil)
+func newStager(db *pebble.DB, o Options) (*stager, error) {
+	logs, err := simplelru.NewLRU[envelope.Address, standing](o.Heads, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &stager{db: db, heads: cache, stubs: map[string]stub{}}, nil
+	return &stager{db: db, quotas: o.Quotas, logs: logs, stubs: map[string]stub{}}, nil
 }
 
 // begin starts a batch.
@@ -47,15 +47,16 @@ func (st *stager) begin() {
 	clear(st.stubs)
 }
 
-// committed moves the heads to where the batch has put them.
+// committed moves the logs to where the batch has put them.
 func (st *stager) committed() {
 	for log, span := range st.spans {
-		st.heads.Add(log, span.to)
+		st.logs.Add(log, span.to)
 	}
 }
 
 // add puts e into b and returns its seq, or the seq of the message it repeats,
-// or Conflict. Any other error comes from the database, and nothing was put.
+// or Conflict or Quota. Any other error comes from the database, and nothing
+// was put.
 func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
 	var stubKey []byte
 	if e.env.ID != "" {
@@ -76,23 +77,46 @@ func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	at.to++
+	if err := st.roomFor(e, &at.to); err != nil {
+		return 0, err
+	}
+	at.to.head++
+	at.to.total += inbox.Size(e.env)
+	seq := at.to.head
 	if stubKey != nil {
-		st.value = append(binary.AppendUvarint(st.value[:0], at.to), e.digest[:]...)
+		s := stub{seq, e.digest, e.env.Timestamp}
+		st.value = s.append(st.value[:0])
 		if err := b.Set(stubKey, st.value, nil); err != nil {
 			return 0, err
 		}
-		st.stubs[string(stubKey)] = stub{at.to, e.digest}
+		st.stubs[string(stubKey)] = s
 	}
 	numbered := *e.env
-	numbered.Seq = at.to
-	st.key = appendEntryKey(st.key[:0], e.log, at.to)
-	st.value = numbered.AppendBinary(st.value[:0])
+	numbered.Seq = seq
+	st.key = appendEntryKey(st.key[:0], e.log, seq)
+	st.value = appendEntry(st.value[:0], at.to.total, &numbered)
 	if err := b.Set(st.key, st.value, nil); err != nil {
 		return 0, err
 	}
 	st.spans[e.log] = at
-	return at.to, nil
+	return seq, nil
+}
+
+// roomFor returns Quota when the log has no room for e. Before it does it
+// looks up how far the log has been trimmed by now, and notes it in at.
+func (st *stager) roomFor(e *entry, at *standing) error {
+	quota, size := st.quotas[e.log.Kind], inbox.Size(e.env)
+	if !quota.Exceeded(at.extent(), size) {
+		return nil
+	}
+	var err error
+	if at.trimmed, err = readTrimmed(st.db, e.log); err != nil {
+		return err
+	}
+	if quota.Exceeded(at.extent(), size) {
+		return envelope.Errorf(envelope.Quota, "too much waits there already")
+	}
+	return nil
 }
 
 // stub returns where the message of that key went, or a zero stub.
@@ -100,20 +124,7 @@ func (st *stager) stub(key []byte) (stub, error) {
 	if s, ok := st.stubs[string(key)]; ok {
 		return s, nil
 	}
-	value, closer, err := st.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return stub{}, nil
-	}
-	if err != nil {
-		return stub{}, err
-	}
-	defer func() { _ = closer.Close() }()
-	seq, n := binary.Uvarint(value)
-	s := stub{seq: seq}
-	if n <= 0 || seq == 0 || copy(s.digest[:], value[n:]) != len(s.digest) {
-		return stub{}, fmt.Errorf("%w: stub %q", errDamaged, key)
-	}
-	return s, nil
+	return readStub(st.db, key)
 }
 
 // span returns where the log stands within the batch.
@@ -121,16 +132,16 @@ func (st *stager) span(log envelope.Address) (span, error) {
 	if at, ok := st.spans[log]; ok {
 		return at, nil
 	}
-	if head, ok := st.heads.Get(log); ok {
-		return span{head, head}, nil
+	if at, ok := st.logs.Get(log); ok {
+		return span{at.head, at}, nil
 	}
-	it, err := newLogIter(st.db, log, 0)
+	it, err := newLogIter(st.db, log)
 	if err != nil {
 		return span{}, err
 	}
-	head, err := it.last()
+	at, err := it.standing(log, math.MaxUint64)
 	if err = errors.Join(err, it.Close()); err != nil {
 		return span{}, err
 	}
-	return span{head, head}, nil
+	return span{at.head, at}, nil
 }

@@ -39,7 +39,10 @@ type Options struct {
 
 	CacheBytes    int64 // blocks of the database kept in memory; 64 MiB
 	MemtableBytes int   // written data kept in memory before it is sorted into files; 32 MiB
-	Heads         int   // logs whose last seq is kept in memory; 100,000
+	Heads         int   // logs of which it is kept in memory where they stand; 100,000
+
+	// What may stand in the logs; by default there is no bound.
+	Quotas inbox.Quotas
 
 	// What may wait to be written; the rest is refused with Busy.
 	QueueEntries int // 65,536
@@ -97,7 +100,7 @@ var (
 )
 
 // format is the version of the layout in key.go and of the values.
-const format = 1
+const format = 2
 
 // errDamaged marks rows that are not what was written.
 var errDamaged = errors.New("embedded: damaged data")
@@ -223,6 +226,9 @@ func (s *Store) loadMeta() error {
 	}
 	if version > format {
 		return fmt.Errorf("it has format %d and this program knows none above %d; use a newer program", version, format)
+	}
+	if version < format {
+		return fmt.Errorf("it has format %d of an older program; this one reads format %d only", version, format)
 	}
 	there, err = getJSON(s.db, metaKey("epoch"), &s.epoch)
 	if err == nil && !there {

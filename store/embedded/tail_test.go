@@ -278,7 +278,7 @@ func TestDamagedLastBatchAtEndOfBlock(t *testing.T) {
 			_, base := theLog(contents(t, s))
 			// A longer body makes a record longer by its own length and by
 			// longer numbers for it.
-			fill := logBlock - 2*base - 4 - left
+			fill := logBlock - 2*base - 5 - left
 			appendBody(t, s, "other", fill)
 			name, size := theLog(contents(t, s))
 			if size != logBlock-left {
