@@ -37,7 +37,8 @@ func (c *Codec) Decode(frame []byte) (gateway.Command, string, error) {
 	env, err := c.parser.Parse(frame)
 	switch {
 	case err == nil && env.Type == envelope.TypeConfig && c.legacy && env.HasType:
-		return nil, env.ID, envelope.Errorf(envelope.BadRequest, "requests of type %d are not served", envelope.TypeConfig)
+		cmd, err := decodeConfig(&env)
+		return cmd, env.ID, err
 	case err == nil:
 		return gateway.Send{Envelope: env}, env.ID, nil
 	case !errors.Is(err, envelope.ErrControl):
@@ -114,6 +115,8 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 		f = envelope.Control{Control: envelope.ControlPresence, Presence: ev.Of}
 	case gateway.Reconnect:
 		f = envelope.Control{Control: envelope.ControlReconnect, AfterMS: ev.After.Milliseconds(), Nodes: ev.URLs}
+	case gateway.Pending:
+		return appendConfigReply(dst, ev)
 	default:
 		return dst
 	}

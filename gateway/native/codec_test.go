@@ -101,6 +101,18 @@ func describe(cmd gateway.Command, id string, err error) string {
 	case gateway.Acknowledge:
 		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
 		return fmt.Sprintf("acknowledge %s", cursors)
+	case gateway.MarkRead:
+		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
+		return fmt.Sprintf("read %s", cursors)
+	case gateway.GetPresence:
+		subscribe := "once"
+		if cmd.Subscribe != nil {
+			subscribe = fmt.Sprint(*cmd.Subscribe)
+		}
+		return fmt.Sprintf("presence clients=%v session=%s subscribe=%s", cmd.Clients, cmd.Session, subscribe)
+	case gateway.FetchPending:
+		return fmt.Sprintf("fetch id=%s marks=%d..%d times=%d..%d clock=%d only=%v",
+			cmd.ID, cmd.FromSeq, cmd.ToSeq, cmd.FromTime, cmd.ToTime, cmd.Clock, cmd.ClockOnly)
 	}
 	return fmt.Sprintf("%T", cmd)
 }
@@ -121,6 +133,19 @@ func events() map[string]gateway.Event {
 		"gap":       gateway.Gap{Log: bob, Floor: 3},
 		"reconnect": gateway.Reconnect{After: 1500 * time.Millisecond, URLs: []string{"http://b"}},
 		"servers":   gateway.Servers{},
+		"offline":   gateway.Ack{ID: "1", Offline: true},
+		"read":      gateway.ReadMark{Cursors: map[envelope.Address]uint64{bob: 7}},
+		"delivered": gateway.Receipt{ID: "1", Log: bob, Seq: 7, Node: "bob", Client: "bo"},
+		"seen":      gateway.Receipt{ID: "1", Log: bob, Seq: 7, Node: "bob", Client: "bo", Read: true},
+		"presence":  gateway.Presence{Of: []envelope.Presence{{Client: "al", Online: true}, {Client: "bo", LastSeen: 5}}},
+		"pending": gateway.Pending{
+			Node: "bob", ID: "9", FromSeq: 3, ToSeq: 4, More: true, ClockAdd: -5, Entries: []envelope.Envelope{
+				{ID: "1", DestNode: "bob", SrcNode: "alice", Timestamp: 5, Seq: 7, Body: []byte(`"payload":"he said \"hi\" <ä>"`)},
+				{DestSession: "r", SrcNode: "alice", Timestamp: 6, Seq: 9, HasType: true, Type: 100},
+			},
+		},
+		"pending nothing": gateway.Pending{Node: "bob"},
+		"pending clock":   gateway.Pending{Node: "bob", ID: "9", ClockOnly: true, ClockAdd: 1500},
 	}
 }
 
@@ -129,6 +154,8 @@ func FuzzDecode(f *testing.F) {
 		`{"id":"1","dest_id":"bob","payload":"hi"}`, `{"control":"hello","cursors":{"node:bob":1},"resume":true}`,
 		`{"control":"ack","cursors":{"session:r":2}}`, `{"dest_id":"bob","type":-7,"x":[{"a":1e3}]}`,
 		`{"dest_session_id":"r","class":"latest","key":"k"}`, `{"dest_id":"b\u006fb"}`, "{\"a\":\"\xff\"}",
+		`{"type":-101,"payload":"{\"fetch_inbox_messages\":true,\"fetch_inbox_messages_from_seq\":-1,\"timestamp\":1.5e12}"}`,
+		`{"type":-101,"payload":{"fetch_inbox_messages":1,"fetch_inbox_messages_to_time_stamp":7}}`,
 	} {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
