@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 const (
@@ -39,12 +40,13 @@ type Stats struct {
 	Closed    int64 // appends refused because the store was closed
 	Overtaken int64 // inserts that another server was faster than
 	Unknown   int64 // tries after which the outcome was unknown
+	Quota     int64 // appends refused because their log was full
 }
 
-type counters struct{ full, away, closed, overtaken, unknown atomic.Int64 }
+type counters struct{ full, away, closed, overtaken, unknown, quota atomic.Int64 }
 
 func (c *counters) read() Stats {
-	return Stats{c.full.Load(), c.away.Load(), c.closed.Load(), c.overtaken.Load(), c.unknown.Load()}
+	return Stats{c.full.Load(), c.away.Load(), c.closed.Load(), c.overtaken.Load(), c.unknown.Load(), c.quota.Load()}
 }
 
 // appender has one lane for each log that something is waiting for. All
@@ -56,6 +58,7 @@ type appender struct {
 	patience  time.Duration // for one batch
 	maxBytes  int           // of all entries
 	maxPerLog int           // bytes of one log's entries
+	quotas    inbox.Quotas
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 
@@ -83,17 +86,18 @@ type lane struct {
 	refused []*entry // to be told so
 	writer  bool     // the lane's goroutine runs
 	refuser bool     // the goroutine runs that tells the refused
+	trimmed bool     // since the last batch was taken
 
 	// Only the lane's goroutine.
 	position position
 }
 
-func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes, maxPerLog int) *appender {
+func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes, maxPerLog int, quotas inbox.Quotas) *appender {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// It fails for sizes below one only.
 	idle, _ := simplelru.NewLRU[envelope.Address, position](positions, nil)
 	return &appender{
-		table: orderly{t, make(chan struct{}, catchingUp)}, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog,
+		table: orderly{t, make(chan struct{}, catchingUp)}, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog, quotas: quotas,
 		ctx: ctx, cancel: cancel,
 		complaints: rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lanes:      map[envelope.Address]*lane{},
@@ -105,15 +109,21 @@ func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes,
 func newEntry(env *envelope.Envelope, done func(uint64, error)) *entry {
 	unnumbered := *env
 	unnumbered.Seq = 0
-	e := &entry{done: done, binary: unnumbered.AppendBinary(make([]byte, 0, len(env.Body)+256))}
+	e := &entry{
+		done: done, time: env.Timestamp, weight: inbox.Size(env),
+		binary: unnumbered.AppendBinary(make([]byte, 0, len(env.Body)+256)),
+	}
 	if env.ID == "" {
 		e.key = "!" + rand.Text()
 		return e
 	}
 	digest := env.Digest()
-	e.key, e.digest = string(env.SrcNode)+"|"+env.ID, digest[:]
+	e.key, e.digest = messageKey(env.SrcNode, env.ID), digest[:]
 	return e
 }
+
+// messageKey is the key of a message with an id.
+func messageKey(src envelope.NodeID, id string) string { return string(src) + "|" + id }
 
 // append queues e. It never blocks on I/O.
 func (a *appender) append(log envelope.Address, e *entry) {
@@ -183,6 +193,7 @@ func (a *appender) write(l *lane) {
 		w := writing{
 			table: a.table, stats: &a.stats, log: l.log,
 			position: &l.position,
+			quota:    a.quotas[l.address.Kind],
 			entries:  a.take(l),
 			deliver:  func(settled []*entry) { a.deliver(l, settled) },
 		}
@@ -226,7 +237,22 @@ func (a *appender) take(l *lane) []*entry {
 	}
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
+	if l.trimmed {
+		l.trimmed, l.position.space.asked = false, time.Time{}
+	}
 	return batch
+}
+
+// trimmed notes that a log may have room again.
+func (a *appender) trimmed(log envelope.Address) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[log]; l != nil {
+		l.trimmed = true
+	} else if p, ok := a.idle.Peek(log); ok {
+		p.space.asked = time.Time{}
+		a.idle.Add(log, p)
+	}
 }
 
 // deliver makes room and calls the dones.

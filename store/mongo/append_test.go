@@ -19,12 +19,12 @@ type stuck struct {
 	gate chan struct{}
 }
 
-func (s *stuck) head(ctx context.Context, log string) (uint64, error) {
+func (s *stuck) tip(ctx context.Context, log string) (tip, error) {
 	select {
 	case <-s.gate:
-		return s.cluster.head(ctx, log)
+		return s.cluster.tip(ctx, log)
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return tip{}, ctx.Err()
 	}
 }
 
@@ -51,7 +51,7 @@ func (o told) send(a *appender, log envelope.Address, id string, bytes int) {
 func TestQueuesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 30_000, 9_500)
+		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 30_000, 9_500, nil)
 		accepted, refused := newTold(), newTold()
 		other := envelope.NodeID("other").Address()
 
@@ -97,7 +97,7 @@ func TestLargeAppendGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
 		close(s.gate)
-		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 1<<20, 100)
+		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 1<<20, 100, nil)
 		defer a.close()
 		o := newTold()
 		o.send(a, room, "1", 500_000)
@@ -113,7 +113,7 @@ func TestLargeAppendGoesAlone(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	l := &lane{}
-	a := newAppender(nil, nil, 0, 0, 0)
+	a := newAppender(nil, nil, 0, 0, 0, nil)
 	for range batchEntries + 10 {
 		l.waiting = append(l.waiting, &entry{})
 	}
@@ -133,7 +133,7 @@ func TestBatches(t *testing.T) {
 func TestAwayThenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20)
+		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20, nil)
 		defer a.close()
 		o := newTold()
 		began := time.Now()
@@ -164,7 +164,7 @@ func TestAwayThenBack(t *testing.T) {
 func TestCloseAnswersWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20)
+		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20, nil)
 		o := newTold()
 		for i := range 3 {
 			o.send(a, room, fmt.Sprint(i), 10)

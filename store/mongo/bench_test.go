@@ -42,7 +42,7 @@ func BenchmarkLane(b *testing.B) {
 			b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "appends/s")
 			var overtaken int64
 			for _, s := range stores {
-				overtaken += s.(opened).Stats().Overtaken
+				overtaken += s.(*opened).Stats().Overtaken
 			}
 			b.ReportMetric(float64(overtaken)/float64(sent), "overtaken/op")
 		})

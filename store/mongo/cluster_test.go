@@ -64,10 +64,11 @@ func (c *cluster) reach(ctx context.Context) error {
 	return errLost
 }
 
-func (c *cluster) insert(ctx context.Context, _ string, head uint64, entries []*entry) (int, clash, error) {
+func (c *cluster) insert(ctx context.Context, _ string, last tip, entries []*entry) (int, clash, error) {
 	rows := make([]clusterRow, len(entries))
 	for i, e := range entries {
-		rows[i] = clusterRow{e.key, row{head + uint64(i) + 1, e.digest}}
+		last = last.next(e)
+		rows[i] = clusterRow{e.key, row{last, e.digest}}
 	}
 	if err := c.reach(ctx); err != nil {
 		return 0, noClash, err
@@ -197,7 +198,15 @@ func (c *cluster) find(ctx context.Context, _ string, keys []string) (map[string
 	return found, err
 }
 
-func (c *cluster) head(ctx context.Context, _ string) (uint64, error) {
+func (c *cluster) tip(ctx context.Context, _ string) (tip, error) {
 	rows, err := c.seen(ctx)
-	return uint64(len(rows)), err
+	if len(rows) == 0 {
+		return tip{}, err
+	}
+	return rows[len(rows)-1].tip, err
+}
+
+func (c *cluster) extent(ctx context.Context, log string) (extent, error) {
+	last, err := c.tip(ctx, log)
+	return extent{tip: last}, err
 }

@@ -5,6 +5,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/inbox"
@@ -12,9 +13,10 @@ import (
 
 // cursorRow is a document of the collection cursors.
 type cursorRow struct {
-	Log       string `bson:"l"`
-	Delivered int64  `bson:"d"`
-	Read      int64  `bson:"r"`
+	Node      envelope.NodeID `bson:"n"`
+	Log       string          `bson:"l"`
+	Delivered int64           `bson:"d"`
+	Read      int64           `bson:"r"`
 }
 
 // Advance implements [inbox.Store].
@@ -49,6 +51,22 @@ func (s *Store) Cursors(ctx context.Context, node envelope.NodeID) (cursors []in
 			cursors[i] = inbox.Cursor{Node: node, Log: log, Delivered: uint64(r.Delivered), Read: uint64(r.Read)}
 		}
 		return nil
+	})
+	return cursors, err
+}
+
+// Readers implements [inbox.Store].
+func (s *Store) Readers(ctx context.Context, log envelope.Address, limit int) (cursors []inbox.Cursor, err error) {
+	if limit < 1 {
+		return nil, nil
+	}
+	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+		rows, err := all[cursorRow](ctx, s.cursors, bson.D{equals("l", log.String())}, options.Find().SetLimit(int64(limit)))
+		cursors = make([]inbox.Cursor, len(rows))
+		for i, r := range rows {
+			cursors[i] = inbox.Cursor{Node: r.Node, Log: log, Delivered: uint64(r.Delivered), Read: uint64(r.Read)}
+		}
+		return err
 	})
 	return cursors, err
 }

@@ -8,10 +8,12 @@
 //
 // The collections and their fields, short because each document repeats them:
 //
-//	messages  _id log|key   l log   s seq   d digest   e envelope
+//	messages  _id log|key   l log   s seq   t timestamp  z size
+//	          b sizes up to here   d digest   e envelope   x is a stub
 //	cursors   _id node|log  n node  l log   d delivered  r read
 //	servers   _id server    b boot  t beat  and a record's other members
 //	edges     _id addr|server  a addr  v server  b boot  g gen  c connection
+//	sightings _id addr      t time
 //	sessions  _id session   o owner  a anyone can join  t created  k token
 //	members   _id session|node  s session  n node  c client  w state  o op
 //	          p stays (f from, u until)  v version
@@ -23,6 +25,6 @@
 // chance. The envelope is its binary form (see [envelope.Envelope.AppendBinary])
 // with a Seq of 0.
 //
-// The indexes besides _id: messages (l, s) unique; cursors n; edges a and
-// (v, b); members s and n.
+// The indexes besides _id: messages (l, s) unique, and (l, x, s) of stubs only;
+// cursors n and l; edges a and (v, b); members s and n.
 package mongo

@@ -98,7 +98,7 @@ func TestFaultsOnUpdates(t *testing.T) {
 	}
 }
 
-func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s opened) {
+func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s *opened) {
 	t.Helper()
 	ctx := t.Context()
 	record := graph.Record{ID: "server", Boot: "boot1"}

@@ -161,11 +161,7 @@ func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) (edges []g
 	if len(addrs) == 0 {
 		return nil, nil
 	}
-	byName := make(map[string]envelope.Address, len(addrs))
-	for _, addr := range addrs {
-		byName[addr.String()] = addr
-	}
-	names := slices.Collect(maps.Keys(byName))
+	names, byName := namesOf(addrs)
 	err = s.try(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[edgeRow](ctx, s.edges, bson.D{{Key: "a", Value: bson.D{{Key: "$in", Value: names}}}})
 		edges = make([]graph.Edge, len(rows))
@@ -175,6 +171,15 @@ func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) (edges []g
 		return err
 	})
 	return edges, err
+}
+
+// namesOf returns the text forms of addresses, each once, and what they mean.
+func namesOf(addrs []envelope.Address) ([]string, map[string]envelope.Address) {
+	byName := make(map[string]envelope.Address, len(addrs))
+	for _, addr := range addrs {
+		byName[addr.String()] = addr
+	}
+	return slices.Collect(maps.Keys(byName)), byName
 }
 
 // DropEdges implements [graph.Store].

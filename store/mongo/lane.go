@@ -6,20 +6,43 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // table is the collection of messages as a lane sees it. Whatever a method
 // returns has been committed by a majority; an error means that the outcome is
 // unknown.
 type table interface {
-	// insert stores entries with the seqs head+1, head+2 and so on, in order,
-	// and stops at the first that clashes with a row. It returns how many it
-	// has stored, and why not all.
-	insert(ctx context.Context, log string, head uint64, entries []*entry) (int, clash, error)
+	// insert stores entries right behind last, in order, and stops at the
+	// first that clashes with a row. It returns how many it has stored, and why
+	// not all.
+	insert(ctx context.Context, log string, last tip, entries []*entry) (int, clash, error)
 	// find returns the rows with one of the keys, by key.
 	find(ctx context.Context, log string, keys []string) (map[string]row, error)
-	// head returns the highest seq of the log, 0 when it is empty.
-	head(ctx context.Context, log string) (uint64, error)
+	// tip returns where the log ends.
+	tip(ctx context.Context, log string) (tip, error)
+	// extent returns where the log begins and ends.
+	extent(ctx context.Context, log string) (extent, error)
+}
+
+// tip is the last row of a log, or of what was there at a time; the zero tip
+// is of an empty log.
+type tip struct {
+	seq   uint64
+	total int64 // sizes of all entries that there ever were, up to that one
+}
+
+// next returns the tip once e is stored.
+func (t tip) next(e *entry) tip { return tip{t.seq + 1, t.total + e.weight} }
+
+// extent is what there is of a log. The zero extent is an empty log.
+type extent struct {
+	tip
+	below tip // the last row that was trimmed
+}
+
+func (x extent) public() inbox.Extent {
+	return inbox.Extent{Floor: x.below.seq + 1, Head: x.seq, Bytes: x.total - x.below.total}
 }
 
 // clash is why an insert stopped.
@@ -33,7 +56,7 @@ const (
 
 // row is what identifies a stored message.
 type row struct {
-	seq    uint64
+	tip
 	digest []byte
 }
 
@@ -43,6 +66,8 @@ type entry struct {
 	key    string // tells it from every other message of the log
 	digest []byte // nil for a message without an id
 	binary []byte // of the envelope
+	time   int64  // the envelope's Timestamp
+	weight int64  // what it counts for in the log, see inbox.Size
 	done   func(seq uint64, err error)
 
 	// Only the lane's goroutine.
@@ -68,8 +93,9 @@ func (e *entry) match(r row) {
 
 // position is what is worth remembering of a log between two batches.
 type position struct {
-	head  uint64 // committed by a majority; others may have written behind it
-	known bool   // head is worth trying
+	last  tip  // committed by a majority; others may have written behind it
+	known bool // last is worth trying
+	space space
 	tempo tempo
 }
 
@@ -85,12 +111,14 @@ type writing struct {
 	table   table
 	stats   *counters
 	log     string
+	quota   inbox.Quota
 	deliver func([]*entry) // calls their dones, in order
 
 	*position
 	entries []*entry // not yet delivered, in order
 	tried   bool     // to insert some of them
 	doubt   bool     // some may be stored already
+	looked  bool     // none of those not settled was stored when this batch last changed the log
 }
 
 // run returns once all entries are delivered, or an error when the database
@@ -130,8 +158,15 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if w.doubt {
-		if progress, err = w.look(ctx); err != nil || !progress {
+		clash := w.known
+		found, err := w.look(ctx)
+		if err != nil {
 			return false, err
+		}
+		if found == 0 && clash {
+			// So it was the seq that clashed, or a row that no majority has yet.
+			w.lost()
+			return false, nil
 		}
 	}
 	open := w.open()
@@ -139,22 +174,25 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 		return true, nil
 	}
 	if !w.known {
-		if w.head, err = w.table.head(ctx, w.log); err != nil {
+		if w.last, err = w.table.tip(ctx, w.log); err != nil {
 			return false, err
 		}
 		w.known = true
 	}
+	if open = w.fitting(open); len(open) == 0 {
+		return true, w.refuse(ctx)
+	}
 
-	w.tried = true
+	w.tried, w.looked = true, false
 	began := time.Now()
-	stored, clash, err := w.table.insert(ctx, w.log, w.head, open)
+	stored, clash, err := w.table.insert(ctx, w.log, w.last, open)
 	if err != nil {
 		return false, err
 	}
-	for i, e := range open[:stored] {
-		e.settle(w.head + uint64(i) + 1)
+	for _, e := range open[:stored] {
+		w.last = w.last.next(e)
+		e.settle(w.last.seq)
 	}
-	w.head += uint64(stored)
 	switch clash {
 	case noClash:
 		w.tempo.wrote(began, time.Now())
@@ -167,9 +205,8 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 	return stored > 0 || clash != seqClash, nil
 }
 
-// look settles what is stored already. It reports whether to go on: after a
-// clash something must be found.
-func (w *writing) look(ctx context.Context) (bool, error) {
+// look settles what is stored already, and returns how many rows it found.
+func (w *writing) look(ctx context.Context) (int, error) {
 	open := w.open()
 	keys := make([]string, len(open))
 	for i, e := range open {
@@ -177,22 +214,19 @@ func (w *writing) look(ctx context.Context) (bool, error) {
 	}
 	rows, err := w.table.find(ctx, w.log, keys)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	w.doubt = false
+	w.doubt, w.looked = false, true
 	for _, e := range open {
 		if r, ok := rows[e.key]; ok {
 			e.match(r)
-			w.head = max(w.head, r.seq)
+			if r.seq > w.last.seq {
+				w.last = r.tip
+			}
 		}
 	}
 	w.deliverSettled()
-	if len(rows) == 0 && w.known {
-		// So it was the seq that clashed, or a row that no majority has yet.
-		w.lost()
-		return false, nil
-	}
-	return true, nil
+	return len(rows), nil
 }
 
 func (w *writing) lost() {

@@ -17,7 +17,7 @@ import (
 var room = envelope.SessionID("room").Address()
 
 func newTestAppender(t table) *appender {
-	return newAppender(t, slog.New(slog.DiscardHandler), 2*time.Second, 1<<20, 1<<20)
+	return newAppender(t, slog.New(slog.DiscardHandler), 2*time.Second, 1<<20, 1<<20, nil)
 }
 
 // device sends numbered messages without waiting for each. When one is refused

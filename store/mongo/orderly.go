@@ -6,9 +6,9 @@ import "context"
 const catchingUp = 8
 
 // orderly is a table that a limited number of lanes read at a time; the others
-// wait. It is shared by the lanes of a store. Lanes read only when they do not know where they stand: after a start,
-// after an error. Then all of them do, and a database that is late already
-// would only become later by it.
+// wait. It is shared by the lanes of a store. Lanes read only when they do not
+// know where they stand: after a start, after an error, before a refusal. Then
+// all of them do, and a database that is late already would only become later by it.
 type orderly struct {
 	table
 	reading chan struct{}
@@ -22,12 +22,20 @@ func (o orderly) find(ctx context.Context, log string, keys []string) (map[strin
 	return o.table.find(ctx, log, keys)
 }
 
-func (o orderly) head(ctx context.Context, log string) (uint64, error) {
+func (o orderly) tip(ctx context.Context, log string) (tip, error) {
 	if err := o.enter(ctx); err != nil {
-		return 0, err
+		return tip{}, err
 	}
 	defer o.leave()
-	return o.table.head(ctx, log)
+	return o.table.tip(ctx, log)
+}
+
+func (o orderly) extent(ctx context.Context, log string) (extent, error) {
+	if err := o.enter(ctx); err != nil {
+		return extent{}, err
+	}
+	defer o.leave()
+	return o.table.extent(ctx, log)
 }
 
 func (o orderly) enter(ctx context.Context) error {

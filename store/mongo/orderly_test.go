@@ -16,7 +16,7 @@ type slowTable struct {
 	now, most int
 }
 
-func (s *slowTable) head(ctx context.Context, _ string) (uint64, error) {
+func (s *slowTable) tip(ctx context.Context, _ string) (tip, error) {
 	s.mu.Lock()
 	s.now++
 	s.most = max(s.most, s.now)
@@ -25,7 +25,7 @@ func (s *slowTable) head(ctx context.Context, _ string) (uint64, error) {
 	s.mu.Lock()
 	s.now--
 	s.mu.Unlock()
-	return 7, err
+	return tip{seq: 7}, err
 }
 
 func TestLanesThatCatchUpTakeTurns(t *testing.T) {
@@ -36,15 +36,15 @@ func TestLanesThatCatchUpTakeTurns(t *testing.T) {
 		var reading sync.WaitGroup
 		for range 3 * catchingUp {
 			reading.Go(func() {
-				if head, err := o.head(t.Context(), "log"); head != 7 || err != nil {
-					t.Error(head, err)
+				if last, err := o.tip(t.Context(), "log"); last.seq != 7 || err != nil {
+					t.Error(last, err)
 				}
 			})
 		}
 		synctest.Wait()
 		hurried, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := o.head(hurried, "log"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := o.tip(hurried, "log"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("one that cannot wait got %v", err)
 		}
 		reading.Wait()

@@ -26,6 +26,20 @@ func byID(id any, fields ...bson.E) bson.D {
 	return append(bson.D{{Key: "_id", Value: id}}, fields...)
 }
 
+// only projects on some fields.
+func only(fields ...string) bson.D {
+	projection := bson.D{}
+	id := 0
+	for _, field := range fields {
+		if field == "_id" {
+			id = 1
+			continue
+		}
+		projection = append(projection, bson.E{Key: field, Value: 1})
+	}
+	return append(projection, bson.E{Key: "_id", Value: id})
+}
+
 func equals(field string, value any) bson.E { return bson.E{Key: field, Value: value} }
 
 // bulk carries out writes in any order. Done again, it changes nothing.

@@ -32,6 +32,9 @@ type Options struct {
 	// Appends that wait, in bytes; what does not fit is refused with Busy.
 	QueueBytes       int // of all logs; default 64 MiB
 	QueueBytesPerLog int // default 4 MiB
+
+	// Quotas bound what may stand in a log. All servers should have the same.
+	Quotas inbox.Quotas
 }
 
 func (o Options) withDefaults() Options {
@@ -67,13 +70,14 @@ type Store struct {
 	appender *appender
 	epoch    string
 
-	messages messages
-	cursors  *mongo.Collection
-	servers  *mongo.Collection
-	edges    *mongo.Collection
-	sessions *mongo.Collection
-	members  *mongo.Collection
-	meta     *mongo.Collection
+	messages  messages
+	cursors   *mongo.Collection
+	servers   *mongo.Collection
+	edges     *mongo.Collection
+	sightings *mongo.Collection
+	sessions  *mongo.Collection
+	members   *mongo.Collection
+	meta      *mongo.Collection
 }
 
 var (
@@ -118,21 +122,22 @@ func newStore(client *mongo.Client, o Options) *Store {
 	database := client.Database(o.Database)
 	// What must be seen by every later read but need not survive a loss of power.
 	seen := options.Collection().SetWriteConcern(writeconcern.Majority())
-	// What may be lost: a lost cursor repeats a delivery.
+	// What may be lost: a lost cursor repeats a delivery, a lost sighting is told by the next.
 	lazy := options.Collection().SetWriteConcern(writeconcern.W1()).SetReadConcern(readconcern.Local())
 	log := messages{database.Collection("messages")}
 	return &Store{
-		client:   client,
-		logger:   o.Logger,
-		timeout:  o.Timeout,
-		appender: newAppender(log, o.Logger, o.Timeout, o.QueueBytes, o.QueueBytesPerLog),
-		messages: log,
-		cursors:  database.Collection("cursors", lazy),
-		servers:  database.Collection("servers", seen),
-		edges:    database.Collection("edges", seen),
-		sessions: database.Collection("sessions"),
-		members:  database.Collection("members"),
-		meta:     database.Collection("meta"),
+		client:    client,
+		logger:    o.Logger,
+		timeout:   o.Timeout,
+		appender:  newAppender(log, o.Logger, o.Timeout, o.QueueBytes, o.QueueBytesPerLog, o.Quotas),
+		messages:  log,
+		cursors:   database.Collection("cursors", lazy),
+		servers:   database.Collection("servers", seen),
+		edges:     database.Collection("edges", seen),
+		sightings: database.Collection("sightings", lazy),
+		sessions:  database.Collection("sessions"),
+		members:   database.Collection("members"),
+		meta:      database.Collection("meta"),
 	}
 }
 
@@ -143,13 +148,17 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := s.client.Ping(ctx, nil); err != nil {
 		return err
 	}
+	// Only what has been trimmed is in it, so that an append does not pay for it.
+	stubs := options.Index().SetName(stubIndex).SetPartialFilterExpression(bson.D{equals("x", true)})
 	for _, index := range []struct {
 		collection *mongo.Collection
 		options    *options.IndexOptionsBuilder
 		fields     []string
 	}{
 		{s.messages.Collection, options.Index().SetName(logSeqIndex).SetUnique(true), []string{"l", "s"}},
+		{s.messages.Collection, stubs, []string{"l", "x", "s"}},
 		{s.cursors, options.Index().SetName("node"), []string{"n"}},
+		{s.cursors, options.Index().SetName("log"), []string{"l"}},
 		{s.edges, options.Index().SetName("addr"), []string{"a"}},
 		{s.edges, options.Index().SetName("server_boot"), []string{"v", "b"}},
 		{s.members, options.Index().SetName("session"), []string{"s"}},

@@ -15,13 +15,13 @@ type opened struct {
 	options mongo.Options
 }
 
-func openWith(t testing.TB, o mongo.Options) opened {
+func openWith(t testing.TB, o mongo.Options) *opened {
 	t.Helper()
 	s, err := mongo.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened{s, o}
+	return &opened{s, o}
 }
 
 // openNew opens a store over a new database.
@@ -35,7 +35,7 @@ func openNew(t testing.TB) storetest.Store {
 // openAgain opens the database of another store.
 func openAgain(t testing.TB, s storetest.Store) storetest.Store {
 	t.Helper()
-	return openWith(t, s.(opened).options)
+	return openWith(t, s.(*opened).options)
 }
 
 func TestStore(t *testing.T) {
