@@ -223,7 +223,8 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				// whoever wrote a record there is gone.
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
-			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
+			Retention: s.cfg.Retention(),
+			Inbox:     store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
 		if errors.Is(err, graph.ErrListen) {

@@ -16,14 +16,16 @@ func (s *Server) openStore(ctx context.Context) (Store, error) {
 		return s.store, nil
 	}
 	if s.cfg.MongoDBURI == "" {
-		store, err := embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log})
+		store, err := embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log, Quotas: s.cfg.Quotas()})
 		if err != nil {
 			return nil, fmt.Errorf("data: %w", err)
 		}
 		return store, nil
 	}
 	for pause := startRetry; ; pause = min(2*pause, startRetryMax) {
-		store, err := mongo.Open(ctx, mongo.Options{URI: s.cfg.MongoDBURI, Database: s.cfg.MongoDBDatabase, Logger: s.log})
+		store, err := mongo.Open(ctx, mongo.Options{
+			URI: s.cfg.MongoDBURI, Database: s.cfg.MongoDBDatabase, Logger: s.log, Quotas: s.cfg.Quotas(),
+		})
 		if err == nil {
 			return store, nil
 		}

@@ -1,0 +1,87 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// keeping makes a mesh keep so much of each device's log.
+func keeping(limits inbox.Limits) func(*Config) {
+	return func(c *Config) {
+		c.Timing.Tidy = time.Minute
+		c.Retention = inbox.Retention{Keep: map[envelope.Kind]inbox.Limits{envelope.KindNode: limits}}
+	}
+}
+
+// Whoever comes too late is told from where on there is something.
+func TestGapAfterRetention(t *testing.T) {
+	inMeshOf(t, 2, keeping(inbox.Limits{Entries: 5}), func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		first := m.client("bob", "b").connected(m)
+		alice.send(to(deviceAddr("bob"), "0", "0"))
+		m.within(time.Second, "the first arrives", func() bool { return len(first.texts()) == 1 })
+		pass(2 * time.Second) // and is acknowledged
+		first.close()
+		for i := 1; i < 20; i++ {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		pass(4 * time.Minute)
+		trimmed := m.at("a").Stats().Trimmed.Load() + m.at("b").Stats().Trimmed.Load()
+		if trimmed != 15 {
+			t.Errorf("%d entries were trimmed, want 15, once", trimmed)
+		}
+
+		var gaps []client.Gap
+		bob := m.deviceWith("bob", "bob", client.Options{OnGap: func(g client.Gap) { gaps = append(gaps, g) }}, "a").connected(m)
+		m.within(time.Second, "what is left arrives", func() bool { return slices.Equal(bob.texts(), numbers(15, 20)) })
+		alice.send(to(deviceAddr("bob"), "20", "20"))
+		m.within(time.Second, "and what comes", func() bool { return slices.Equal(bob.texts(), numbers(15, 21)) })
+		if len(gaps) != 1 || gaps[0].Log != deviceAddr("bob") || gaps[0].Floor != 16 {
+			t.Errorf("gaps %+v", gaps)
+		}
+		// A repetition of what is gone is still recognised, and still not another message.
+		if ack := alice.send(to(deviceAddr("bob"), "3", "3")); ack.Seq != 4 {
+			t.Errorf("repeated: %+v", ack)
+		}
+		if _, err := alice.Send(t.Context(), to(deviceAddr("bob"), "3", "other")); envelope.CodeOf(err) != envelope.Conflict {
+			t.Errorf("another with the same id: %v", err)
+		}
+	})
+}
+
+// What a device has acknowledged goes sooner than what waits for it.
+func TestAcknowledgedGoesSooner(t *testing.T) {
+	inMeshOf(t, 1, keeping(inbox.Limits{Acknowledged: time.Hour}), func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		bob := m.client("bob", "a").connected(m)
+		for i := range 10 {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+			alice.send(to(deviceAddr("carol"), fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		m.within(time.Second, "all arrive", func() bool { return len(bob.texts()) == 10 })
+		extent := func(id envelope.NodeID) inbox.Extent {
+			x, err := m.store.Extent(t.Context(), deviceAddr(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return x
+		}
+		pass(30 * time.Minute)
+		if x := extent("bob"); x.Floor != 1 {
+			t.Errorf("too soon: %+v", x)
+		}
+		pass(time.Hour)
+		if x := extent("bob"); x.Floor != 10 || x.Head != 10 { // the head stays
+			t.Errorf("acknowledged: %+v", x)
+		}
+		if x := extent("carol"); x.Floor != 1 {
+			t.Errorf("waiting: %+v", x)
+		}
+	})
+}
