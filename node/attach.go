@@ -77,7 +77,7 @@ func (c *conn) refollow() error {
 	if len(others) == 0 {
 		return nil
 	}
-	stored, err := c.stored(c.ctx)
+	stored, read, err := c.n.positions(c.ctx, c.who.Node)
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,7 @@ func (c *conn) refollow() error {
 	defer c.mu.Unlock()
 	for _, log := range fresh {
 		c.follows[log].start(at[log], heads[log])
+		c.follows[log].read = read[log]
 	}
 	c.wake()
 	return nil

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"maps"
 	"time"
 
@@ -95,8 +94,13 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	c.mu.Lock()
 	moved := make(map[envelope.Address]uint64, len(cursors))
 	for log, seq := range cursors {
-		if f := c.follows[log]; f != nil && f.acknowledge(seq) {
+		f := c.follows[log]
+		if f == nil {
+			continue
+		}
+		if was := f.acked; f.acknowledge(seq) {
 			moved[log] = f.acked
+			c.moved(f, max(was, f.read), f.acked, false)
 			c.endIfLeft(f)
 		}
 	}
@@ -107,54 +111,4 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	for log, seq := range moved {
 		c.n.inbox.Acknowledge(c.who.Node, log, seq)
 	}
-}
-
-// acknowledge moves the cursors of a device forward that says so without a
-// connection, as far as the logs go. Of logs that are not the device's to
-// follow it takes no notice: it has nothing to read there.
-func (n *Node) acknowledge(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64) error {
-	mine, err := n.followed(ctx, who, cursors)
-	if err != nil || len(mine) == 0 {
-		return err
-	}
-	heads, err := n.heads(ctx, mine)
-	if err != nil {
-		return err
-	}
-	if c := n.conns.device(who.Node); c != nil {
-		c.acknowledge(mine)
-	}
-	for log, seq := range mine {
-		if seq = min(seq, heads[log]); seq > 0 {
-			n.inbox.Acknowledge(who.Node, log, seq)
-		}
-	}
-	return n.inbox.Flush(ctx)
-}
-
-// followed returns the cursors in logs that the device may follow.
-func (n *Node) followed(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64) (map[envelope.Address]uint64, error) {
-	mine := make(map[envelope.Address]uint64, len(cursors))
-	sessions := false
-	for log, seq := range cursors {
-		switch {
-		case log == who.Node.Address() || log == who.Client.Address():
-			mine[log] = seq
-		case log.Kind == envelope.KindSession:
-			sessions = true
-		}
-	}
-	if !sessions {
-		return mine, nil
-	}
-	members, err := n.sessions.Of(ctx, who.Node)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		if seq, ok := cursors[m.Session.Address()]; ok {
-			mine[m.Session.Address()] = seq
-		}
-	}
-	return mine, nil
 }

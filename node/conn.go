@@ -50,6 +50,8 @@ type conn struct {
 	heard    atomic.Uint64 // frames read
 	reading  atomic.Bool   // the read loop waits for a frame, and so hears pongs
 
+	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
+
 	mu        sync.Mutex
 	follows   map[envelope.Address]*follow // guarded by mu
 	lane      lane                         // guarded by mu
@@ -61,6 +63,7 @@ type conn struct {
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
 	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
 	confirm   confirmation                 // guarded by mu
+	receipts  receipts                     // guarded by mu; those to be told
 	goodbye   *envelope.Error              // guarded by mu; close with it when the lane is empty
 	over      bool                         // guarded by mu; no goroutine may start any more
 }
@@ -101,6 +104,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		c.close(envelope.GoingAway, "the server is shutting down; connect to another")
 	}
 	n.stats.Connected.Add(1)
+	n.sights.note(who)
 	log := n.log.With("conn", c.id, "node", who.Node)
 	log.Debug("connected")
 
@@ -208,6 +212,12 @@ func (c *conn) readLoop() error {
 			c.send(&cmd.Envelope)
 		case gateway.Acknowledge:
 			c.acknowledge(cmd.Cursors)
+		case gateway.MarkRead:
+			c.markRead(cmd.Cursors)
+		case gateway.GetPresence:
+			if err := c.presence(cmd); err != nil {
+				c.refuse("", err)
+			}
 		default:
 			c.refuse(id, envelope.Errorf(envelope.BadRequest, "that is an HTTP call"))
 		}
@@ -254,6 +264,8 @@ func (c *conn) end(err error) {
 	c.cancel(err)
 	c.n.stats.Disconnected.Add(1)
 	c.follower <- struct{}{} // for good: a sweep may be at it, and none may begin
+	c.n.watchers.end(c)
+	c.n.sights.note(c.who)
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()

@@ -15,14 +15,18 @@ func (n *Node) publishStored(log envelope.Address, env *envelope.Envelope, seq u
 // servers with an edge for it. It never blocks. env is read-only from here on.
 func (n *Node) publish(addr envelope.Address, env *envelope.Envelope) {
 	reached := n.deliver(addr, env) > 0
-	n.graph.Route(addr, env.Seq, func(servers []envelope.ServerID) {
-		for _, id := range servers {
-			n.peers.deliver(id, addr, env)
-		}
-		if !reached && len(servers) == 0 && env.Seq == 0 {
-			n.stats.DroppedAway.Add(1)
-		}
-	})
+	n.graph.Route(addr, env.Seq, func(servers []envelope.ServerID) { n.forward(servers, addr, env, reached) })
+}
+
+// forward hands a message to the servers with an edge for its address; here
+// says whether it has reached somebody at this one.
+func (n *Node) forward(servers []envelope.ServerID, addr envelope.Address, env *envelope.Envelope, here bool) {
+	for _, id := range servers {
+		n.peers.deliver(id, addr, env)
+	}
+	if !here && len(servers) == 0 && env.Seq == 0 {
+		n.stats.DroppedAway.Add(1)
+	}
 }
 
 // deliver hands a message to the local readers of its address and returns how

@@ -50,7 +50,11 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		}
 		return describe(ses, members), nil
 	case gateway.Acknowledge:
-		return gateway.Done{}, n.acknowledge(ctx, who, cmd.Cursors)
+		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, false)
+	case gateway.MarkRead:
+		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, true)
+	case gateway.GetPresence:
+		return n.getPresence(ctx, who, cmd)
 	case gateway.Locate:
 		return n.locate(ctx, who, cmd)
 	}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -24,6 +23,10 @@ type follow struct {
 	pause   time.Duration  // before the next attempt to read the log
 	paused  bool           // such a pause is on
 	ending  bool           // somebody is about to stop following
+
+	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
+	read         uint64 // read by the user on this device up to here
+	readAnywhere uint64 // on any device, as far as heard
 }
 
 // own reports whether a message to a group or user is the device's own: it has
@@ -45,9 +48,7 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	if f.log.Kind != envelope.KindSession {
 		return true
 	}
-	return slices.ContainsFunc(f.spans, func(s session.Span) bool {
-		return env.Seq >= s.From && (s.Until == 0 || env.Seq <= s.Until)
-	})
+	return within(f.spans, env.Seq)
 }
 
 func (f *follow) observe(env *envelope.Envelope) {
@@ -145,7 +146,7 @@ func (f *follow) start(cursor, head uint64) {
 	if len(f.spans) > 0 {
 		cursor = max(cursor, f.spans[0].From-1)
 	}
-	f.sent, f.shown, f.acked, f.head, f.goal = cursor, cursor, cursor, max(f.head, head), head
+	f.sent, f.shown, f.acked, f.known, f.head, f.goal = cursor, cursor, cursor, cursor, max(f.head, head), head
 	f.started = true
 	f.live = f.sent >= f.head
 }

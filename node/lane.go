@@ -156,6 +156,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 	f.sent = m.env.Seq
 	if f.sees(m.env, c.who) {
 		f.shown = f.sent
+		c.remember(m.env)
 		c.lane.pushMessage(m, c.codec)
 		c.wake()
 	}
@@ -317,6 +318,7 @@ func (c *conn) catchUp(f *follow, after uint64) {
 			c.n.stats.Expired.Add(1)
 		default:
 			f.shown = f.sent
+			c.remember(&page[i])
 			c.lane.expires(len(c.lane.frames), &page[i])
 			c.lane.push(frames[i])
 		}

@@ -40,6 +40,10 @@ type Config struct {
 	// too: then appends to one log go to one server.
 	SharedStore bool
 
+	// PresenceOff says that nobody is told who is connected, nor when anybody
+	// was: nothing of it is noted then.
+	PresenceOff bool
+
 	MaxConnections int         // clients; 0 means 50,000
 	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
 	// PeerDial opens the connections below peer links; nil means the net package.
@@ -98,6 +102,9 @@ type Node struct {
 	sent     sentTo
 	sweeps   *sweeper
 	keeper   *keeper
+	sights   *sightings
+	watchers *watchers
+	lookUps  chan struct{} // a token for each look into a log for receipts
 	stats    Stats
 
 	draining atomic.Bool
@@ -121,6 +128,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.sessions = session.New(cfg.Sessions, n.appendNotice)
 	n.sweeps = newSweeper(n)
 	n.keeper = newKeeper(n)
+	n.sights = newSightings(n)
+	n.watchers = newWatchers(n)
+	n.lookUps = make(chan struct{}, maxLookUps)
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
@@ -139,8 +149,12 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.log.Warn("this process stood still; closing all connections")
 		n.closeAll(envelope.GoingAway, "the server stood still")
 	}
-	g.OnServers = n.peers.wake
+	g.OnServers = func() {
+		n.peers.wake()
+		n.watchers.serversChanged()
+	}
 	g.OnEdges = n.peers.announce
+	g.OnGone = n.watchers.gone
 	if n.graph, err = graph.Start(ctx, g); err != nil {
 		return nil, err
 	}
@@ -162,6 +176,8 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.peers.run(background) })
 	wg.Go(func() { n.sweeps.run(background) })
 	wg.Go(func() { n.keeper.run(background) })
+	wg.Go(func() { n.sights.run(background) })
+	wg.Go(func() { n.watchers.run(background) })
 	err := n.graph.Run(ctx)
 
 	n.life.Lock()

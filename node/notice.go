@@ -8,15 +8,14 @@ import (
 )
 
 // A notice is something the connections that follow an address are told
-// besides messages: a receipt, a read mark, a user's coming and going. It is
-// in no log, nothing waits for it, and who misses it can ask.
+// besides messages: a receipt, a read mark. It is in no log, nothing waits for
+// it, and who misses it can ask.
 //
 // On a link it is the address, the device that gets no copy, a byte for the
 // kind, and what the kind has.
 const (
-	noticeReceipt  = 'r'
-	noticeRead     = 'm'
-	noticePresence = 'p'
+	noticeReceipt = 'r'
+	noticeRead    = 'm'
 )
 
 // notify tells the connections that follow an address, on all servers, but not
@@ -42,20 +41,28 @@ func (n *Node) notifyHere(addr envelope.Address, except envelope.NodeID, ev gate
 	})
 }
 
-// notice queues an event that may get lost: for a slow reader there is no room.
-func (c *conn) notice(ev gateway.Event) {
-	frame := c.codec.Append(nil, ev)
-	if len(frame) == 0 {
-		return
-	}
+// notice queues an event that may get lost, and reports false when it has: for
+// a slow reader there is no room.
+func (c *conn) notice(ev gateway.Event) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.lane.full() {
+	if marks, ok := ev.(gateway.ReadMark); ok {
+		if ev, ok = c.newMarks(marks); !ok {
+			return true
+		}
+	}
+	frame := c.codec.Append(nil, ev)
+	if len(frame) == 0 {
+		return true
+	}
+	own := c.follows[c.who.Node.Address()]
+	if opened := own != nil && own.started; !opened || c.over || c.lane.full() { // nothing comes before the answer to hello
 		c.n.stats.DroppedNotice.Add(1)
-		return
+		return false
 	}
 	c.lane.push(frame)
 	c.wake()
+	return true
 }
 
 func noticeBody(addr envelope.Address, except envelope.NodeID, ev gateway.Event) []byte {
@@ -74,16 +81,6 @@ func noticeBody(addr envelope.Address, except envelope.NodeID, ev gateway.Event)
 		body = append(body, noticeRead)
 		for log, seq := range ev.Cursors {
 			body = binary.AppendUvarint(envelope.AppendAddress(body, log), seq)
-		}
-		return body
-	case gateway.Presence:
-		body = append(body, noticePresence)
-		for _, p := range ev.Of {
-			online := byte(0)
-			if p.Online {
-				online = 1
-			}
-			body = binary.AppendUvarint(append(envelope.AppendString(body, string(p.Client)), online), uint64(p.LastSeen))
 		}
 		return body
 	}
@@ -105,12 +102,6 @@ func parseNotice(r *envelope.Reader) (addr envelope.Address, except envelope.Nod
 			mark.Cursors[log] = r.Uvarint()
 		}
 		ev = mark
-	case noticePresence:
-		var p gateway.Presence
-		for r.Err() == nil && len(r.Rest()) > 0 {
-			p.Of = append(p.Of, envelope.Presence{Client: envelope.ClientID(r.String()), Online: r.Byte() == 1, LastSeen: int64(r.Uvarint())})
-		}
-		ev = p
 	default:
 		return addr, except, nil, envelope.ErrBinary
 	}

@@ -60,9 +60,15 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err != nil {
 		return err
 	}
-	stored, err := c.stored(ctx)
+	stored, read, err := c.n.positions(ctx, c.who.Node)
 	if err != nil {
 		return err
+	}
+	var userMarks map[envelope.Address]uint64
+	if hello != nil {
+		if userMarks, err = c.n.userMarks(ctx, c.who.Client); err != nil {
+			return err
+		}
 	}
 	foreign := hello != nil && hello.Epoch != "" && hello.Epoch != c.n.epoch // its cursors are from another store
 	given := map[envelope.Address]uint64{}
@@ -122,10 +128,12 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			at = min(stored[log], head)
 		}
 		f.start(at, head)
+		f.read = read[log]
 		if f.sent > stored[log] && ok {
 			// It says that it has handled so much; that acknowledgement may
 			// have been lost with the connection before.
 			acked[log] = f.sent
+			c.moved(f, max(stored[log], f.read), f.sent, false)
 		}
 		welcome[log] = head
 	}
@@ -135,6 +143,9 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 		}))
 		for _, g := range gaps {
 			c.lane.push(c.codec.Append(nil, g))
+		}
+		if marks, any := c.openMarks(userMarks); any {
+			c.lane.push(c.codec.Append(nil, marks))
 		}
 		c.replaying = true
 	}
@@ -161,16 +172,4 @@ func (n *Node) heads(ctx context.Context, at map[envelope.Address]uint64) (map[e
 	rest, err := n.inbox.Heads(ctx, short)
 	maps.Copy(heads, rest)
 	return heads, err
-}
-
-func (c *conn) stored(ctx context.Context) (map[envelope.Address]uint64, error) {
-	cursors, err := c.n.inbox.Cursors(ctx, c.who.Node)
-	if err != nil {
-		return nil, err
-	}
-	at := make(map[envelope.Address]uint64, len(cursors))
-	for _, cur := range cursors {
-		at[cur.Log] = cur.Delivered
-	}
-	return at, nil
 }

@@ -32,6 +32,10 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 	}
 	if env.Class != envelope.Durable {
 		n.stats.Volatile.Add(1)
+		if env.Receipt && env.ID != "" {
+			n.publishAsked(addr, env, done)
+			return
+		}
 		n.publish(addr, env)
 		done(gateway.Ack{ID: env.ID}, nil)
 		return

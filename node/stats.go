@@ -24,7 +24,12 @@ type Stats struct {
 	DroppedAway   atomic.Uint64 // volatile, nobody connected
 	DroppedSlow   atomic.Uint64 // volatile, the reader's window was full
 	DroppedNotice atomic.Uint64 // receipts, marks and presence, the reader's window was full
+	SightingsLost atomic.Uint64 // times somebody was connected, not noted because the store was away for long
 	Expired       atomic.Uint64 // messages whose time to live had passed when it was their turn
+
+	Receipts          atomic.Uint64 // told to senders who had asked
+	ReceiptsForgotten atomic.Uint64 // messages that asked, beyond what a connection remembers; their log is read when it matters
+	ReceiptsUnknown   atomic.Uint64 // entries not looked at for receipts, because they were too many at once
 
 	ReadErrors atomic.Uint64
 	Sweeps     atomic.Uint64 // comparisons of all positions with the heads

@@ -1,0 +1,215 @@
+package node
+
+import (
+	"context"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
+)
+
+// Read marks are kept twice: how far the user has read on one device, which is
+// what a receipt says, beside what that device has handled; and how far on any
+// of its devices, under [inbox.UserReader], which is what the others are told.
+// Both only move forward. A mark is in the store within a second; a device that
+// connects elsewhere in that second learns of it with the next one.
+
+// markRead moves the user's read marks forward, as far as the client can know
+// the logs to go. What has been read has been delivered.
+func (c *conn) markRead(cursors map[envelope.Address]uint64) {
+	moved := make(map[envelope.Address]uint64, len(cursors))
+	news := make(map[envelope.Address]uint64)
+	c.mu.Lock()
+	for log, seq := range cursors {
+		f := c.follows[log]
+		if f == nil || !f.started {
+			continue
+		}
+		if seq = clampToStay(f.spans, min(seq, max(f.sent, f.head))); seq <= f.read {
+			continue
+		}
+		c.moved(f, f.read, seq, true)
+		f.read, moved[log] = seq, seq
+		if f.readElsewhere(seq) {
+			news[log] = seq
+		}
+	}
+	c.mu.Unlock()
+	if len(moved) == 0 {
+		return
+	}
+	c.acked.Store(true)
+	for log, seq := range moved {
+		c.n.inbox.MarkRead(c.who.Node, c.who.Client, log, seq)
+	}
+	c.acknowledge(moved)
+	c.n.tellMarks(c.who, news)
+}
+
+// tellMarks tells the user's other devices how far it has read.
+func (n *Node) tellMarks(who envelope.Principal, marks map[envelope.Address]uint64) {
+	if len(marks) > 0 {
+		n.notify(who.Client.Address(), who.Node, gateway.ReadMark{Cursors: marks})
+	}
+}
+
+// readElsewhere notes how far the user has read on any device, and reports
+// whether that is news to the user's other devices; under the connection's mu.
+func (f *follow) readElsewhere(seq uint64) (news bool) {
+	if seq <= f.readAnywhere {
+		return false
+	}
+	f.readAnywhere = seq
+	return f.log.Kind != envelope.KindNode // which is no other device's log
+}
+
+// newMarks returns what of the marks that another device has set is news to
+// this connection's client; under mu.
+func (c *conn) newMarks(marks gateway.ReadMark) (gateway.ReadMark, bool) {
+	news := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64, len(marks.Cursors))}
+	for log, seq := range marks.Cursors {
+		if f := c.follows[log]; f != nil && f.readElsewhere(seq) {
+			news.Cursors[log] = seq
+		}
+	}
+	return news, len(news.Cursors) > 0
+}
+
+// userMarks returns how far a user has read on any of its devices.
+func (n *Node) userMarks(ctx context.Context, client envelope.ClientID) (map[envelope.Address]uint64, error) {
+	_, read, err := n.positions(ctx, inbox.UserReader(client))
+	return read, err
+}
+
+// positions returns what a reader has acknowledged and what it has read.
+func (n *Node) positions(ctx context.Context, reader envelope.NodeID) (delivered, read map[envelope.Address]uint64, err error) {
+	cursors, err := n.inbox.Cursors(ctx, reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	delivered = make(map[envelope.Address]uint64, len(cursors))
+	read = make(map[envelope.Address]uint64)
+	for _, at := range cursors {
+		delivered[at.Log] = at.Delivered
+		if at.Read > 0 {
+			read[at.Log] = at.Read
+		}
+	}
+	return delivered, read, nil
+}
+
+// openMarks returns how far the user has read the logs that the connection
+// follows, for the client that has just connected; under mu.
+func (c *conn) openMarks(user map[envelope.Address]uint64) (gateway.ReadMark, bool) {
+	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
+	for log, f := range c.follows {
+		f.readAnywhere = max(f.readAnywhere, f.read, user[log])
+		if f.readAnywhere > 0 {
+			marks.Cursors[log] = f.readAnywhere
+		}
+	}
+	return marks, len(marks.Cursors) > 0
+}
+
+// advance moves the positions of a device forward that says so without a
+// connection, as far as the logs go: what it has handled, or what its user has
+// read there. Of logs that are not the device's to follow it takes no notice.
+func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64, read bool) error {
+	mine, spans, err := n.followed(ctx, who, cursors)
+	if err != nil || len(mine) == 0 {
+		return err
+	}
+	heads, err := n.heads(ctx, mine)
+	if err != nil {
+		return err
+	}
+	for log, seq := range mine {
+		mine[log] = clampToStay(spans[log], min(seq, heads[log]))
+	}
+	if c := n.conns.device(who.Node); c != nil { // it knows what it was sent, and tells for that
+		if read {
+			c.markRead(mine)
+		} else {
+			c.acknowledge(mine)
+		}
+	}
+	wasDelivered, wasRead, err := n.positions(ctx, who.Node)
+	if err != nil {
+		return err
+	}
+	var moves []move
+	moved := func(log envelope.Address, after, upto uint64) {
+		if after < upto {
+			moves = append(moves, move{log: log, after: after, upto: upto, read: read, unknown: upto, spans: spans[log]})
+		}
+	}
+	if read {
+		user, err := n.userMarks(ctx, who.Client)
+		if err != nil {
+			return err
+		}
+		news := make(map[envelope.Address]uint64)
+		for log, seq := range mine {
+			if seq > wasRead[log] {
+				moved(log, wasRead[log], seq)
+				n.inbox.MarkRead(who.Node, who.Client, log, seq)
+			}
+			if seq > user[log] && log.Kind != envelope.KindNode {
+				news[log] = seq
+			}
+		}
+		n.tellMarks(who, news)
+	} else {
+		for log, seq := range mine {
+			moved(log, max(wasDelivered[log], wasRead[log]), seq)
+			if seq > wasDelivered[log] {
+				n.inbox.Acknowledge(who.Node, log, seq)
+			}
+		}
+	}
+	err = n.inbox.Flush(ctx)
+	for _, m := range moves {
+		n.tellMove(ctx, who, m)
+	}
+	return err
+}
+
+// followed returns the cursors in logs that the device may follow, and its
+// stays in those that are sessions'.
+func (n *Node) followed(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64) (mine map[envelope.Address]uint64, spans map[envelope.Address][]session.Span, err error) {
+	mine = make(map[envelope.Address]uint64, len(cursors))
+	sessions := false
+	for log, seq := range cursors {
+		switch {
+		case log == who.Node.Address() || log == who.Client.Address():
+			mine[log] = seq
+		case log.Kind == envelope.KindSession:
+			sessions = true
+		}
+	}
+	if !sessions {
+		return mine, nil, nil
+	}
+	members, err := n.sessions.Of(ctx, who.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	spans = make(map[envelope.Address][]session.Span)
+	for _, m := range members {
+		log := m.Session.Address()
+		if seq, ok := cursors[log]; ok {
+			mine[log], spans[log] = seq, m.Spans
+		}
+	}
+	return mine, spans, nil
+}
+
+// clampToStay takes a position in a session's log back to the end of the last
+// stay: a device that has left sees nothing after it.
+func clampToStay(spans []session.Span, seq uint64) uint64 {
+	if len(spans) > 0 && spans[len(spans)-1].Until != 0 {
+		return min(seq, spans[len(spans)-1].Until)
+	}
+	return seq
+}
