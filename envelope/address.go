@@ -10,9 +10,6 @@ const (
 	KindNode    Kind = 'n'
 	KindClient  Kind = 'c'
 	KindSession Kind = 's'
-	// KindPresence is what those follow who want to know whether a user is
-	// online. It has no log, and clients cannot send to it.
-	KindPresence Kind = 'p'
 )
 
 // String returns the kind's name as used in the text form of an address.
@@ -24,8 +21,6 @@ func (k Kind) String() string {
 		return "client"
 	case KindSession:
 		return "session"
-	case KindPresence:
-		return "presence"
 	}
 	return "invalid"
 }
@@ -43,9 +38,6 @@ func (id NodeID) Address() Address { return Address{KindNode, string(id)} }
 
 // Address returns the address of the user.
 func (id ClientID) Address() Address { return Address{KindClient, string(id)} }
-
-// Presence returns the address that is told when the user comes and goes.
-func (id ClientID) Presence() Address { return Address{KindPresence, string(id)} }
 
 // Address returns the address of the session.
 func (id SessionID) Address() Address { return Address{KindSession, string(id)} }

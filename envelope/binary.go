@@ -160,7 +160,7 @@ func (r *Reader) String() string { return string(r.Bytes()) }
 func (r *Reader) Address() Address {
 	a := Address{Kind: Kind(r.Byte()), ID: r.String()}
 	switch a.Kind {
-	case KindNode, KindClient, KindSession, KindPresence:
+	case KindNode, KindClient, KindSession:
 		if ValidID(a.ID) {
 			return a
 		}

@@ -39,6 +39,13 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		for len(r.Rest()) > 0 && r.Err() == nil {
 			if addr := r.Address(); r.Err() == nil {
 				p.edgeChanged(from, addr)
+				p.n.watchers.hint(addr)
+			}
+		}
+	case recordGone:
+		for len(r.Rest()) > 0 && r.Err() == nil {
+			if addr := r.Address(); r.Err() == nil {
+				p.n.watchers.hint(addr)
 			}
 		}
 	case recordHead:

@@ -297,10 +297,11 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 }
 
 // resync is what a link that came or went calls for: hints may have been lost
-// in between, both those about edges and those about messages.
+// in between: about edges, about messages, about who has come and gone.
 func (p *peers) resync() {
 	p.n.graph.FlushRoutes()
 	p.n.sweeps.request()
+	p.n.watchers.lookAgain(false)
 }
 
 // deliver sends a message for an address to a server.
@@ -318,10 +319,15 @@ func (p *peers) announce(addrs []envelope.Address) {
 	if len(addrs) == 0 {
 		return
 	}
-	body := addressesBody(addrs...)
+	p.n.watchers.hint(addrs...)
+	p.broadcast(recordEdges, addressesBody(addrs...))
+}
+
+// broadcast sends a record to all other servers.
+func (p *peers) broadcast(kind byte, body []byte) {
 	for _, r := range p.n.graph.Servers() {
 		if r.ID != p.n.cfg.Graph.Self.ID {
-			p.send(r.ID, recordEdges, body)
+			p.send(r.ID, kind, body)
 		}
 	}
 }
