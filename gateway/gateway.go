@@ -282,6 +282,10 @@ type Options struct {
 	// acknowledge for itself. Without a Hello the node acknowledges what an
 	// answered ping shows to have arrived.
 	Hello bool
+	// Answers is true when the sender of a stored message is told, by a message
+	// of [envelope.TypeOffline] or [envelope.TypeUnknown], that its destination
+	// is connected nowhere.
+	Answers bool
 	// Expires is when the credential does; zero means never.
 	Expires time.Time
 }

@@ -63,6 +63,7 @@ type conn struct {
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
 	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
 	confirm   confirmation                 // guarded by mu
+	away      awayAnswers                  // guarded by mu
 	receipts  receipts                     // guarded by mu; those to be told
 	goodbye   *envelope.Error              // guarded by mu; close with it when the lane is empty
 	over      bool                         // guarded by mu; no goroutine may start any more

@@ -78,25 +78,34 @@ func (n *Node) presence(ctx context.Context, clients []envelope.ClientID) ([]env
 	for i, client := range clients {
 		addrs[i] = client.Address()
 	}
-	online, err := n.graph.Online(ctx, addrs)
+	online, seen, err := n.whereabouts(ctx, addrs)
 	if err != nil {
-		return nil, envelope.BusyError(1000, "the store is away", err)
-	}
-	var offline []envelope.Address
-	for _, addr := range addrs {
-		if !online[addr] {
-			offline = append(offline, addr)
-		}
-	}
-	seen, err := n.sights.last(ctx, offline)
-	if err != nil {
-		return nil, envelope.BusyError(1000, "the store is away", err)
+		return nil, err
 	}
 	of := make([]envelope.Presence, len(clients))
 	for i, client := range clients {
 		of[i] = envelope.Presence{Client: client, Online: online[addrs[i]], LastSeen: seen[addrs[i]]}
 	}
 	return of, nil
+}
+
+// whereabouts returns which addresses are connected somewhere, and when those
+// that are not were seen last.
+func (n *Node) whereabouts(ctx context.Context, addrs []envelope.Address) (online map[envelope.Address]bool, seen map[envelope.Address]int64, err error) {
+	online, err = n.graph.Online(ctx, addrs)
+	if err == nil {
+		var away []envelope.Address
+		for _, addr := range addrs {
+			if !online[addr] {
+				away = append(away, addr)
+			}
+		}
+		seen, err = n.sights.last(ctx, away)
+	}
+	if err != nil {
+		return nil, nil, envelope.BusyError(1000, "the store is away", err)
+	}
+	return online, seen, nil
 }
 
 // presence answers a presence frame. The read loop calls it, so a connection

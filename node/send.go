@@ -88,6 +88,7 @@ func (c *conn) send(env *envelope.Envelope) {
 			if id != "" {
 				c.reply(ack)
 			}
+			c.answerAway(env)
 			return
 		}
 		if e := envelope.AsError(err); durable && id != "" && e.Code.Retry() {
