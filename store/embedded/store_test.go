@@ -29,16 +29,14 @@ func TestStore(t *testing.T) {
 			storetest.Run(t,
 				func(t testing.TB) storetest.Store {
 					o := o
-					o.Dir = t.TempDir()
+					o.Dir, o.Quotas = t.TempDir(), storetest.Quotas()
 					return openWith(t, o)
 				},
 				storetest.Options{Reopen: func(t testing.TB, s storetest.Store) storetest.Store {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					o := o
-					o.Dir = s.(*Store).options.Dir
-					return openWith(t, o)
+					return openWith(t, s.(*Store).options)
 				}})
 		})
 	}

@@ -29,7 +29,7 @@ func openNew(t testing.TB) storetest.Store {
 	t.Helper()
 	uri := mongotest.URI(t)
 	// A batch may meet a machine that is busy with other tests.
-	return openWith(t, mongo.Options{URI: uri, Database: mongotest.Database(t), Timeout: 30 * time.Second})
+	return openWith(t, mongo.Options{URI: uri, Database: mongotest.Database(t), Timeout: 30 * time.Second, Quotas: storetest.Quotas()})
 }
 
 // openAgain opens the database of another store.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/inbox"
@@ -85,4 +86,37 @@ func cursorRace(s *suite) {
 	for i := range 8 {
 		s.cursors(sender(i), inbox.Cursor{Node: sender(i), Log: log, Delivered: 10, Read: 10})
 	}
+}
+
+func readers(s *suite) {
+	ctx := s.Context()
+	log := envelope.SessionID("room").Address()
+	var want []inbox.Cursor
+	for i := range 7 {
+		c := inbox.Cursor{Node: sender(i), Log: log, Delivered: uint64(i + 1), Read: uint64(i)}
+		want = append(want, c)
+		other := c
+		other.Log = envelope.SessionID("room2").Address()
+		s.noError(s.store.Advance(ctx, []inbox.Cursor{c, other, {Node: c.Node, Log: envelope.NodeID("room").Address(), Delivered: 1}}))
+	}
+	want[0].Delivered = 9
+	s.noError(s.store.Advance(ctx, want[:1]))
+	for _, limit := range []int{7, 8, 1000} {
+		got, err := s.store.Readers(ctx, log, limit)
+		s.noError(err)
+		s.equal(fmt.Sprint("readers, limit ", limit), sorted(got), sorted(want))
+	}
+	for _, limit := range []int{1, 3, 6} {
+		got, err := s.store.Readers(ctx, log, limit)
+		s.noError(err)
+		s.equal(fmt.Sprint("number of readers, limit ", limit), len(got), limit)
+		for _, c := range got {
+			if !slices.Contains(want, c) {
+				s.Fatalf("%+v is none of the readers", c)
+			}
+		}
+	}
+	got, err := s.store.Readers(ctx, envelope.SessionID("roo").Address(), 10)
+	s.noError(err)
+	s.equal("readers of a log without any", len(got), 0)
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -214,4 +215,70 @@ func dropEdges(s *suite) {
 	check(left)
 	s.noError(s.store.DropEdges(ctx, "s1", "boot1"))
 	check(left)
+}
+
+// givenUp writes edges without waiting for the answer. Once a later write of
+// the same edge has returned, the earlier one must not show again.
+func givenUp(s *suite) {
+	edge := graph.Edge{Addr: bob.Address(), Server: "s", Boot: "boot"}
+	for range 20 {
+		ctx, giveUp := context.WithCancel(s.Context())
+		gone := make(chan struct{})
+		go func() {
+			giveUp()
+			close(gone)
+		}()
+		edge.Gen++
+		_ = s.store.PutEdges(ctx, []graph.Edge{edge}) // either is right
+		<-gone
+		edge.Gen++
+		s.noError(s.store.PutEdges(s.Context(), []graph.Edge{edge}))
+		s.edges(edge.Addr, edge)
+	}
+	for range 3 {
+		s.edges(edge.Addr, edge)
+	}
+}
+
+func (s *suite) sightings(want []graph.Sighting, addrs ...envelope.Address) {
+	s.Helper()
+	got, err := s.store.Sightings(s.Context(), addrs...)
+	s.noError(err)
+	s.equal("sightings", sorted(got), sorted(want))
+}
+
+func sightings(s *suite) {
+	ctx := s.Context()
+	device, user := bob.Address(), envelope.ClientID(bob).Address()
+	s.sightings(nil, device, user)
+	s.sightings(nil)
+	s.noError(s.store.PutSightings(ctx, nil))
+	for _, step := range []struct{ at, want int64 }{
+		{1_700_000_000_000, 1_700_000_000_000},
+		{1_700_000_000_000, 1_700_000_000_000},
+		{1_600_000_000_000, 1_700_000_000_000},
+		{1_700_000_000_001, 1_700_000_000_001},
+		{0, 1_700_000_000_001},
+	} {
+		s.noError(s.store.PutSightings(ctx, []graph.Sighting{{Addr: device, At: step.at}}))
+		s.sightings([]graph.Sighting{{Addr: device, At: step.want}}, device, user)
+	}
+	// One call may name an address twice, and ids that start alike differ.
+	others := []graph.Sighting{
+		{Addr: user, At: 7}, {Addr: user, At: 5}, {Addr: (bob + "2").Address(), At: 8}, {Addr: bob[:len(bob)-1].Address(), At: 9},
+	}
+	s.noError(s.store.PutSightings(ctx, others))
+	s.sightings([]graph.Sighting{others[0]}, user)
+	s.sightings([]graph.Sighting{others[0], others[2], others[3]}, user, alice.Address(), others[2].Addr, others[3].Addr)
+
+	s.noErrors(race(8, func(i int) error {
+		for n := range 5 {
+			err := s.store.PutSightings(ctx, []graph.Sighting{{Addr: alice.Address(), At: int64(8*n + i + 1)}})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	s.sightings([]graph.Sighting{{Addr: alice.Address(), At: 40}}, alice.Address())
 }

@@ -61,6 +61,25 @@ func (c *call) wait() (uint64, error) {
 	}
 }
 
+// appendN appends n messages of alice, m1 to mn, one second apart, and returns
+// them as they must be read.
+func (s *suite) appendN(log envelope.Address, n int) []envelope.Envelope {
+	s.Helper()
+	var all []envelope.Envelope
+	for i := range n {
+		env := numbered(i + 1)
+		all = append(all, stored(env, s.append(log, env)))
+	}
+	return all
+}
+
+// numbered returns message i of alice, sent i seconds after the first second.
+func numbered(i int) *envelope.Envelope {
+	env := message(alice, fmt.Sprint("m", i), strings.Repeat("x", i))
+	env.Timestamp += 1000 * int64(i)
+	return env
+}
+
 // append appends and returns the seq; the store must take the message.
 func (s *suite) append(log envelope.Address, env *envelope.Envelope) uint64 {
 	s.Helper()
@@ -84,15 +103,23 @@ func appendTo(store Store, log envelope.Address, env *envelope.Envelope) (uint64
 // read reads a whole log from the beginning, page by page.
 func (s *suite) read(store Store, log envelope.Address) []envelope.Envelope {
 	s.Helper()
+	return s.readTrimmed(store, log, 1)
+}
+
+// readTrimmed reads a whole log from the beginning, which must be at floor.
+func (s *suite) readTrimmed(store Store, log envelope.Address, floor uint64) []envelope.Envelope {
+	s.Helper()
 	var all []envelope.Envelope
+	after := uint64(0)
 	for {
-		page, err := store.Read(s.Context(), log, uint64(len(all)), 64, 1<<20)
+		page, err := store.Read(s.Context(), log, after, 64, 1<<20)
 		s.noError(err)
 		if len(page) == 0 {
 			return all
 		}
-		s.contiguous(page, uint64(len(all)))
+		s.contiguous(page, max(after, floor-1))
 		all = append(all, page...)
+		after = all[len(all)-1].Seq
 	}
 }
 

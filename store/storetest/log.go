@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 const (
@@ -393,4 +394,74 @@ func epoch(s *suite) {
 	again, err := s.store.Epoch(s.Context())
 	s.noError(err)
 	s.equal("epoch", again, first)
+}
+
+func find(s *suite) {
+	ctx := s.Context()
+	log := bob.Address()
+	want := s.appendN(log, 5)
+	s.append(log, message(alice, "", "no id"))
+	s.append(envelope.ClientID(bob).Address(), message(alice, "elsewhere", "-"))
+	// A repetition does not move what is known.
+	again := numbered(2)
+	again.Timestamp += 9000
+	s.append(log, again)
+	for _, e := range want {
+		s.finds(log, e.ID, inbox.Found{Seq: e.Seq, Timestamp: e.Timestamp})
+	}
+	for _, id := range []string{"m", "m6", "m11", "elsewhere", ""} {
+		s.finds(log, id, inbox.Found{})
+	}
+	s.finds(alice.Address(), "m1", inbox.Found{})
+	found, err := s.store.Find(ctx, log, bob, "m1")
+	s.noError(err)
+	s.equal("what another device sent", found, inbox.Found{})
+}
+
+// finds compares what is known of a message that alice sent.
+func (s *suite) finds(log envelope.Address, id string, want inbox.Found) {
+	s.Helper()
+	got, err := s.store.Find(s.Context(), log, alice, id)
+	s.noError(err)
+	s.equal("what is known of "+id, got, want)
+}
+
+func logsByPages(s *suite) {
+	none, err := s.store.Logs(s.Context(), envelope.Address{}, 10)
+	s.noError(err)
+	s.equal("logs of an empty store", len(none), 0)
+	var want []envelope.Address
+	for i := range 4 {
+		id := fmt.Sprint("x", i)
+		for _, log := range []envelope.Address{
+			envelope.NodeID(id).Address(), envelope.ClientID(id).Address(), envelope.SessionID(id).Address(), envelope.NodeID(id + ".1").Address(),
+		} {
+			for n := range i + 1 {
+				s.append(log, message(alice, fmt.Sprint("m", n), "-"))
+			}
+			want = append(want, log)
+		}
+	}
+	for _, limit := range []int{1, 3, 16, 100} {
+		s.equal(fmt.Sprint("logs in pages of ", limit), sorted(s.allLogs(limit)), sorted(want))
+	}
+}
+
+// allLogs returns all logs, page by page.
+func (s *suite) allLogs(limit int) []envelope.Address {
+	s.Helper()
+	var all []envelope.Address
+	last := envelope.Address{}
+	for {
+		page, err := s.store.Logs(s.Context(), last, limit)
+		s.noError(err)
+		if len(page) > limit {
+			s.Fatalf("a page of %d logs, limit %d", len(page), limit)
+		}
+		if len(page) == 0 {
+			return all
+		}
+		all = append(all, page...)
+		last = page[len(page)-1]
+	}
 }

@@ -13,28 +13,13 @@ import (
 
 // model is a store as simple as it can be: what the random test compares with.
 type model struct {
-	logs     map[envelope.Address][]envelope.Envelope
-	cursors  map[[2]envelope.Address]inbox.Cursor
-	records  map[envelope.ServerID]graph.Record
-	edges    map[string]graph.Edge
-	sessions map[envelope.SessionID]session.Session
-	members  map[[2]envelope.Address]session.Member
-}
-
-func (m *model) append(log envelope.Address, env *envelope.Envelope) (uint64, envelope.Code) {
-	for i := range m.logs[log] {
-		e := &m.logs[log][i]
-		if env.ID == "" || e.ID != env.ID || e.SrcNode != env.SrcNode {
-			continue
-		}
-		if e.Digest() != env.Digest() {
-			return 0, envelope.Conflict
-		}
-		return e.Seq, ""
-	}
-	seq := uint64(len(m.logs[log]) + 1)
-	m.logs[log] = append(m.logs[log], stored(env, seq))
-	return seq, ""
+	logs      map[envelope.Address]*modelLog
+	cursors   map[[2]envelope.Address]inbox.Cursor
+	records   map[envelope.ServerID]graph.Record
+	edges     map[string]graph.Edge
+	sightings map[envelope.Address]graph.Sighting
+	sessions  map[envelope.SessionID]session.Session
+	members   map[[2]envelope.Address]session.Member
 }
 
 func (m *model) advance(c inbox.Cursor) {
@@ -69,16 +54,18 @@ func random(s *suite) {
 		suite: s,
 		rnd:   rand.New(rand.NewPCG(seed, 1)),
 		model: model{
-			logs:     map[envelope.Address][]envelope.Envelope{},
-			cursors:  map[[2]envelope.Address]inbox.Cursor{},
-			records:  map[envelope.ServerID]graph.Record{},
-			edges:    map[string]graph.Edge{},
-			sessions: map[envelope.SessionID]session.Session{},
-			members:  map[[2]envelope.Address]session.Member{},
+			logs:      map[envelope.Address]*modelLog{},
+			cursors:   map[[2]envelope.Address]inbox.Cursor{},
+			records:   map[envelope.ServerID]graph.Record{},
+			edges:     map[string]graph.Edge{},
+			sightings: map[envelope.Address]graph.Sighting{},
+			sessions:  map[envelope.SessionID]session.Session{},
+			members:   map[[2]envelope.Address]session.Member{},
 		},
 	}
 	steps := []func(){
 		w.append, w.append, w.append, w.burst, w.readPage, w.heads,
+		w.trim, w.extent, w.findOne, w.allLogs, w.readersOf, w.putSighting, w.allSightings,
 		w.advance, w.advance, w.cursorsOf, w.claim, w.renew, w.release, w.allServers,
 		w.putEdges, w.deleteEdges, w.dropEdges, w.edgesOf,
 		w.create, w.putMember, w.putMember, w.memberOf, w.allMembers,
@@ -90,7 +77,7 @@ func random(s *suite) {
 		steps[w.rnd.IntN(len(steps))]()
 	}
 	for _, log := range w.addresses() {
-		s.sameLog(s.read(s.store, log), w.model.logs[log])
+		s.holds(s.store, log, w.model.log(log).left())
 	}
 }
 
@@ -99,6 +86,7 @@ type walk struct {
 	*suite
 	rnd   *rand.Rand
 	model model
+	clock int64 // milliseconds
 }
 
 func (w *walk) addresses() []envelope.Address {
@@ -114,55 +102,6 @@ func (w *walk) server() envelope.ServerID         { return one[envelope.ServerID
 func (w *walk) number(below int) uint64           { return w.rnd.Uint64N(uint64(below)) }
 func all[T any](T) bool                           { return true }
 func (w *walk) expect(op string, got, want error) { w.Helper(); w.isError(op, got, want) }
-
-func (w *walk) message() *envelope.Envelope {
-	id := ""
-	if w.rnd.IntN(5) > 0 {
-		id = fmt.Sprint("m", w.rnd.IntN(40))
-	}
-	env := message(w.node(), id, one(w, "hi", "hi", "hi", "ho"))
-	env.Timestamp += int64(w.rnd.IntN(1000))
-	return env
-}
-
-func (w *walk) append() { w.appendN(1) }
-func (w *walk) burst()  { w.appendN(1 + w.rnd.IntN(6)) }
-
-func (w *walk) appendN(n int) {
-	log := w.log()
-	var calls []*call
-	for range n {
-		calls = append(calls, start(w.store, log, w.message()))
-	}
-	for _, c := range calls {
-		seq, err := c.wait()
-		wantSeq, wantCode := w.model.append(log, c.env)
-		w.equal("code", envelope.CodeOf(err), wantCode)
-		if err == nil {
-			w.equal("seq", seq, wantSeq)
-		}
-	}
-}
-
-func (w *walk) readPage() {
-	log := w.log()
-	after, limit := w.rnd.IntN(len(w.model.logs[log])+3), 1+w.rnd.IntN(20)
-	page, err := w.store.Read(w.Context(), log, uint64(after), limit, 1<<20)
-	w.noError(err)
-	rest := w.model.logs[log]
-	rest = rest[min(after, len(rest)):]
-	w.sameLog(page, rest[:min(limit, len(rest))])
-}
-
-func (w *walk) heads() {
-	want := map[envelope.Address]uint64{}
-	for log, entries := range w.model.logs {
-		want[log] = uint64(len(entries))
-	}
-	got, err := w.store.Heads(w.Context(), fromStart(w.addresses()...))
-	w.noError(err)
-	w.equal("heads", got, want)
-}
 
 func (w *walk) advance() {
 	var cursors []inbox.Cursor

@@ -6,6 +6,7 @@ package storetest
 import (
 	"testing"
 
+	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/session"
@@ -21,9 +22,21 @@ type Store interface {
 	Close() error
 }
 
-// Open returns a store over a new, empty database. The suite closes it; what
-// else there is to remove is for t.Cleanup.
+// Open returns a store over a new, empty database, with the quotas of
+// [Quotas]. The suite closes it; what else there is to remove is for t.Cleanup.
 type Open func(t testing.TB) Store
+
+// Quotas are those that the stores under test must have.
+func Quotas() inbox.Quotas {
+	return inbox.Quotas{envelope.KindClient: {Entries: quotaEntries, Bytes: quotaBytes}}
+}
+
+// What may stand in the log of a user: that many small messages, or fewer
+// large ones.
+const (
+	quotaEntries = 12
+	quotaBytes   = 5000
+)
 
 // Options say what else a store can do. The zero value is the least: one
 // opener, and nothing known of what survives it.
@@ -69,12 +82,26 @@ func Run(t *testing.T, open Open, o Options) {
 		{"log/many senders to many logs", manyLogs},
 		{"log/many senders repeat one id", repeatRace},
 		{"log/readers see prefixes only", prefixes},
+		{"log/find", find},
+		{"log/pages of logs", logsByPages},
 		{"log/close answers what waits", closeAnswers},
 		{"log/epoch", epoch},
+		{"retention/extent", extent},
+		{"retention/trim", trim},
+		{"retention/the head stays", trimHead},
+		{"retention/a trimmed id is recognised", trimmedIDs},
+		{"retention/forget", forget},
+		{"retention/a forgotten id belongs to its next message", forgottenID},
+		{"retention/trim beside appends and reads", trimBeside},
+		{"quota/entries", quotaOfEntries},
+		{"quota/bytes", quotaOfBytes},
+		{"quota/decided in order", quotaInOrder},
+		{"quota/only its kind", quotaOfKind},
 		{"cursor/forward only", cursorForward},
 		{"cursor/one per device and log", cursorScope},
 		{"cursor/many at once", cursorMany},
 		{"cursor/many devices at once", cursorRace},
+		{"cursor/readers of a log", readers},
 		{"graph/claim", claim},
 		{"graph/claim has one winner", claimRace},
 		{"graph/takeover", takeover},
@@ -83,6 +110,8 @@ func Run(t *testing.T, open Open, o Options) {
 		{"graph/edges", edges},
 		{"graph/delete is conditional", deleteEdges},
 		{"graph/drop edges of a boot", dropEdges},
+		{"graph/an edge given up does not come back", givenUp},
+		{"graph/sightings forward only", sightings},
 		{"session/create once", createSession},
 		{"session/create has one winner", createRace},
 		{"session/member versions", memberVersions},
@@ -90,8 +119,10 @@ func Run(t *testing.T, open Open, o Options) {
 		{"session/members and memberships", memberships},
 		{"random against a model", random},
 		{"reopen/everything durable is there", reopened},
+		{"reopen/what was trimmed", reopenedTrimmed},
 		{"second/both append to one log", secondAppends},
 		{"second/each sees what the other wrote", secondSees},
+		{"second/each sees what the other trimmed", secondTrims},
 		{"second/a version has one winner", secondRace},
 	} {
 		t.Run(test.name, func(t *testing.T) {
