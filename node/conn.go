@@ -43,8 +43,8 @@ type conn struct {
 	drained  chan struct{} // a token when the write loop has taken the queue
 	follower chan struct{} // held by whoever changes what is followed
 	wg       sync.WaitGroup
-	openOnce sync.Once
 	stall    *time.Timer   // runs while a frame is being written
+	opening  atomic.Bool   // delivery has begun, or is about to
 	acked    atomic.Bool   // something was acknowledged
 	blocked  atomic.Bool   // a frame is being written
 	heard    atomic.Uint64 // frames read

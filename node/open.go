@@ -18,28 +18,27 @@ const openWithin = 15 * time.Second
 // cursors. It reports whether this call was the one. When the store cannot be
 // asked in time the connection is closed with Busy.
 func (c *conn) open(hello *gateway.Hello) (first bool) {
-	c.openOnce.Do(func() {
-		first = true
-		c.mu.Lock()
-		c.ownAcks = hello != nil
-		c.mu.Unlock()
-		ctx, cancel := context.WithTimeout(c.ctx, openWithin)
-		defer cancel()
-		for pause := readRetry; ; pause = min(2*pause, readRetryMax) {
-			err := c.tryOpen(ctx, hello)
-			if err == nil || c.ctx.Err() != nil {
-				return
-			}
-			c.n.log.Warn("cannot open a connection", "conn", c.id, "err", err)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				c.close(envelope.Busy, "the store did not answer in time")
-				return
-			}
+	if !c.opening.CompareAndSwap(false, true) {
+		return false
+	}
+	c.mu.Lock()
+	c.ownAcks = hello != nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.ctx, openWithin)
+	defer cancel()
+	for pause := readRetry; ; pause = min(2*pause, readRetryMax) {
+		err := c.tryOpen(ctx, hello)
+		if err == nil || c.ctx.Err() != nil {
+			return true
 		}
-	})
-	return first
+		c.n.log.Warn("cannot open a connection", "conn", c.id, "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			c.close(envelope.Busy, "the store did not answer in time")
+			return true
+		}
+	}
 }
 
 // tryOpen finds out what the device follows and from where.
