@@ -149,6 +149,15 @@ func (s *faultyStore) Edges(ctx context.Context, addrs ...envelope.Address) (edg
 	return edges, err
 }
 
+func (s *faultyStore) PutSightings(ctx context.Context, sightings []graph.Sighting) error {
+	return s.do(ctx, "put sightings", func() error { return s.Store.PutSightings(ctx, sightings) })
+}
+
+func (s *faultyStore) Sightings(ctx context.Context, addrs ...envelope.Address) (sightings []graph.Sighting, err error) {
+	err = s.do(ctx, "sightings", func() error { sightings, err = s.Store.Sightings(ctx, addrs...); return err })
+	return sightings, err
+}
+
 func (s *faultyStore) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
 	return s.do(ctx, "drop edges", func() error { return s.Store.DropEdges(ctx, id, boot) })
 }

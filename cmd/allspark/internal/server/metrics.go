@@ -73,6 +73,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count(dropped, droppedHelp, st.PeerUnreachable.Load(), "reason", "peer_unreachable")
 	count(dropped, droppedHelp, st.PeerMissed.Load(), "reason", "peer_moved")
 	count(dropped, droppedHelp, n.CursorsLost(), "reason", "cursor_unsaved")
+	count(dropped, droppedHelp, st.SightingsLost.Load(), "reason", "sighting_unsaved")
 	const closed, closedHelp = "closed_total", "Connections that this server closed or refused, by reason."
 	count(closed, closedHelp, st.Replaced.Load(), "reason", "replaced")
 	count(closed, closedHelp, st.ClosedSlow.Load(), "reason", "slow_reader")
