@@ -15,8 +15,10 @@ import (
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/gateway/native"
 	"github.com/allsparkrt/allspark/gateway/rest"
+	withoutsocket "github.com/allsparkrt/allspark/gateway/stream"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/store/embedded"
 )
@@ -142,6 +144,9 @@ func (m *mesh) start(id string) *server {
 	(&rest.Handler{Core: s, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log}).Register(clients)
 	(&native.Handler{
 		Core: s, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log, Context: ctx,
+	}).Register(clients)
+	(&withoutsocket.Handler{
+		Core: s, Verifier: s.verifier, Tickets: s.tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: log, Context: ctx,
 	}).Register(clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+PeerPath, s.ServePeer)

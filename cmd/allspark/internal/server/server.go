@@ -21,6 +21,7 @@ import (
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/gateway/native"
 	"github.com/allsparkrt/allspark/gateway/rest"
+	"github.com/allsparkrt/allspark/gateway/stream"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/node"
@@ -173,6 +174,9 @@ func (s *Server) Run(ctx context.Context) error {
 	(&rest.Handler{Core: n, Verifier: verifier, Tickets: tickets, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log}).Register(mux)
 	(&native.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
+	}).Register(mux)
+	(&stream.Handler{
+		Core: n, Verifier: verifier, Tickets: tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: s.log, Context: hard,
 	}).Register(mux)
 	s.health(mux)
 	var handler http.Handler = mux

@@ -1,0 +1,140 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// How long a poll waits for a first frame.
+const (
+	defaultWait = 25 * time.Second
+	maxWait     = 50 * time.Second // proxies often give up after 60
+)
+
+// pollWithin bounds what a poll takes besides waiting: the connection's begin
+// and end, and the answer's way.
+const pollWithin = time.Minute
+
+// Handler serves the end points for clients without a WebSocket:
+//
+//	GET /v1/stream?last_event_id=POSITION&token=TOKEN
+//	GET /v1/poll?cursors=POSITION&wait=25s&token=TOKEN
+//
+// The credential is an auth key in the Authorization header or, for an
+// EventSource, which cannot set headers, a validation token in the query. A
+// position is the id of an event or the cursors of an answer; the header
+// Last-Event-ID goes before the query. Without one, delivery goes on from the
+// stored cursors.
+type Handler struct {
+	Core     gateway.Core
+	Verifier *auth.Verifier
+	Tickets  *auth.Tickets
+	Codec    func() gateway.Codec // of frames in JSON
+	Log      *slog.Logger
+	// Context ends when connections must end at once.
+	Context context.Context
+}
+
+// Register adds the end points to a mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/stream", h.serveStream)
+	mux.HandleFunc("GET /v1/poll", h.servePoll)
+}
+
+func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		text = r.URL.Query().Get("last_event_id")
+	}
+	at, err := parsePosition(text)
+	var who auth.Verified
+	if err == nil {
+		who, err = h.authenticate(r)
+	}
+	if err != nil {
+		gateway.Refuse(w, h.Core, h.Log, err)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // nginx
+	t := newEvents(w, r, at)
+	if err := t.begin(); err != nil {
+		h.Log.Debug("a stream did not begin", "err", err)
+		return
+	}
+	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(who))
+	t.leave()
+}
+
+func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	at, err := parsePosition(q.Get("cursors"))
+	wait := defaultWait
+	if text := q.Get("wait"); text != "" && err == nil {
+		wait, err = time.ParseDuration(text)
+		if err != nil || wait < 0 || wait > maxWait {
+			err = envelope.Errorf(envelope.BadRequest, "wait is a duration up to %v, such as 25s", maxWait)
+		}
+	}
+	var who auth.Verified
+	if err == nil {
+		who, err = h.authenticate(r)
+	}
+	if err != nil {
+		gateway.Refuse(w, h.Core, h.Log, err)
+		return
+	}
+	rc, deadline := http.NewResponseController(w), time.Now().Add(wait+pollWithin)
+	if err := errors.Join(rc.SetReadDeadline(deadline), rc.SetWriteDeadline(deadline)); err != nil {
+		gateway.Refuse(w, h.Core, h.Log, err)
+		return
+	}
+	t := newBatch(at)
+	defer time.AfterFunc(wait, t.waited).Stop()
+	defer time.AfterFunc(wait+replayGrace, t.Abort).Stop()
+	defer context.AfterFunc(r.Context(), t.Abort)()
+	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(who))
+
+	answer, err := t.answer()
+	if err != nil {
+		gateway.Refuse(w, h.Core, h.Log, err)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	_, _ = w.Write(answer) // the client may be gone; it will ask again
+}
+
+func options(who auth.Verified) gateway.Options {
+	return gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway)}
+}
+
+// authenticate finds out who calls. Whether there is room is asked first: a
+// token refused for want of room stays good.
+func (h *Handler) authenticate(r *http.Request) (auth.Verified, error) {
+	if r.Method == http.MethodHead {
+		return auth.Verified{}, envelope.Errorf(envelope.BadRequest, "a connection is opened with GET")
+	}
+	if err := h.Core.Admit(); err != nil {
+		return auth.Verified{}, err
+	}
+	if token := r.URL.Query().Get("token"); token != "" && r.Header.Get("Authorization") == "" {
+		id, boot := h.Core.Self()
+		return h.Tickets.Redeem(token, id, boot)
+	}
+	key, err := auth.Bearer(r)
+	if err != nil {
+		return auth.Verified{}, err
+	}
+	return h.Verifier.Verify(r.Context(), key)
+}
