@@ -26,6 +26,8 @@ const (
 
 	retryFull = 250  // milliseconds, when a queue is full
 	retryAway = 1000 // milliseconds, when the database does not answer
+
+	retryNoSpace = 5000 // milliseconds, when the database is full
 )
 
 var (
@@ -35,18 +37,32 @@ var (
 
 // Stats counts what has gone other than smoothly since the store was opened.
 type Stats struct {
-	Full      int64 // appends refused because a queue was full
-	Away      int64 // appends refused because the database did not answer in time
-	Closed    int64 // appends refused because the store was closed
-	Overtaken int64 // inserts that another server was faster than
-	Unknown   int64 // tries after which the outcome was unknown
-	Quota     int64 // appends refused because their log was full
+	// Appends refused.
+	Full    int64 // because a queue was full
+	Away    int64 // because the database did not answer in time
+	NoSpace int64 // because the database was full
+	Quota   int64 // because their log was full
+	Closed  int64 // because the store was closed
+
+	// Tries of appends.
+	Overtaken int64 // another server was faster
+	Unknown   int64 // the outcome was unknown
+
+	// Calls and appends.
+	Outages int64 // how often the database stopped answering
+	Refused int64 // refused at once for as long
 }
 
-type counters struct{ full, away, closed, overtaken, unknown, quota atomic.Int64 }
+// counters are those of the lanes.
+type counters struct {
+	full, away, noSpace, quota, closed, overtaken, unknown atomic.Int64
+}
 
 func (c *counters) read() Stats {
-	return Stats{c.full.Load(), c.away.Load(), c.closed.Load(), c.overtaken.Load(), c.unknown.Load(), c.quota.Load()}
+	return Stats{
+		Full: c.full.Load(), Away: c.away.Load(), NoSpace: c.noSpace.Load(), Quota: c.quota.Load(), Closed: c.closed.Load(),
+		Overtaken: c.overtaken.Load(), Unknown: c.unknown.Load(),
+	}
 }
 
 // appender has one lane for each log that something is waiting for. All
@@ -54,6 +70,7 @@ func (c *counters) read() Stats {
 type appender struct {
 	// Static.
 	table     table
+	writes    *breaker
 	logger    *slog.Logger
 	patience  time.Duration // for one batch
 	maxBytes  int           // of all entries
@@ -92,12 +109,13 @@ type lane struct {
 	position position
 }
 
-func newAppender(t table, logger *slog.Logger, patience time.Duration, maxBytes, maxPerLog int, quotas inbox.Quotas) *appender {
+func newAppender(t table, writes *breaker, o Options) *appender {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// It fails for sizes below one only.
 	idle, _ := simplelru.NewLRU[envelope.Address, position](positions, nil)
 	return &appender{
-		table: orderly{t, make(chan struct{}, catchingUp)}, logger: logger, patience: patience, maxBytes: maxBytes, maxPerLog: maxPerLog, quotas: quotas,
+		table: orderly{t, make(chan struct{}, catchingUp)}, writes: writes, logger: o.Logger,
+		patience: o.Timeout, maxBytes: o.QueueBytes, maxPerLog: o.QueueBytesPerLog, quotas: o.Quotas,
 		ctx: ctx, cancel: cancel,
 		complaints: rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lanes:      map[envelope.Address]*lane{},
@@ -128,6 +146,7 @@ func messageKey(src envelope.NodeID, id string) string { return string(src) + "|
 // append queues e. It never blocks on I/O.
 func (a *appender) append(log envelope.Address, e *entry) {
 	size := e.size()
+	away := a.writes.refusal()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[log]
@@ -138,9 +157,11 @@ func (a *appender) append(log envelope.Address, e *entry) {
 	switch {
 	case a.closed:
 		a.stats.closed.Add(1)
-		e.err = envelope.BusyError(retryAway, "the server is shutting down", errClosed)
+		e.err = envelope.BusyError(retryAway, closing, errClosed)
 	case size > maxEntry:
 		e.err = envelope.Errorf(envelope.TooLarge, "a message may have %d bytes", maxEntry)
+	case away != nil:
+		e.err = away
 	// Whoever follows one that is being refused is refused too, so that a
 	// sender that stops at a refusal is not overtaken by itself.
 	case len(l.refused) > 0, a.bytes+size > a.maxBytes, l.bytes+size > a.maxPerLog && l.bytes > 0:
@@ -197,7 +218,14 @@ func (a *appender) write(l *lane) {
 			entries:  a.take(l),
 			deliver:  func(settled []*entry) { a.deliver(l, settled) },
 		}
-		if err := w.run(a.ctx, a.patience); err != nil {
+		err := w.run(a.ctx, a.patience)
+		switch {
+		case w.answered:
+			a.writes.success()
+		case a.ctx.Err() == nil:
+			a.writes.failure(err)
+		}
+		if err != nil {
 			a.fail(l, w.entries, err)
 		}
 	}
@@ -273,11 +301,13 @@ func (a *appender) deliver(l *lane, settled []*entry) {
 // fail refuses entries, what waits behind them, and what comes until the last
 // of those has been told.
 func (a *appender) fail(l *lane, entries []*entry, cause error) {
-	counter, detail := &a.stats.away, "the store does not answer"
-	if a.ctx.Err() != nil {
-		counter, detail = &a.stats.closed, "the server is shutting down"
+	counter, refusal := &a.stats.away, envelope.BusyError(retryAway, noAnswer, cause)
+	switch {
+	case a.ctx.Err() != nil:
+		counter, refusal = &a.stats.closed, envelope.BusyError(retryAway, closing, cause)
+	case outOfSpace(cause):
+		counter, refusal = &a.stats.noSpace, envelope.BusyError(retryNoSpace, noSpace, cause)
 	}
-	refusal := envelope.BusyError(retryAway, detail, cause)
 	a.complaints.Do(func() {
 		a.logger.Warn("appends are refused", "error", cause, "refused_before", counter.Load())
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -51,7 +50,7 @@ func (o told) send(a *appender, log envelope.Address, id string, bytes int) {
 func TestQueuesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 30_000, 9_500, nil)
+		a := newLanes(s, Options{Timeout: time.Minute, QueueBytes: 30_000, QueueBytesPerLog: 9_500})
 		accepted, refused := newTold(), newTold()
 		other := envelope.NodeID("other").Address()
 
@@ -97,7 +96,7 @@ func TestLargeAppendGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
 		close(s.gate)
-		a := newAppender(s, slog.New(slog.DiscardHandler), time.Minute, 1<<20, 100, nil)
+		a := newLanes(s, Options{Timeout: time.Minute, QueueBytesPerLog: 100})
 		defer a.close()
 		o := newTold()
 		o.send(a, room, "1", 500_000)
@@ -113,7 +112,7 @@ func TestLargeAppendGoesAlone(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	l := &lane{}
-	a := newAppender(nil, nil, 0, 0, 0, nil)
+	a := newLanes(nil, Options{})
 	for range batchEntries + 10 {
 		l.waiting = append(l.waiting, &entry{})
 	}
@@ -133,7 +132,7 @@ func TestBatches(t *testing.T) {
 func TestAwayThenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20, nil)
+		a := newLanes(s, Options{})
 		defer a.close()
 		o := newTold()
 		began := time.Now()
@@ -164,7 +163,7 @@ func TestAwayThenBack(t *testing.T) {
 func TestCloseAnswersWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
-		a := newAppender(s, slog.New(slog.DiscardHandler), 5*time.Second, 1<<20, 1<<20, nil)
+		a := newLanes(s, Options{})
 		o := newTold()
 		for i := range 3 {
 			o.send(a, room, fmt.Sprint(i), 10)

@@ -32,12 +32,12 @@ func (s *Store) Advance(ctx context.Context, cursors []inbox.Cursor) error {
 			}).
 			SetUpsert(true)
 	}
-	return s.try(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.cursors, writes) })
+	return s.change(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.cursors, writes) })
 }
 
 // Cursors implements [inbox.Store].
 func (s *Store) Cursors(ctx context.Context, node envelope.NodeID) (cursors []inbox.Cursor, err error) {
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[cursorRow](ctx, s.cursors, bson.D{{Key: "n", Value: string(node)}})
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func (s *Store) Readers(ctx context.Context, log envelope.Address, limit int) (c
 	if limit < 1 {
 		return nil, nil
 	}
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[cursorRow](ctx, s.cursors, bson.D{equals("l", log.String())}, options.Find().SetLimit(int64(limit)))
 		cursors = make([]inbox.Cursor, len(rows))
 		for i, r := range rows {

@@ -6,25 +6,48 @@ import (
 	"net/url"
 	"strings"
 
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/session"
 )
 
+// query is try for calls that only read.
+func (s *Store) query(ctx context.Context, f func(ctx context.Context, again bool) error) error {
+	return s.try(ctx, s.reads, f)
+}
+
+// change is try for calls that write.
+func (s *Store) change(ctx context.Context, f func(ctx context.Context, again bool) error) error {
+	return s.try(ctx, s.writes, f)
+}
+
 // try calls f until it has an answer: no error, or one that the contract of
 // the call names. Any other error means that the outcome is unknown; f is then
 // repeated, with again set, until the time-out makes it Busy. So f must be
 // idempotent, and know its own work when it finds it done.
-func (s *Store) try(ctx context.Context, f func(ctx context.Context, again bool) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+func (s *Store) try(ctx context.Context, b *breaker, f func(ctx context.Context, again bool) error) error {
+	if err := b.refusal(); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	for n := 0; ; n++ {
-		err := s.once(ctx, n > 0, f)
+		err := s.once(limited, n > 0, f)
 		if answers(err) {
+			b.success()
 			return err
 		}
-		if sleep(ctx, backoff(n+1)) != nil {
-			return envelope.BusyError(retryAway, "the store does not answer", err)
+		if outOfSpace(err) {
+			b.success()
+			return envelope.BusyError(retryNoSpace, noSpace, err)
+		}
+		if sleep(limited, backoff(n+1)) != nil {
+			if ctx.Err() == nil { // else it was the caller who had no time
+				b.failure(err)
+			}
+			return envelope.BusyError(retryAway, noAnswer, err)
 		}
 	}
 }
@@ -52,6 +75,29 @@ func answers(err error) bool {
 		}
 	}
 	return false
+}
+
+// Details of Busy.
+const (
+	noAnswer = "the store does not answer"
+	noSpace  = "the store has no space left"
+	closing  = "the server is shutting down"
+)
+
+// errAway means that the database has not answered several calls before.
+var errAway = errors.New("mongo: the database was away a moment ago")
+
+// Codes of a server that can read and has nowhere to write to.
+const (
+	codeOutOfDiskSpace = 14031
+	codeAtlas          = 8000 // of many things, among them "over your space quota"
+)
+
+// outOfSpace reports whether the database has answered that it is full. To
+// repeat a write at once is of no use then, while other calls may succeed.
+func outOfSpace(err error) bool {
+	server, ok := errors.AsType[mongo.ServerError](err)
+	return ok && (server.HasErrorCode(codeOutOfDiskSpace) || server.HasErrorCodeWithMessage(codeAtlas, "space quota"))
 }
 
 // errOld means that a majority does not show yet what is known to be there.

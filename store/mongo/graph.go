@@ -48,7 +48,7 @@ func (r serverRow) record() graph.Record {
 
 // Claim implements [graph.Store].
 func (s *Store) Claim(ctx context.Context, r graph.Record, prev string) error {
-	return s.try(ctx, func(ctx context.Context, again bool) error {
+	return s.change(ctx, func(ctx context.Context, again bool) error {
 		var taken error
 		if prev == "" {
 			_, err := s.servers.InsertOne(ctx, serverRowOf(r))
@@ -89,7 +89,7 @@ func (s *Store) replaceServer(ctx context.Context, r graph.Record, prev string) 
 
 // Renew implements [graph.Store].
 func (s *Store) Renew(ctx context.Context, r graph.Record) error {
-	return s.try(ctx, func(ctx context.Context, _ bool) error {
+	return s.change(ctx, func(ctx context.Context, _ bool) error {
 		done, err := s.replaceServer(ctx, r, r.Boot)
 		if !done && err == nil {
 			return graph.ErrTakenOver
@@ -100,7 +100,7 @@ func (s *Store) Renew(ctx context.Context, r graph.Record) error {
 
 // Release implements [graph.Store].
 func (s *Store) Release(ctx context.Context, id envelope.ServerID, boot string) error {
-	return s.try(ctx, func(ctx context.Context, _ bool) error {
+	return s.change(ctx, func(ctx context.Context, _ bool) error {
 		_, err := s.servers.DeleteOne(ctx, byID(string(id), equals("b", boot)))
 		return err
 	})
@@ -108,7 +108,7 @@ func (s *Store) Release(ctx context.Context, id envelope.ServerID, boot string) 
 
 // Servers implements [graph.Store].
 func (s *Store) Servers(ctx context.Context) (records []graph.Record, err error) {
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[serverRow](ctx, s.servers, bson.D{})
 		records = make([]graph.Record, len(rows))
 		for i, r := range rows {
@@ -142,7 +142,7 @@ func (s *Store) PutEdges(ctx context.Context, edges []graph.Edge) error {
 		writes[i] = mongo.NewReplaceOneModel().
 			SetFilter(byID(row.ID, equals("a", row.Addr))).SetReplacement(row).SetUpsert(true)
 	}
-	return s.try(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.edges, writes) })
+	return s.change(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.edges, writes) })
 }
 
 // DeleteEdges implements [graph.Store].
@@ -153,7 +153,7 @@ func (s *Store) DeleteEdges(ctx context.Context, edges []graph.Edge) error {
 		writes[i] = mongo.NewDeleteOneModel().
 			SetFilter(byID(row.ID, equals("a", row.Addr), equals("b", row.Boot), equals("g", row.Gen)))
 	}
-	return s.try(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.edges, writes) })
+	return s.change(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.edges, writes) })
 }
 
 // Edges implements [graph.Store].
@@ -162,7 +162,7 @@ func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) (edges []g
 		return nil, nil
 	}
 	names, byName := namesOf(addrs)
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[edgeRow](ctx, s.edges, bson.D{{Key: "a", Value: bson.D{{Key: "$in", Value: names}}}})
 		edges = make([]graph.Edge, len(rows))
 		for i, r := range rows {
@@ -184,7 +184,7 @@ func namesOf(addrs []envelope.Address) ([]string, map[string]envelope.Address) {
 
 // DropEdges implements [graph.Store].
 func (s *Store) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
-	return s.try(ctx, func(ctx context.Context, _ bool) error {
+	return s.change(ctx, func(ctx context.Context, _ bool) error {
 		_, err := s.edges.DeleteMany(ctx, bson.D{equals("v", string(id)), equals("b", boot)})
 		return err
 	})

@@ -115,10 +115,11 @@ type writing struct {
 	deliver func([]*entry) // calls their dones, in order
 
 	*position
-	entries []*entry // not yet delivered, in order
-	tried   bool     // to insert some of them
-	doubt   bool     // some may be stored already
-	looked  bool     // none of those not settled was stored when this batch last changed the log
+	entries  []*entry // not yet delivered, in order
+	answered bool     // by the database, when it was last asked
+	tried    bool     // to insert some of them
+	doubt    bool     // some may be stored already
+	looked   bool     // none of those not settled was stored when this batch last changed the log
 }
 
 // run returns once all entries are delivered, or an error when the database
@@ -130,6 +131,7 @@ func (w *writing) run(ctx context.Context, patience time.Duration) error {
 	failures := 0
 	for {
 		progress, err := w.round(ctx, patience/2)
+		w.answered = err == nil || outOfSpace(err)
 		if len(w.entries) == 0 {
 			return nil
 		}
@@ -139,6 +141,9 @@ func (w *writing) run(ctx context.Context, patience time.Duration) error {
 			failures++
 			w.known, w.doubt = false, w.tried
 			w.stats.unknown.Add(1)
+			if w.answered {
+				return err
+			}
 			wait = backoff(failures)
 		case !progress:
 			wait = w.tempo.backoff()

@@ -3,7 +3,6 @@ package mongo
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -16,8 +15,16 @@ import (
 
 var room = envelope.SessionID("room").Address()
 
-func newTestAppender(t table) *appender {
-	return newAppender(t, slog.New(slog.DiscardHandler), 2*time.Second, 1<<20, 1<<20, nil)
+func newTestAppender(t table) *appender { return newLanes(t, Options{Timeout: 2 * time.Second}) }
+
+// newLanes returns an appender whose probes are answered as reads of t are.
+func newLanes(t table, o Options) *appender {
+	o = o.withDefaults()
+	writes := newBreaker("writes", o, func(ctx context.Context) error {
+		_, err := t.tip(ctx, "probe")
+		return err
+	})
+	return newAppender(t, writes, o)
 }
 
 // device sends numbered messages without waiting for each. When one is refused

@@ -71,12 +71,21 @@ func (l *load) send(t *testing.T, s inbox.Store, env *envelope.Envelope) error {
 		case envelope.CodeOf(o.err) == envelope.Busy:
 			l.busy++
 			l.mu.Unlock()
+			// It would be refused again at once while the breaker is open.
+			pause(t, min(time.Duration(envelope.AsError(o.err).RetryMS)*time.Millisecond, 50*time.Millisecond))
 			continue
 		}
 		l.mu.Unlock()
 		return o.err
 	}
 	return fmt.Errorf("%s was never acknowledged", name(env.SrcNode, env.ID))
+}
+
+func pause(t testing.TB, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
 }
 
 // check fails unless the log holds every message once, each sender's in order,

@@ -134,13 +134,20 @@ func (s *Store) Append(log envelope.Address, env *envelope.Envelope, done func(s
 }
 
 // Stats returns what has gone other than smoothly so far.
-func (s *Store) Stats() Stats { return s.appender.stats.read() }
+func (s *Store) Stats() Stats {
+	stats := s.appender.stats.read()
+	for _, b := range []*breaker{s.reads, s.writes} {
+		stats.Outages += b.outages.Load()
+		stats.Refused += b.refused.Load()
+	}
+	return stats
+}
 
 // Find implements [inbox.Store].
 func (s *Store) Find(ctx context.Context, log envelope.Address, src envelope.NodeID, id string) (found inbox.Found, err error) {
 	name := log.String()
 	filter := byID(messageID(name, messageKey(src, id)), equals("l", name))
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		row, err := s.messages.outermost(ctx, filter, 1, "s", "t")
 		found = inbox.Found{Seq: uint64(row.Seq), Timestamp: row.Time}
 		return err

@@ -65,3 +65,7 @@ func TestWithoutCredentials(t *testing.T) {
 		}
 	}
 }
+
+func command(code int32, message string) error {
+	return mongo.CommandError{Code: code, Message: message}
+}

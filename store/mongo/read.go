@@ -21,7 +21,7 @@ func (s *Store) Read(ctx context.Context, log envelope.Address, after uint64, li
 		return nil, nil
 	}
 	name := log.String()
-	err = s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+	err = s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 		page, err = s.messages.page(ctx, name, after, limit, maxBytes)
 		return err
 	})
@@ -122,7 +122,7 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 		}
 		var tails map[string]uint64
 		var complete bool
-		err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+		err := s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 			tails, complete, err = s.messages.tails(ctx, names, tailRows)
 			return err
 		})
@@ -152,7 +152,7 @@ func (s *Store) eachHead(ctx context.Context, from map[string]uint64) (map[strin
 	readers.SetLimit(headsAtOnce)
 	for log, least := range from {
 		readers.Go(func() error {
-			return s.try(ctx, func(ctx context.Context, _ bool) error {
+			return s.query(ctx, func(ctx context.Context, _ bool) error {
 				last, err := s.messages.tip(ctx, log)
 				if err == nil && last.seq >= least {
 					mu.Lock()

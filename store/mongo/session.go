@@ -23,7 +23,7 @@ type sessionRow struct {
 
 // Create implements [session.Store].
 func (s *Store) Create(ctx context.Context, made session.Session) error {
-	return s.try(ctx, func(ctx context.Context, again bool) error {
+	return s.change(ctx, func(ctx context.Context, again bool) error {
 		_, err := s.sessions.InsertOne(ctx, sessionRow(made))
 		if !mongo.IsDuplicateKeyError(err) {
 			return err
@@ -45,7 +45,7 @@ func (s *Store) Create(ctx context.Context, made session.Session) error {
 
 // Session implements [session.Store].
 func (s *Store) Session(ctx context.Context, id envelope.SessionID) (found session.Session, err error) {
-	err = s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+	err = s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 		found, err = s.findSession(ctx, id)
 		return err
 	})
@@ -115,7 +115,7 @@ func (s *Store) PutMember(ctx context.Context, m session.Member) error {
 		return session.ErrChanged
 	}
 	row := memberRowOf(m)
-	return s.try(ctx, func(ctx context.Context, again bool) error {
+	return s.change(ctx, func(ctx context.Context, again bool) error {
 		done, err := s.putMember(ctx, row)
 		if done || err != nil {
 			return err
@@ -151,7 +151,7 @@ func (s *Store) putMember(ctx context.Context, row memberRow) (bool, error) {
 
 // Member implements [session.Store].
 func (s *Store) Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (found session.Member, err error) {
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		row, err := s.findMember(ctx, id, node)
 		found = row.member()
 		return err
@@ -178,7 +178,7 @@ func (s *Store) Memberships(ctx context.Context, node envelope.NodeID) ([]sessio
 }
 
 func (s *Store) findMembers(ctx context.Context, by bson.E) (members []session.Member, err error) {
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[memberRow](ctx, s.members, bson.D{by})
 		members = make([]session.Member, len(rows))
 		for i, r := range rows {

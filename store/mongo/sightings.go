@@ -25,7 +25,7 @@ func (s *Store) PutSightings(ctx context.Context, sightings []graph.Sighting) er
 			SetUpdate(bson.D{{Key: "$max", Value: bson.D{{Key: "t", Value: seen.At}}}}).
 			SetUpsert(true)
 	}
-	return s.try(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.sightings, writes) })
+	return s.change(ctx, func(ctx context.Context, _ bool) error { return bulk(ctx, s.sightings, writes) })
 }
 
 // Sightings implements [graph.Store].
@@ -34,7 +34,7 @@ func (s *Store) Sightings(ctx context.Context, addrs ...envelope.Address) (sight
 		return nil, nil
 	}
 	names, byName := namesOf(addrs)
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := all[sightingRow](ctx, s.sightings, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: names}}}})
 		sightings = make([]graph.Sighting, len(rows))
 		for i, r := range rows {

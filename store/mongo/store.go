@@ -67,6 +67,8 @@ type Store struct {
 	client   *mongo.Client
 	logger   *slog.Logger
 	timeout  time.Duration
+	reads    *breaker
+	writes   *breaker
 	appender *appender
 	epoch    string
 
@@ -106,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := newStore(client, o)
 	if err := s.prepare(ctx); err != nil {
-		_ = client.Disconnect(context.WithoutCancel(ctx))
+		_ = s.Close()
 		return nil, fmt.Errorf("mongo: database %q at %s: %s", o.Database, strings.Join(config.Hosts, ","), withoutCredentials(err.Error(), o.URI))
 	}
 	return s, nil
@@ -124,13 +126,11 @@ func newStore(client *mongo.Client, o Options) *Store {
 	seen := options.Collection().SetWriteConcern(writeconcern.Majority())
 	// What may be lost: a lost cursor repeats a delivery, a lost sighting is told by the next.
 	lazy := options.Collection().SetWriteConcern(writeconcern.W1()).SetReadConcern(readconcern.Local())
-	log := messages{database.Collection("messages")}
-	return &Store{
+	s := &Store{
 		client:    client,
 		logger:    o.Logger,
 		timeout:   o.Timeout,
-		appender:  newAppender(log, o.Logger, o.Timeout, o.QueueBytes, o.QueueBytesPerLog, o.Quotas),
-		messages:  log,
+		messages:  messages{database.Collection("messages")},
 		cursors:   database.Collection("cursors", lazy),
 		servers:   database.Collection("servers", seen),
 		edges:     database.Collection("edges", seen),
@@ -139,6 +139,26 @@ func newStore(client *mongo.Client, o Options) *Store {
 		members:   database.Collection("members"),
 		meta:      database.Collection("meta"),
 	}
+	s.reads = newBreaker("reads", o, s.probeRead)
+	s.writes = newBreaker("writes", o, s.probeWrite)
+	s.appender = newAppender(s.messages, s.writes, o)
+	return s
+}
+
+// probeRead is the least that shows that reads work.
+func (s *Store) probeRead(ctx context.Context) error {
+	err := s.meta.FindOne(ctx, byID("epoch")).Err()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		err = nil
+	}
+	return err
+}
+
+// probeWrite is the least that shows that durable writes work.
+func (s *Store) probeWrite(ctx context.Context) error {
+	_, err := s.meta.UpdateOne(ctx, byID("probe"),
+		bson.D{{Key: "$set", Value: bson.D{{Key: "t", Value: time.Now().UnixMilli()}}}}, options.UpdateOne().SetUpsert(true))
+	return err
 }
 
 // prepare creates the indexes and the epoch, or finds them.
@@ -173,7 +193,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("creating an index on %s: %w", index.collection.Name(), err)
 		}
 	}
-	return s.try(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
+	return s.change(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
 }
 
 // findEpoch reads the epoch, or makes it. Of several servers that start at
@@ -186,7 +206,7 @@ func (s *Store) findEpoch(ctx context.Context) error {
 	var row struct {
 		Value string `bson:"v"`
 	}
-	err = s.meta.FindOne(ctx, bson.D{{Key: "_id", Value: "epoch"}}).Decode(&row)
+	err = s.meta.FindOne(ctx, byID("epoch")).Decode(&row)
 	s.epoch = row.Value
 	return err
 }
@@ -198,6 +218,8 @@ func (s *Store) Epoch(context.Context) (string, error) { return s.epoch, nil }
 // disconnects. No other call may run meanwhile.
 func (s *Store) Close() error {
 	s.appender.close()
+	s.reads.close()
+	s.writes.close()
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	if err := s.client.Disconnect(ctx); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {

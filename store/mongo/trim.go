@@ -22,7 +22,7 @@ const (
 // Extent implements [inbox.Store].
 func (s *Store) Extent(ctx context.Context, log envelope.Address) (found inbox.Extent, err error) {
 	name := log.String()
-	err = s.try(ctx, func(ctx context.Context, _ bool) error {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
 		x, err := s.messages.extent(ctx, name)
 		found = x.public()
 		return err
@@ -69,13 +69,13 @@ func (m messages) lastStub(ctx context.Context, log string) (int64, error) {
 func (s *Store) Trim(ctx context.Context, log envelope.Address, floor uint64, forget time.Time) error {
 	name := log.String()
 	var next, end int64
-	err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+	err := s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 		next, end, err = s.messages.trimmable(ctx, name, int64(min(floor, math.MaxInt64)))
 		return err
 	})
 	for err == nil && next < end {
 		upTo := min(next+trimBatch, end)
-		err = s.try(ctx, func(ctx context.Context, _ bool) error { return s.messages.strip(ctx, name, next, upTo) })
+		err = s.change(ctx, func(ctx context.Context, _ bool) error { return s.messages.strip(ctx, name, next, upTo) })
 		next = upTo
 	}
 	s.appender.trimmed(log)
@@ -121,7 +121,7 @@ func (m messages) strip(ctx context.Context, log string, first, end int64) error
 func (s *Store) forget(ctx context.Context, log string, before time.Time) error {
 	for after, more := int64(0), true; more; {
 		from := after
-		err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+		err := s.change(ctx, func(ctx context.Context, _ bool) (err error) {
 			after, more, err = s.messages.forget(ctx, log, from, before)
 			return err
 		})
@@ -165,7 +165,7 @@ func (s *Store) Logs(ctx context.Context, after envelope.Address, limit int) ([]
 	}
 	for len(logs) < limit {
 		var rows []messageRow
-		err := s.try(ctx, func(ctx context.Context, _ bool) (err error) {
+		err := s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 			rows, err = all[messageRow](ctx, s.messages.Collection,
 				bson.D{{Key: "l", Value: bson.D{{Key: "$gt", Value: last}}}},
 				options.Find().SetSort(bson.D{{Key: "l", Value: 1}, {Key: "s", Value: 1}}).SetLimit(walkBatch).SetProjection(only("l")))
