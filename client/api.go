@@ -89,15 +89,16 @@ func (a *API) LeaveSession(ctx context.Context, id envelope.SessionID) (Membersh
 // tried a second time once it may have been taken.
 func (a *API) SendHTTP(ctx context.Context, e envelope.Envelope) (Ack, error) {
 	var reply struct {
-		ID  string `json:"id"`
-		Seq uint64 `json:"seq"`
-		Log string `json:"log"`
+		ID      string `json:"id"`
+		Seq     uint64 `json:"seq"`
+		Log     string `json:"log"`
+		Offline bool   `json:"offline"`
 	}
 	err := a.call(ctx, http.MethodPost, "/v1/messages", e.AppendRequest(nil), &reply, e.ID != "")
 	if err != nil {
 		return Ack{}, err
 	}
-	ack := Ack{ID: reply.ID, Seq: reply.Seq}
+	ack := Ack{ID: reply.ID, Seq: reply.Seq, Offline: reply.Offline}
 	if reply.Log != "" {
 		ack.Log, err = envelope.ParseAddress(reply.Log)
 	}

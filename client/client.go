@@ -41,6 +41,8 @@ type Client struct {
 	closing  bool  // the user has called Close
 	out      outbox
 	in       received
+	marks    marks
+	presence presences
 	epoch    string
 	fromNow  bool    // as long as no connection has opened
 	last     Message // given to the user and, without ManualAck, not handled yet
@@ -63,11 +65,26 @@ func (s State) String() string {
 }
 
 // Ack says what became of a message: its position, or the zero position when
-// it was not to be stored.
+// it was not to be stored. Offline then says that nobody was there for it, if
+// the message asked with Receipt.
 type Ack struct {
-	ID  string
-	Seq uint64
-	Log envelope.Address
+	ID      string
+	Seq     uint64
+	Log     envelope.Address
+	Offline bool
+}
+
+// Receipt says that a message which asked for it has been delivered to a
+// device, or read there, and with it all that this device has sent before it to
+// that log. Receipts are hints: one may come twice, and one gets lost when this
+// device is not connected. A position never moves back, so the highest counts.
+type Receipt struct {
+	ID     string
+	Log    envelope.Address
+	Seq    uint64
+	Read   bool // else delivered
+	Node   envelope.NodeID
+	Client envelope.ClientID
 }
 
 // Message is a message received.
@@ -107,6 +124,9 @@ func New(o Options) (*Client, error) {
 		in:      newReceived(o.Buffer, o.Cursors),
 		epoch:   o.Epoch,
 		fromNow: o.FromNow,
+
+		marks:    newMarks(),
+		presence: newPresences(),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	go c.run()
@@ -301,6 +321,28 @@ func (c *Client) Ack(m Message) {
 		signal(c.wake)
 	}
 }
+
+// MarkRead says that the user has read a log up to and including seq. The
+// server tells the user's other devices, and as a receipt those senders who
+// asked for it. Marks only move forward, as far as the log goes. What has been
+// read counts as handled at the server; here it is still to be acknowledged.
+//
+// The server is told within a moment, and again after a reconnect, as long as
+// this client lives.
+func (c *Client) MarkRead(log envelope.Address, seq uint64) {
+	if _, err := envelope.ParseAddress(log.String()); err != nil || seq > maxSeq {
+		return // the server would refuse the marks that go with it, too
+	}
+	c.mu.Lock()
+	wake := c.marks.set(log, seq, time.Now())
+	c.mu.Unlock()
+	if wake {
+		signal(c.wake)
+	}
+}
+
+// maxSeq is the highest seq that a frame may name.
+const maxSeq = 1 << 53
 
 // Cursors returns up to which seq each log has been handled, for Options.Cursors
 // of a later client.

@@ -8,6 +8,11 @@
 // stored once and received once as long as the process lives; what a process
 // that died had received and not acknowledged, the next one receives again.
 //
+// Beside messages the server tells of receipts, of how far the user has read on
+// its other devices, and of who is connected; Options has a callback for each.
+// What the user has read and whose presence it follows is told to the server
+// again after a reconnect.
+//
 // Two goroutines serve a connection: one reads and one writes. All queues are
 // bounded: [Client.SendAsync] waits when too much is unanswered, and a user who
 // receives slowly holds up the reading of the socket, and so the server, which

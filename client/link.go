@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -70,7 +71,7 @@ func (l *link) hello(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answer, err := envelope.ParseControl(frame)
+	answer, err := parseControl(frame)
 	if err != nil {
 		return err
 	}
@@ -95,6 +96,7 @@ func (l *link) hello(ctx context.Context) error {
 	defer c.mu.Unlock()
 	if c.epoch != "" && answer.Epoch != c.epoch {
 		c.in.forget()
+		c.marks.forget()
 	}
 	c.epoch = answer.Epoch
 	if c.fromNow {
@@ -102,6 +104,8 @@ func (l *link) hello(ctx context.Context) error {
 		c.in.startAt(heads)
 	}
 	c.in.connected(time.Now())
+	c.marks.connected(time.Now())
+	c.presence.connected()
 	return nil
 }
 
@@ -203,7 +207,7 @@ func written(err error) error {
 // job is what the writer does next: write a frame, leave, or wait until next.
 type job struct {
 	frame []byte
-	sent  *pending // the message that the frame carries; nil: an acknowledgement
+	sent  *pending // the message that the frame carries; nil: a control frame
 	leave bool
 	next  time.Time // zero: until woken
 }
@@ -217,14 +221,22 @@ func (l *link) nextWrite(now time.Time) job {
 	if frame != nil {
 		return job{frame: frame}
 	}
+	frame, markDue := c.marks.frame(now, leave)
+	if frame != nil {
+		return job{frame: frame}
+	}
 	if leave {
 		return job{leave: true}
+	}
+	frame, askDue := c.presence.next(now)
+	if frame != nil {
+		return job{frame: frame}
 	}
 	released := c.out.release(now)
 	if p := c.out.next(); p != nil {
 		return job{frame: p.frame, sent: p}
 	}
-	return job{next: earliest(ackDue, released, c.resumeAt)}
+	return job{next: earliest(ackDue, markDue, askDue, released, c.resumeAt)}
 }
 
 // earliest returns the first of the times that are not zero.
@@ -304,7 +316,7 @@ func (l *link) offer(e envelope.Envelope) error {
 
 func (l *link) control(frame []byte) {
 	c := l.c
-	f, err := envelope.ParseControl(frame)
+	f, err := parseControl(frame)
 	if err != nil {
 		c.opts.Logger.Warn("control frame not understood", "error", err)
 		return
@@ -326,6 +338,7 @@ func (l *link) control(frame []byte) {
 		}
 		c.mu.Lock()
 		c.in.restart(log, f.Floor)
+		c.marks.restart(log, f.Floor)
 		c.in.notice(item{gap: &Gap{Log: log, Floor: f.Floor}})
 		c.mu.Unlock()
 		signal(c.avail)
@@ -345,9 +358,55 @@ func (l *link) control(frame []byte) {
 		c.resumeAt = time.Now().Add(time.Duration(f.AfterMS) * time.Millisecond)
 		c.mu.Unlock()
 		signal(c.wake)
+	case envelope.ControlReceipt:
+		l.receipt(f)
+	case envelope.ControlRead:
+		cursors, err := f.CursorMap()
+		if err != nil {
+			c.opts.Logger.Warn("read marks not understood", "error", err)
+			return
+		}
+		c.mu.Lock()
+		news := c.marks.heard(cursors)
+		c.mu.Unlock()
+		if len(news) > 0 && c.opts.OnRead != nil {
+			c.opts.OnRead(news)
+		}
+	case envelope.ControlPresence:
+		c.mu.Lock()
+		c.presence.heard(f.Presence)
+		c.mu.Unlock()
+		if len(f.Presence) > 0 && c.opts.OnPresence != nil {
+			c.opts.OnPresence(f.Presence)
+		}
 	case envelope.ControlError:
+		c.mu.Lock()
+		asked := c.presence.refused(&envelope.Error{Code: f.Code, Detail: f.Detail, RetryMS: f.RetryMS}, time.Now())
+		c.mu.Unlock()
+		if asked {
+			signal(c.wake) // the writer is to wait for the time named
+		}
 		c.opts.Logger.Warn("frame refused", "code", f.Code, "detail", f.Detail)
 	}
+}
+
+// parseControl reads a frame of a server, which may be newer than this client:
+// members that it does not know mean nothing to it.
+func parseControl(frame []byte) (f envelope.Control, err error) {
+	return f, json.Unmarshal(frame, &f)
+}
+
+// receipt tells the user of one.
+func (l *link) receipt(f envelope.Control) {
+	log, err := envelope.ParseAddress(f.Log)
+	known := f.State == envelope.StateDelivered || f.State == envelope.StateRead
+	if err != nil || !known || l.c.opts.OnReceipt == nil {
+		return
+	}
+	l.c.opts.OnReceipt(Receipt{
+		ID: f.ID, Log: log, Seq: f.Seq, Read: f.State == envelope.StateRead,
+		Node: envelope.NodeID(f.NodeID), Client: envelope.ClientID(f.Client),
+	})
 }
 
 // answered ends a send: taken, or refused for good.
@@ -364,7 +423,7 @@ func (l *link) answered(f envelope.Control) {
 		p.done(Ack{}, &envelope.Error{Code: f.Code, Detail: f.Detail, RetryMS: f.RetryMS})
 		return
 	}
-	a := Ack{ID: f.ID, Seq: f.Seq}
+	a := Ack{ID: f.ID, Seq: f.Seq, Offline: f.Offline}
 	if f.Log != "" {
 		a.Log, _ = envelope.ParseAddress(f.Log) // of use to people only
 	}

@@ -42,6 +42,16 @@ type Options struct {
 	// It is called by [Client.Receive] after the last such message, once for
 	// each connection.
 	OnCaughtUp func(heads map[envelope.Address]uint64)
+	// OnReceipt is told when a message sent with Receipt has reached a device
+	// of another user, or has been read there. It must not block.
+	OnReceipt func(Receipt)
+	// OnRead is told how far the user has read on its other devices, forward
+	// only, and after the first connection how far on any. It must not block.
+	OnRead func(cursors map[envelope.Address]uint64)
+	// OnPresence is told what the server says of users' presence: when they
+	// come and go, to a subscription, and in answer to [Client.Presence]. It
+	// must not block.
+	OnPresence func([]envelope.Presence)
 	// OnState is told when the state changes, and the reason if it is an
 	// error. It must not block.
 	OnState func(State, error)

@@ -38,6 +38,9 @@ func newConn(s *Server, node envelope.NodeID, ws *websocket.Conn) *Conn {
 // WriteMessage sends a message.
 func (c *Conn) WriteMessage(e envelope.Envelope) { c.write(e.AppendJSON(nil)) }
 
+// WriteFrame sends a frame as it is.
+func (c *Conn) WriteFrame(frame string) { c.write([]byte(frame)) }
+
 // WriteControl sends a control frame.
 func (c *Conn) WriteControl(f envelope.Control) { c.write(f.AppendJSON(nil)) }
 
@@ -162,6 +165,10 @@ func (c *Conn) control(f envelope.Control) {
 	case envelope.ControlAck:
 		if cursors, err := f.CursorMap(); err == nil {
 			c.s.acknowledge(c, cursors)
+		}
+	default:
+		if c.s.OnControl != nil {
+			c.s.OnControl(c, f)
 		}
 	}
 }

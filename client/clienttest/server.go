@@ -25,6 +25,9 @@ type Server struct {
 	// OnMessage sees each message before it is stored; true says that it has
 	// been dealt with.
 	OnMessage func(c *Conn, e envelope.Envelope) (done bool)
+	// OnControl sees each control frame but hello and ack; the server does
+	// nothing with them.
+	OnControl func(c *Conn, f envelope.Control)
 	// OnAck sees each acknowledgement.
 	OnAck func(c *Conn, cursors map[envelope.Address]uint64)
 	// PingS is announced to clients, who give up a server that is silent for
