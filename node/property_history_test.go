@@ -1,0 +1,104 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// history is what the devices of a random test, and who looks into the store
+// for them, have noted: in the order in which it happened to them.
+type history struct {
+	mu      sync.Mutex
+	events  []event // guarded by mu
+	streams int     // guarded by mu; handed out so far
+}
+
+// event is one thing noted. Which fields mean something depends on what.
+type event struct {
+	what   what
+	at     time.Time
+	device envelope.NodeID
+	user   envelope.ClientID           // opened: whose device it is
+	stream int                         // opened, got, gapped, settled: the connection, or the client that hides several
+	log    envelope.Address            // where the message belongs
+	seq    uint64                      // its number; 0 for a volatile one; gapped, trimmed: the floor
+	id     string                      // sent, acked, refused: the sender's name for it
+	text   string                      // what it says; no two messages say the same
+	stamp  int64                       // got: its time of acceptance
+	src    envelope.NodeID             // got: who sent it
+	code   envelope.Code               // refused
+	from   map[envelope.Address]uint64 // opened: positions behind which delivery begins; absent: a stored one
+	pages  []entry                     // audited: the whole log as it is now
+}
+
+type what uint8
+
+const (
+	evSent    what = iota + 1 // a message is given to a server, for the first time or again
+	evAcked                   // it was acknowledged
+	evRefused                 // it was refused for good
+	evOpened                  // a stream begins
+	evGot                     // a message arrived
+	evGapped                  // the device was told that what is before a floor is gone
+	evHandled                 // the device is about to acknowledge a log up to seq
+	evJoining                 // the device asks to be let into a session
+	evJoined                  // it was let in
+	evLeft                    // its leave was acknowledged
+	evSettled                 // nothing is broken any more and everything has had its time to arrive
+	evStuck                   // something that must succeed some time has not
+	evTrimmed                 // the store is about to forget what is before a floor
+	evAudited                 // somebody read the whole log
+)
+
+// entry is one entry of a log as an audit saw it.
+type entry struct {
+	seq     uint64
+	src     envelope.NodeID
+	text    string
+	stamp   int64
+	kind    int64 // envelope.TypeJoined, envelope.TypeLeft, or 0 for a message
+	expires int64 // Unix milliseconds; 0 never
+}
+
+func (h *history) note(e event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.at = time.Now()
+	h.events = append(h.events, e)
+}
+
+// stream returns a number for a new stream.
+func (h *history) stream() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams++
+	return h.streams
+}
+
+func (h *history) all() []event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.events
+}
+
+// entryOf returns what an audit notes of an envelope.
+func entryOf(e *envelope.Envelope) entry {
+	x := entry{seq: e.Seq, src: e.SrcNode, text: said(e), stamp: e.Timestamp}
+	if e.HasType {
+		x.kind = e.Type
+	}
+	if e.TTL > 0 {
+		x.expires = e.Timestamp + int64(e.TTL)*1000
+	}
+	return x
+}
+
+// said returns what a message says; that of the server says who came or went.
+func said(e *envelope.Envelope) string {
+	if e.HasType {
+		return map[int64]string{envelope.TypeJoined: "+", envelope.TypeLeft: "-"}[e.Type] + string(e.SrcNode)
+	}
+	return text(*e)
+}
