@@ -136,15 +136,16 @@ func TestWaitingMessages(t *testing.T) {
 func TestRepeatedSend(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		bob := m.client("bob", "b").connected(m)
-		a, b := m.raw("alice", "a"), m.rawDevice("alice", "alice", "b")
-		for _, r := range []*raw{a, b, a} {
+		var r *raw
+		for _, at := range []string{"a", "b", "a"} {
+			r = m.raw("alice", at)
 			r.send(`{"id":"1","dest_id":"bob","payload":"hi"}`)
 			if ack := r.control("ack"); ack.Seq != 1 || ack.Log != "node:bob" || ack.ID != "1" {
 				t.Errorf("ack is %+v", ack)
 			}
 		}
-		b.send(`{"id":"1","dest_id":"bob","payload":"other"}`)
-		if nack := b.control("nack"); nack.Code != envelope.Conflict || nack.ID != "1" {
+		r.send(`{"id":"1","dest_id":"bob","payload":"other"}`)
+		if nack := r.control("nack"); nack.Code != envelope.Conflict || nack.ID != "1" {
 			t.Errorf("nack is %+v", nack)
 		}
 		pass(time.Second)

@@ -65,7 +65,7 @@ func TestAcknowledgedGoesSooner(t *testing.T) {
 			alice.send(to(deviceAddr("carol"), fmt.Sprint(i), fmt.Sprint(i)))
 		}
 		m.within(time.Second, "all arrive", func() bool { return len(bob.texts()) == 10 })
-		extent := func(id envelope.NodeID) inbox.Extent {
+		extent := func(id string) inbox.Extent {
 			x, err := m.store.Extent(t.Context(), deviceAddr(id))
 			if err != nil {
 				t.Fatal(err)

@@ -106,12 +106,13 @@ func (l *link) refuseAppends(s stream, number uint64) {
 }
 
 // run serves the link until it breaks or ctx ends.
-func (l *link) run(ctx context.Context, beat time.Duration, stats *Stats, receive func([]byte) error) error {
+// sign returns the body of a sign of life.
+func (l *link) run(ctx context.Context, beat time.Duration, sign func() []byte, stats *Stats, receive func([]byte) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(l.writeLoop(ctx, stats)) })
-	wg.Go(func() { cancel(l.beatLoop(ctx, beat)) })
+	wg.Go(func() { cancel(l.beatLoop(ctx, beat, sign)) })
 	wg.Go(func() { // whoever fails first ends the others
 		<-ctx.Done()
 		_ = l.ws.CloseNow()
@@ -175,7 +176,7 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 // from it. They are records like others: the answer to a WebSocket ping is
 // written by the reader, and two servers whose links are full both ways would
 // wait for each other.
-func (l *link) beatLoop(ctx context.Context, every time.Duration) error {
+func (l *link) beatLoop(ctx context.Context, every time.Duration, sign func() []byte) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	heard, silent := l.heard.Load(), 0
@@ -190,16 +191,16 @@ func (l *link) beatLoop(ctx context.Context, every time.Duration) error {
 		} else if silent++; silent == maxSilent {
 			return errors.New("the peer is silent")
 		}
-		l.beat()
+		l.beat(sign())
 	}
 }
 
 // beat queues a sign of life, unless something waits that is one.
-func (l *link) beat() {
+func (l *link) beat(sign []byte) {
 	l.mu.Lock()
 	idle := len(l.queue) == 0
 	l.mu.Unlock()
 	if idle {
-		l.send(appendRecord(nil, recordBeat, nil))
+		l.send(appendRecord(nil, recordBeat, sign))
 	}
 }

@@ -79,6 +79,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordRoll:
 		p.n.tellRoll(from)
 	case recordBeat:
+		p.n.timeThere(from, r)
 	case recordLossy:
 		p.resync()
 		p.send(from, recordRoll, nil)

@@ -22,7 +22,7 @@ import (
 //	connected string, uvarint, (string, uvarint, string)…
 //	                            by this process's clock, at that time: devices, since when, connection ids
 //	roll                        name all your connections
-//	beat                        a sign of life
+//	beat     string, uvarint    a sign of life, and what time it is by this process's clock
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
 //	                            append it for me under that number; 1: I have heard of all refusals

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,11 +64,25 @@ func (k *clocks) keep(there map[envelope.ServerID]bool) {
 // rollChunk bounds the connections named by one record.
 const rollChunk = 1000
 
-// connectedBody names connections of this server. Their ages, and what time it
-// is, in milliseconds since the start of the process.
+// time says what time it is by this process's clock, in milliseconds since its start.
+func (n *Node) time() []byte {
+	return binary.AppendUvarint(envelope.AppendString(nil, n.process), uint64(time.Since(n.began).Milliseconds()))
+}
+
+// timeThere reads what time wrote, on another server, and returns what is to be
+// added to its times.
+func (n *Node) timeThere(from envelope.ServerID, r *envelope.Reader) (ahead time.Duration) {
+	here := time.Since(n.began)
+	process, now := r.String(), r.Uvarint()
+	if r.Err() != nil {
+		return 0
+	}
+	return n.clocks.heard(from, process, milliseconds(now), here)
+}
+
+// connectedBody names connections of this server and since when they are.
 func (n *Node) connectedBody(conns []*conn) []byte {
-	body := envelope.AppendString(nil, n.process)
-	body = binary.AppendUvarint(body, uint64(time.Since(n.began).Milliseconds()))
+	body := n.time()
 	for _, c := range conns {
 		body = envelope.AppendString(body, string(c.who.Node))
 		body = binary.AppendUvarint(body, uint64(c.began.Sub(n.began).Milliseconds()))
@@ -88,10 +103,8 @@ func (n *Node) tellConnected(c *conn) {
 
 // tellRoll tells a server of all connections here: it has missed some.
 func (n *Node) tellRoll(to envelope.ServerID) {
-	all := n.conns.all()
-	for len(all) > 0 {
-		some := all[:min(len(all), rollChunk)]
-		all = all[len(some):]
+	n.peers.send(to, recordBeat, n.time()) // before there is anything to be late
+	for some := range slices.Chunk(n.conns.all(), rollChunk) {
 		n.peers.send(to, recordConnected, n.connectedBody(some))
 	}
 }
@@ -99,12 +112,7 @@ func (n *Node) tellRoll(to envelope.ServerID) {
 // connectedElsewhere takes another server's word that devices are connected
 // there, and closes their older connections here.
 func (n *Node) connectedElsewhere(from envelope.ServerID, r *envelope.Reader) {
-	here := time.Since(n.began)
-	process, now := r.String(), r.Uvarint()
-	if r.Err() != nil {
-		return
-	}
-	ahead := n.clocks.heard(from, process, milliseconds(now), here)
+	ahead := n.timeThere(from, r)
 	for r.Err() == nil && len(r.Rest()) > 0 {
 		device, began, id := envelope.NodeID(r.String()), milliseconds(r.Uvarint())+ahead, r.String()
 		if c := n.conns.device(device); c != nil && r.Err() == nil && c.olderThan(began, id) {

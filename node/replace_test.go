@@ -75,7 +75,7 @@ func TestReplacedAfterPartition(t *testing.T) {
 		old.hello("")
 		old.control("caught_up")
 		m.cut("a", "b")
-		pass(30 * time.Second) // the link is gone
+		pass(10 * time.Second) // the link is gone
 		fresh := m.device("bob", "bob", "b").connected(m)
 		pass(5 * time.Second)
 		if m.at("a").conns.device("bob") == nil {
@@ -83,7 +83,7 @@ func TestReplacedAfterPartition(t *testing.T) {
 		}
 		m.heal("a", "b")
 		m.linked()
-		pass(time.Second)
+		pass(closing + time.Second) // it does not read the goodbye
 		if m.at("a").conns.device("bob") != nil {
 			t.Error("the older connection is still there")
 		}
