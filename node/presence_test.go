@@ -224,23 +224,25 @@ func TestPresenceSubscribed(t *testing.T) {
 }
 
 func TestPresenceAfterCrash(t *testing.T) {
-	inMesh(t, 3, func(t *testing.T, m *mesh) {
-		w := m.watching("alice", "c")
-		m.device("bob", "bob", "b").connected(m)
-		w.ask(m, subscribeBob)
-		pass(25 * time.Minute)
-		m.kill("b")
-		killed := time.Now()
-		took := m.within(10*time.Second, "the truth", func() bool { return len(w.presences()) == 2 })
-		t.Logf("told %v after the crash", took)
-		w.expect("after the crash", "bob+", "bob-")
-		seen := time.UnixMilli(w.frames()[1].Presence[0].LastSeen)
-		if seen.After(killed) || seen.Before(killed.Add(-sightAgain-time.Minute)) {
-			t.Errorf("last seen %v before the crash", killed.Sub(seen))
-		}
-		m.device("bob", "bob", "a").connected(m)
-		m.within(time.Second, "online again", func() bool { return len(w.presences()) == 3 })
-	})
+	for _, offset := range []time.Duration{0, 400 * time.Millisecond, 1100 * time.Millisecond, 1900 * time.Millisecond} { // within the rhythm of leases
+		inMesh(t, 3, func(t *testing.T, m *mesh) {
+			w := m.watching("alice", "c")
+			m.device("bob", "bob", "b").connected(m)
+			w.ask(m, subscribeBob)
+			pass(25*time.Minute + offset)
+			m.kill("b")
+			killed := time.Now()
+			took := m.within(10*time.Second, "the truth", func() bool { return len(w.presences()) == 2 })
+			t.Logf("told %v after the crash", took)
+			w.expect("after the crash", "bob+", "bob-")
+			seen := time.UnixMilli(w.frames()[1].Presence[0].LastSeen)
+			if seen.After(killed) || seen.Before(killed.Add(-sightAgain-time.Minute)) {
+				t.Errorf("last seen %v before the crash", killed.Sub(seen))
+			}
+			m.device("bob", "bob", "a").connected(m)
+			m.within(time.Second, "online again", func() bool { return len(w.presences()) == 3 })
+		})
+	}
 }
 
 // A device that connects again at once, at the same server or another one, or
