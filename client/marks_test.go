@@ -233,6 +233,7 @@ func TestPresence(t *testing.T) {
 		if _, err := c.Presence(t.Context(), "bad id"); envelope.CodeOf(err) != envelope.BadRequest {
 			t.Errorf("a bad id: %v", err)
 		}
+		synctest.Wait()
 		heard, said.got = nil, nil
 
 		c.SubscribePresence("v", "u", "bad id")
