@@ -85,6 +85,7 @@ const (
 	WriteConcern Kind = "write_concern" // applied, but the reply carries a writeConcernError
 	Stall        Kind = "stall"         // delayed, then applied
 	Cut          Kind = "cut"           // the connection is cut, not applied
+	DiskFull     Kind = "disk_full"     // OutOfDiskSpace, not applied; writes only
 )
 
 // Fault says which commands are hit, how, and how often.

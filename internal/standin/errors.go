@@ -26,6 +26,10 @@ func notPrimaryError(c command) bson.Raw {
 	return errorBody(10107, "NotWritablePrimary", "not primary (injected fault)", retryLabels(c)...)
 }
 
+func diskFullError() bson.Raw {
+	return errorBody(14031, "OutOfDiskSpace", "no space is left (injected fault)")
+}
+
 func unreachableError(c command) bson.Raw {
 	return errorBody(6, "HostUnreachable", "primary unreachable (injected fault)", retryLabels(c)...)
 }

@@ -20,6 +20,7 @@ const (
 	WriteConcern Kind = "write_concern" // applied, but the reply carries a writeConcernError
 	Stall        Kind = "stall"         // delayed, then applied
 	Cut          Kind = "cut"           // the connection is cut, not applied
+	DiskFull     Kind = "disk_full"     // OutOfDiskSpace, not applied; writes only
 )
 
 // Fault says which commands are hit, how, and how often.
@@ -45,7 +46,7 @@ var errFault = errors.New("unusable fault")
 
 func (f Fault) validate() error {
 	switch f.Kind {
-	case ReplyLost, Unreachable, NotPrimary, WriteConcern, Cut:
+	case ReplyLost, Unreachable, NotPrimary, WriteConcern, Cut, DiskFull:
 		if f.DelayMS != 0 {
 			return fmt.Errorf("%w: delay_ms is for a stall only", errFault)
 		}
@@ -67,7 +68,7 @@ func (f Fault) validate() error {
 
 func (f Fault) matches(c command) bool {
 	switch {
-	case f.Kind == WriteConcern && !c.traits.writes:
+	case (f.Kind == WriteConcern || f.Kind == DiskFull) && !c.traits.writes:
 		return false
 	case len(f.Commands) == 0 && c.traits.handshake:
 		return false

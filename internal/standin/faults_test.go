@@ -81,6 +81,8 @@ func TestFaultKinds(t *testing.T) {
 		{"not primary, not retried", `{"kind":"not_primary","commands":["insert"],"count":1}`, false, 10107, false, 0},
 		{"cut", `{"kind":"cut","commands":["insert"],"count":1}`, true, 0, false, 1},
 		{"cut, not retried", `{"kind":"cut","commands":["insert"],"count":1}`, false, 0, true, 0},
+		{"disk full", `{"kind":"disk_full","count":1}`, true, 14031, false, 0},
+		{"disk full, reads go on", `{"kind":"disk_full","commands":["aggregate","find"]}`, true, 0, false, 1},
 		{"write concern", `{"kind":"write_concern","commands":["insert"],"count":1}`, true, 64, false, 1},
 		{"stall", `{"kind":"stall","commands":["insert"],"count":1,"delay_ms":20}`, true, 0, false, 1},
 		{"other command", `{"kind":"cut","commands":["update"]}`, true, 0, false, 1},

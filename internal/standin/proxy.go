@@ -151,6 +151,8 @@ func (c *conn) execute(ctx context.Context, cmd command, request message) (messa
 		return nil, errCut
 	case NotPrimary:
 		return newMessage(request.requestID(), notPrimaryError(cmd)), nil
+	case DiskFull:
+		return newMessage(request.requestID(), diskFullError()), nil
 	}
 
 	reply, err := c.apply(ctx, cmd, request)

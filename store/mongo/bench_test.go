@@ -12,7 +12,7 @@ import (
 	"github.com/allsparkrt/allspark/store/storetest"
 )
 
-func BenchmarkStore(b *testing.B) { storetest.Bench(b, openNew) }
+func BenchmarkStore(b *testing.B) { storetest.Bench(b, openNew, nil) }
 
 // BenchmarkLane measures appends to one log through one store and through
 // three that contend for it, by 64 senders that each wait for their ack.

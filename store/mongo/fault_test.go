@@ -107,6 +107,12 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 	joined := member
 	joined.State, joined.Spans, joined.Version = session.Joined, []session.Span{{From: 1}}, 2
 	edge := graph.Edge{Addr: room, Server: "server", Boot: "boot2", Gen: 1}
+	log := envelope.SessionID("trimmed").Address()
+	for i := range 6 {
+		if o := appendOne(s, log, at(message("alice", fmt.Sprint(i+1)), int64(i+1))); o.err != nil {
+			t.Fatal(o.err)
+		}
+	}
 	for _, step := range []struct {
 		name string
 		do   func() error
@@ -124,6 +130,11 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 		{"advance", func() error {
 			return s.Advance(ctx, []inbox.Cursor{{Node: "bob", Log: room, Delivered: 1}})
 		}},
+		{"sighting", func() error {
+			return s.PutSightings(ctx, []graph.Sighting{{Addr: room, At: 7}})
+		}},
+		{"trim", func() error { return s.Trim(ctx, log, 5, time.UnixMilli(0)) }},
+		{"forget", func() error { return s.Trim(ctx, log, 5, time.UnixMilli(3)) }},
 	} {
 		server.Inject(mongotest.Fault{Kind: kind, Commands: []string{"insert", "update", "delete"}, Count: 1})
 		if err := step.do(); err != nil {
@@ -142,6 +153,33 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 	} {
 		if !errors.Is(try.err, try.want) {
 			t.Errorf("%s again: %v, want %v", name, try.err, try.want)
+		}
+	}
+	checkUpdates(t, s, log)
+}
+
+// checkUpdates looks at what breakUpdates has left.
+func checkUpdates(t *testing.T, s *opened, log envelope.Address) {
+	t.Helper()
+	ctx := t.Context()
+	if edges, err := s.Edges(ctx, room); err != nil || len(edges) != 0 {
+		t.Errorf("edges %+v, %v", edges, err)
+	}
+	if servers, err := s.Servers(ctx); err != nil || len(servers) != 0 {
+		t.Errorf("servers %+v, %v", servers, err)
+	}
+	if readers, err := s.Readers(ctx, room, 10); err != nil || len(readers) != 1 || readers[0].Delivered != 1 {
+		t.Errorf("readers %+v, %v", readers, err)
+	}
+	if seen, err := s.Sightings(ctx, room); err != nil || len(seen) != 1 || seen[0].At != 7 {
+		t.Errorf("sightings %+v, %v", seen, err)
+	}
+	if x, err := s.Extent(ctx, log); err != nil || x.Floor != 5 || x.Head != 6 {
+		t.Errorf("extent %+v, %v", x, err)
+	}
+	for i, want := range []uint64{0, 0, 3, 4, 5, 6} {
+		if found, err := s.Find(ctx, log, "alice", fmt.Sprint(i+1)); err != nil || found.Seq != want {
+			t.Errorf("message %d: %+v, %v", i+1, found, err)
 		}
 	}
 }

@@ -29,6 +29,12 @@ func message(src envelope.NodeID, id string) *envelope.Envelope {
 	return &envelope.Envelope{ID: id, SrcNode: src, Timestamp: 1, Body: []byte(`"payload":"` + name(src, id) + `"`)}
 }
 
+// at returns the message as one of that time, in Unix milliseconds.
+func at(env *envelope.Envelope, time int64) *envelope.Envelope {
+	env.Timestamp = time
+	return env
+}
+
 type outcome struct {
 	seq uint64
 	err error
