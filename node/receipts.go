@@ -202,7 +202,7 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 		now := time.Now().UnixMilli()
 		for i := range page {
 			a, ok := asks(&page[i], reader)
-			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || within(m.spans, a.seq)) {
+			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || inStay(m.spans, a.seq)) {
 				due = newest(due, a, now)
 			}
 		}
@@ -211,8 +211,8 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 	return due
 }
 
-// within reports whether an entry of a session's log falls into one of the stays.
-func within(stays []session.Span, seq uint64) bool {
+// inStay reports whether an entry of a session's log falls into one of the stays.
+func inStay(stays []session.Span, seq uint64) bool {
 	return slices.ContainsFunc(stays, func(s session.Span) bool {
 		return seq >= s.From && (s.Until == 0 || seq <= s.Until)
 	})
