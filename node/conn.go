@@ -219,6 +219,8 @@ func (c *conn) readLoop() error {
 			if err := c.presence(cmd); err != nil {
 				c.refuse("", err)
 			}
+		case gateway.FetchPending:
+			c.fetchPending(cmd)
 		default:
 			c.refuse(id, envelope.Errorf(envelope.BadRequest, "that is an HTTP call"))
 		}

@@ -55,6 +55,12 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, true)
 	case gateway.GetPresence:
 		return n.getPresence(ctx, who, cmd)
+	case gateway.History:
+		return n.history(ctx, who, cmd)
+	case gateway.FetchPending:
+		return n.fetchPending(ctx, who, cmd)
+	case gateway.Trace:
+		return n.trace(ctx, who, cmd)
 	case gateway.Locate:
 		return n.locate(ctx, who, cmd)
 	}

@@ -154,7 +154,7 @@ func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, erro
 	readable := all[:0]
 	for _, m := range all {
 		if m.State == Joining || m.State == Leaving {
-			m, err = s.settle(ctx, m.Session, node, func(m Member) (Member, bool, error) { return m, false, nil })
+			m, err = s.Stays(ctx, m.Session, node)
 			if err != nil {
 				return nil, err
 			}
@@ -164,6 +164,13 @@ func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, erro
 		}
 	}
 	return readable, nil
+}
+
+// Stays returns a device's membership of a session, in whatever state and with
+// a change that a crash interrupted completed. It has no Spans if the device
+// never was a member, or there is no such session.
+func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
+	return s.settle(ctx, id, node, func(m Member) (Member, bool, error) { return m, false, nil })
 }
 
 // Resolve returns the address whose log a message goes to, once the sender's

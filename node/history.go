@@ -1,0 +1,164 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
+)
+
+const (
+	// maxHistory is the most entries of one page, whatever is asked for.
+	maxHistory = 1000
+	// maxReads is how often a page goes on when nothing read belongs to it.
+	maxReads = 10
+)
+
+// clockSkew is how far apart the time stamps of neighbours in a log may be in
+// the wrong order: servers' clocks differ, and what waits for the store was
+// stamped before.
+const clockSkew = 10 * time.Second
+
+// history returns a page of a log that the caller may read.
+func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.History) (gateway.Page, error) {
+	v, err := n.view(ctx, who, cmd.Log)
+	if err != nil {
+		return gateway.Page{}, err
+	}
+	after := cmd.After
+	if cmd.Since > 0 {
+		if after, err = n.before(ctx, v, after, cmd.Since); err != nil {
+			return gateway.Page{}, err
+		}
+	}
+	limit := cmd.Limit
+	if limit <= 0 {
+		limit = inbox.PageEntries
+	}
+	entries, next, err := n.page(ctx, v, after, min(limit, maxHistory), func(env *envelope.Envelope) bool {
+		return env.Timestamp >= cmd.Since
+	})
+	if err != nil {
+		return gateway.Page{}, err
+	}
+	return gateway.Page{Entries: entries, Floor: v.floor, Head: v.head, Next: next, More: next < v.head}, nil
+}
+
+// view is what a device may see of a log: the entries from floor to head,
+// and of a session those of its stays.
+type view struct {
+	log         envelope.Address
+	floor, head uint64
+	spans       []session.Span // of a session
+}
+
+var errNoLog = envelope.Errorf(envelope.NotFound, "no such log, or not yours to read")
+
+// view finds out what the caller may see of a log; errNoLog when it may not
+// see it at all.
+//
+// The head is read first and the membership second. So a leave that is not
+// known yet stands beyond that head, and nothing behind it can be seen.
+func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Address) (view, error) {
+	own := log == who.Node.Address() || log == who.Client.Address()
+	if !own && (log.Kind != envelope.KindSession || !envelope.ValidID(log.ID)) {
+		return view{}, errNoLog
+	}
+	x, err := n.inbox.Extent(ctx, log)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{log: log, floor: max(x.Floor, 1), head: x.Head}
+	if own {
+		return v, nil
+	}
+	m, err := n.sessions.Stays(ctx, envelope.SessionID(log.ID), who.Node)
+	if err != nil {
+		return view{}, err
+	}
+	if len(m.Spans) == 0 {
+		return view{}, errNoLog
+	}
+	v.spans = m.Spans
+	v.floor = max(v.floor, m.Spans[0].From)
+	if last := m.Spans[len(m.Spans)-1]; last.Until != 0 {
+		v.head = min(v.head, last.Until)
+	}
+	return v, nil
+}
+
+// sees reports whether the entry with that seq may be seen.
+func (v *view) sees(seq uint64) bool {
+	return seq >= v.floor && seq <= v.head && (v.log.Kind != envelope.KindSession || within(v.spans, seq))
+}
+
+// within reports whether an entry falls into a stay.
+func within(spans []session.Span, seq uint64) bool {
+	return slices.ContainsFunc(spans, func(s session.Span) bool { return seq >= s.From && (s.Until == 0 || seq <= s.Until) })
+}
+
+// skip returns the position before the first entry behind after that may be
+// seen, or head.
+func (v *view) skip(after uint64) uint64 {
+	after = max(after, v.floor-1)
+	if v.log.Kind == envelope.KindSession {
+		for _, s := range v.spans {
+			if s.Until == 0 || after < s.Until {
+				after = max(after, s.From-1)
+				return min(after, v.head)
+			}
+		}
+		return v.head
+	}
+	return min(after, v.head)
+}
+
+// page returns entries behind after, at most limit, and the position it has
+// come to: those that may be seen, have not expired and are wanted. When there
+// are none for long, it ends empty before the head.
+func (n *Node) page(ctx context.Context, v view, after uint64, limit int, wanted func(*envelope.Envelope) bool) ([]envelope.Envelope, uint64, error) {
+	var entries []envelope.Envelope
+	now := time.Now()
+	after = v.skip(after)
+	for reads := 0; after < v.head && len(entries) == 0 && reads < maxReads; reads++ {
+		read, err := n.inbox.Read(ctx, v.log, after, limit, inbox.PageBytes)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(read) == 0 {
+			return nil, v.head, nil // trimmed meanwhile
+		}
+		for i := range read {
+			env := &read[i]
+			if v.sees(env.Seq) && !env.Expired(now) && wanted(env) {
+				entries = append(entries, *env)
+			}
+		}
+		after = v.skip(read[len(read)-1].Seq)
+	}
+	return entries, after, nil
+}
+
+// before returns a position behind after, with no entry of that time or later
+// between the two. It searches by halves; time stamps rise but for clockSkew.
+func (n *Node) before(ctx context.Context, v view, after uint64, since int64) (uint64, error) {
+	since -= clockSkew.Milliseconds()
+	low, high := max(after+1, v.floor), v.head+1 // the entry sought is among these, or is high
+	for low < high {
+		middle := low + (high-low)/2
+		read, err := n.inbox.Read(ctx, v.log, middle-1, 1, 1)
+		switch {
+		case err != nil:
+			return 0, err
+		case len(read) == 0 || read[0].Timestamp >= since:
+			high = middle
+		default:
+			low = read[0].Seq + 1
+		}
+	}
+	return low - 1, nil
+}

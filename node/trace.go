@@ -1,0 +1,97 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// maxTraced bounds the readers that a trace names.
+const maxTraced = 1000
+
+var errNoMessage = envelope.Errorf(envelope.NotFound, "no such message, or not yours to trace")
+
+// trace tells a sender, or the app, what has become of a stored message.
+func (n *Node) trace(ctx context.Context, who envelope.Principal, cmd gateway.Trace) (gateway.Traced, error) {
+	src := cmp.Or(cmd.Src, who.Node)
+	if src != who.Node && !who.App || cmd.Dest.IsZero() || cmd.ID == "" {
+		return gateway.Traced{}, errNoMessage
+	}
+	found, err := n.inbox.Find(ctx, cmd.Dest, src, cmd.ID)
+	if err != nil {
+		return gateway.Traced{}, err
+	}
+	if found.Seq == 0 {
+		return gateway.Traced{}, errNoMessage
+	}
+	traced := gateway.Traced{ID: cmd.ID, Log: cmd.Dest, Seq: found.Seq, Trimmed: found.Timestamp == 0}
+	if !traced.Trimmed {
+		traced.Accepted = time.UnixMilli(found.Timestamp)
+	}
+	if traced.Readers, err = n.tracedReaders(ctx, cmd.Dest, src, found.Seq); err != nil {
+		return gateway.Traced{}, err
+	}
+	if who.App {
+		traced.Servers, err = n.serversOf(ctx, cmd.Dest)
+	}
+	return traced, err
+}
+
+// tracedReaders returns the devices that a message is for, as far as they are
+// known, and how far each has got. The sender is none of them: it gets no copy.
+func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src envelope.NodeID, seq uint64) ([]gateway.TracedReader, error) {
+	cursors, err := n.inbox.Readers(ctx, log, maxTraced)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[envelope.NodeID]inbox.Cursor, len(cursors))
+	for _, c := range cursors {
+		at[c.Node] = c
+	}
+	switch log.Kind {
+	case envelope.KindNode: // also before it first connects
+		at = map[envelope.NodeID]inbox.Cursor{envelope.NodeID(log.ID): at[envelope.NodeID(log.ID)]}
+	case envelope.KindSession: // who was in it then, with a cursor or not
+		members, err := n.cfg.Sessions.Members(ctx, envelope.SessionID(log.ID))
+		if err != nil {
+			return nil, err
+		}
+		all := at
+		at = make(map[envelope.NodeID]inbox.Cursor, len(members))
+		for _, m := range members {
+			if within(m.Spans, seq) && len(at) < maxTraced {
+				at[m.Node] = all[m.Node]
+			}
+		}
+	}
+	if log.Kind != envelope.KindNode {
+		delete(at, src)
+	}
+	readers := make([]gateway.TracedReader, 0, len(at))
+	for node, c := range at {
+		readers = append(readers, gateway.TracedReader{Node: node, Delivered: c.Delivered >= seq, Read: c.Read >= seq})
+	}
+	slices.SortFunc(readers, func(a, b gateway.TracedReader) int { return cmp.Compare(a.Node, b.Node) })
+	return readers, nil
+}
+
+// serversOf returns the servers where an address can be reached now.
+func (n *Node) serversOf(ctx context.Context, addr envelope.Address) ([]envelope.ServerID, error) {
+	edges, err := n.cfg.Graph.Store.Edges(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	var servers []envelope.ServerID
+	for _, e := range edges {
+		if n.graph.Alive(e.Server, e.Boot) {
+			servers = append(servers, e.Server)
+		}
+	}
+	slices.Sort(servers)
+	return slices.Compact(servers), nil
+}
