@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,37 +10,27 @@ import (
 )
 
 func BenchmarkStore(b *testing.B) {
-	storetest.Bench(b, func(t testing.TB) storetest.Store { return openIn(t, t.TempDir()) })
+	storetest.Bench(b, func(t testing.TB) storetest.Store { return openIn(t, t.TempDir()) }, floor(b))
 }
 
-// BenchmarkFloor is what the disk allows: 300-byte records appended to a bare
-// file with one fdatasync for each batch.
-func BenchmarkFloor(b *testing.B) {
-	for _, batch := range []int{1, 16, 256} {
-		b.Run(fmt.Sprintf("append/senders=%d", batch), func(b *testing.B) {
-			f, err := os.Create(filepath.Join(b.TempDir(), "log"))
-			if err != nil {
-				b.Fatal(err)
+// floor appends to a bare file with one fdatasync for each batch.
+func floor(b *testing.B) storetest.Floor {
+	b.Helper()
+	f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() })
+	return func(n, batch int) error {
+		records := make([]byte, 300*batch)
+		for range n / batch {
+			if _, err := f.Write(records); err != nil {
+				return err
 			}
-			defer func() { _ = f.Close() }()
-			record := make([]byte, 300)
-			var waiting []byte
-			n := 0
-			for b.Loop() {
-				n++
-				waiting = append(waiting, record...)
-				if n%batch > 0 {
-					continue
-				}
-				if _, err := f.Write(waiting); err != nil {
-					b.Fatal(err)
-				}
-				if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-					b.Fatal(err)
-				}
-				waiting = waiting[:0]
+			if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+				return err
 			}
-			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "appends/s")
-		})
+		}
+		return nil
 	}
 }

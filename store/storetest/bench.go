@@ -5,67 +5,165 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
 
+// Floor does the least that a store must do on the same disk: it appends n
+// records of 300 bytes to a file and syncs it after each batch of them.
+type Floor func(n, batch int) error
+
 // Bench measures durable appends of 300-byte messages by 1, 16 and 256
 // senders, each to its own log and each waiting for its ack before the next,
-// and reads of 100 entries.
-func Bench(b *testing.B, open Open) {
-	payload := strings.Repeat("x", 200)
+// without and with a Trim at work, and the replay of a log in pages of 100.
+//
+// With a floor, appends take turns with it, and floor-ratio says how many
+// appends there are for each record of the floor in the same time. The disk
+// may drift between runs; the ratio hardly does.
+func Bench(b *testing.B, open Open, floor Floor) {
 	for _, senders := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("append/senders=%d", senders), func(b *testing.B) {
-			store := open(b)
-			defer func() { _ = store.Close() }()
-			logs := make([]envelope.Address, senders)
-			idle := make(chan int, senders) // senders whose last message is acknowledged
-			for i := range logs {
-				logs[i] = sender(i).Address()
-				idle <- i
-			}
-			failed := make(chan error, 1)
-			n := 0
-			for b.Loop() {
-				i := <-idle
-				n++
-				store.Append(logs[i], message(alice, strconv.Itoa(n), payload), func(_ uint64, err error) {
-					if err != nil {
-						select {
-						case failed <- err:
-						default:
-						}
-					}
-					idle <- i
-				})
-			}
-			for range senders {
-				<-idle
-			}
-			select {
-			case err := <-failed:
-				b.Fatal(err)
-			default:
-			}
-			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "appends/s")
+			newLoad(b, open, senders).run(floor)
 		})
 	}
-	b.Run("read/entries=100", func(b *testing.B) {
-		store := open(b)
-		defer func() { _ = store.Close() }()
-		log := bob.Address()
-		var last *call
-		for i := range 200 {
-			last = start(store, log, message(alice, strconv.Itoa(i), payload))
+	b.Run("append beside trim/senders=256", func(b *testing.B) {
+		l := newLoad(b, open, 256)
+		ended, stopped := make(chan struct{}), make(chan error)
+		go func() { stopped <- l.trimAll(ended) }()
+		defer func() {
+			close(ended)
+			if err := <-stopped; err != nil {
+				b.Error(err)
+			}
+		}()
+		l.run(floor)
+	})
+	b.Run("replay", func(b *testing.B) { replay(b, open(b)) })
+}
+
+// sized returns a message of about 300 bytes as stores keep it.
+func sized(id int) *envelope.Envelope {
+	return message(alice, strconv.Itoa(id), strings.Repeat("x", 200))
+}
+
+// load is some senders that append to logs of their own.
+type load struct {
+	*testing.B
+	store  Store
+	logs   []envelope.Address
+	idle   chan int // senders whose last message is acknowledged
+	failed chan error
+	n      int // messages sent
+}
+
+func newLoad(b *testing.B, open Open, senders int) *load {
+	l := &load{B: b, store: open(b), idle: make(chan int, senders), failed: make(chan error, 1)}
+	b.Cleanup(func() { _ = l.store.Close() })
+	for i := range senders {
+		l.logs = append(l.logs, sender(i).Address())
+		l.idle <- i
+	}
+	return l
+}
+
+// run measures. A round with the floor is long enough for the pause between
+// them not to matter.
+func (l *load) run(floor Floor) {
+	senders := len(l.logs)
+	round := 64 * senders
+	var took, floorTook time.Duration
+	began := time.Now()
+	for l.Loop() {
+		l.send()
+		if floor == nil || l.n%round != 0 {
+			continue
 		}
-		if _, err := last.wait(); err != nil {
-			b.Fatal(err)
+		l.wait()
+		took += time.Since(began)
+		l.StopTimer()
+		began = time.Now()
+		if err := floor(round, senders); err != nil {
+			l.Fatal(err)
 		}
-		for b.Loop() {
-			page, err := store.Read(b.Context(), log, 50, 100, 1<<20)
-			if err != nil || len(page) != 100 {
-				b.Fatal(len(page), err)
+		floorTook += time.Since(began)
+		l.StartTimer()
+		began = time.Now()
+	}
+	l.wait()
+	l.ReportMetric(float64(l.n)/l.Elapsed().Seconds(), "appends/s")
+	if took > 0 {
+		l.ReportMetric(floorTook.Seconds()/took.Seconds(), "floor-ratio")
+	}
+}
+
+// send appends one message, once there is an idle sender.
+func (l *load) send() {
+	i := <-l.idle
+	l.n++
+	l.store.Append(l.logs[i], sized(l.n), func(_ uint64, err error) {
+		if err != nil {
+			select {
+			case l.failed <- err:
+			default:
 			}
 		}
+		l.idle <- i
 	})
+}
+
+// wait returns when all senders are idle.
+func (l *load) wait() {
+	for range l.logs {
+		<-l.idle
+	}
+	for i := range l.logs {
+		l.idle <- i
+	}
+	select {
+	case err := <-l.failed:
+		l.Fatal(err)
+	default:
+	}
+}
+
+// trimAll trims every log to its last ten entries, over and over.
+func (l *load) trimAll(ended <-chan struct{}) error {
+	for i := 0; ; i++ {
+		select {
+		case <-ended:
+			return nil
+		default:
+		}
+		log := l.logs[i%len(l.logs)]
+		x, err := l.store.Extent(l.Context(), log)
+		if err == nil {
+			err = l.store.Trim(l.Context(), log, x.Head-min(x.Head, 10), time.UnixMilli(0))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func replay(b *testing.B, store Store) {
+	defer func() { _ = store.Close() }()
+	log := bob.Address()
+	var last *call
+	const entries, limit = 500, 100
+	for i := range entries {
+		last = start(store, log, sized(i))
+	}
+	if _, err := last.wait(); err != nil {
+		b.Fatal(err)
+	}
+	after := uint64(0)
+	for b.Loop() {
+		page, err := store.Read(b.Context(), log, after, limit, 1<<20)
+		if err != nil || len(page) != limit {
+			b.Fatal(len(page), err)
+		}
+		after = (after + limit) % entries
+	}
+	b.ReportMetric(float64(limit*b.N)/b.Elapsed().Seconds(), "entries/s")
 }
