@@ -32,9 +32,11 @@ type (
 	// MarkRead says how far the user has read, on this device. It has no reply
 	// on a connection, and [Done] elsewhere.
 	MarkRead struct{ Cursors map[envelope.Address]uint64 }
-	// GetPresence asks for the presence of users, or of a session's members.
-	// Subscribe, on a connection: true follows them, false stops that. The
-	// reply is [Presence].
+	// GetPresence asks for the presence of users, or of a session's members as
+	// they are now, to one of them: at most 1,000 users, of a larger session
+	// those of the members whose device ids come first. Subscribe, on a
+	// connection: true follows them, false stops that, without any users for
+	// all. The reply is [Presence], which is empty when following has stopped.
 	GetPresence struct {
 		Clients   []envelope.ClientID
 		Session   envelope.SessionID

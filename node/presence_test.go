@@ -223,6 +223,21 @@ func TestPresenceSubscribed(t *testing.T) {
 	})
 }
 
+// Who watches from the same server needs no other one.
+func TestPresenceAtOneServer(t *testing.T) {
+	seldom := func(c *Config) { c.Timing.Sweep = time.Hour }
+	inMeshOf(t, 1, seldom, func(t *testing.T, m *mesh) {
+		w := m.watching("alice", "a")
+		w.ask(m, subscribeBob)
+		bob := m.device("bob", "bob-phone", "a").connected(m)
+		pass(time.Second)
+		w.expect("connected", "bob-", "bob+")
+		bob.close()
+		pass(5 * time.Second)
+		w.expect("gone", "bob-", "bob+", "bob-")
+	})
+}
+
 func TestPresenceAfterCrash(t *testing.T) {
 	for _, offset := range []time.Duration{0, 400 * time.Millisecond, 1100 * time.Millisecond, 1900 * time.Millisecond} { // within the rhythm of leases
 		inMesh(t, 3, func(t *testing.T, m *mesh) {
