@@ -58,6 +58,7 @@ type gossip struct {
 	log    *slog.Logger
 	counts *counters
 	news   chan<- struct{} // signalled when a poll is worth the while
+	saying chan struct{}   // held by whoever announces: memberlist cannot bear two at a time
 
 	mu      sync.Mutex
 	meta    []byte
@@ -67,7 +68,7 @@ type gossip struct {
 
 // startGossip binds and listens. It contacts nobody. record is what to tell.
 func startGossip(c GossipConfig, record Record, v *view, counts *counters, news chan<- struct{}, logger *slog.Logger) (*gossip, error) {
-	s := &gossip{seeds: c.Join, view: v, counts: counts, news: news, log: logger, members: make(map[string]string)}
+	s := &gossip{seeds: c.Join, view: v, counts: counts, news: news, log: logger, members: make(map[string]string), saying: make(chan struct{}, 1)}
 	if err := s.describe(record, false); err != nil {
 		return nil, err
 	}
@@ -128,8 +129,11 @@ func (s *gossip) describe(r Record, leaving bool) error {
 	return nil
 }
 
-// announce spreads what describe has set. It waits at most for timeout.
+// announce spreads what describe has set. It waits for an announcement that is
+// being made, and then at most for timeout.
 func (s *gossip) announce(timeout time.Duration) {
+	s.saying <- struct{}{}
+	defer func() { <-s.saying }()
 	if err := s.list.UpdateNode(timeout); err != nil {
 		s.log.Debug("gossip announcement is slow", "err", err)
 	}
