@@ -53,9 +53,9 @@ type (
 	}
 	// stay is a time of membership as far as a device can tell.
 	stay struct{ from, until time.Time }
-	// arrival is a volatile message at a device.
+	// arrival is a volatile message on a connection.
 	arrival struct {
-		device envelope.NodeID
+		stream int
 		text   string
 	}
 	// reading is how far a stream has come: of one connection, or of a client that hides several.
@@ -212,6 +212,8 @@ func (c *checker) replay(e event) {
 		}
 		for log, seq := range e.from {
 			c.streams[e.stream].at[log] = seq
+			at := place{e.device, log} // who begins there does without what is before
+			c.handled[at] = max(c.handled[at], seq)
 		}
 	case evGot:
 		if e.seq == 0 {
@@ -351,10 +353,10 @@ func (c *checker) gotVolatile(e event) {
 		c.fault("1: %s got %q of %s to %v, which was never sent", e.device, e.text, e.src, e.log)
 		return
 	}
-	if _, again := c.arrived[arrival{e.device, e.text}]; again {
+	if _, again := c.arrived[arrival{e.stream, e.text}]; again {
 		c.fault("2: %s got %q again", e.device, e.text)
 	}
-	c.arrived[arrival{e.device, e.text}] = struct{}{}
+	c.arrived[arrival{e.stream, e.text}] = struct{}{}
 	var may bool
 	switch e.log.Kind {
 	case envelope.KindNode:

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -33,7 +34,17 @@ type event struct {
 	pages  []entry                     // audited: the whole log as it is now
 }
 
+func (e event) String() string {
+	return fmt.Sprintf("%s %s stream %d %v %d %s %q %s %s %v", e.what, e.device, e.stream, e.log, e.seq, e.id, e.text, e.src, e.code, e.from)
+}
+
 type what uint8
+
+func (w what) String() string {
+	return [...]string{
+		"", "sent", "acked", "refused", "opened", "got", "gapped", "handled", "joining", "joined", "left", "settled", "stuck", "trimmed", "audited",
+	}[w]
+}
 
 const (
 	evSent    what = iota + 1 // a message is given to a server, for the first time or again

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -81,7 +82,13 @@ func (m *mesh) live(t *testing.T, p plan, seed uint64) []string {
 	all.Wait()
 	w.auditAll()
 	t.Log(tally(w.all()))
-	return check(w.all(), p.lag)
+	faults := check(w.all(), p.lag)
+	if len(faults) > 0 && os.Getenv("ALLSPARK_TEST_LOG") != "" {
+		for _, e := range w.all() {
+			t.Logf("%v %+v", e.at.Format("04:05.000"), e)
+		}
+	}
+	return faults
 }
 
 // tally says how much happened.
@@ -212,7 +219,7 @@ func (w *world) breakThings(r *rand.Rand, over <-chan struct{}) {
 			}
 			w.m.linked()
 			return
-		case <-time.After(time.Duration(r.IntN(4000)) * time.Millisecond):
+		case <-time.After(time.Duration(r.IntN(2000)) * time.Millisecond):
 		}
 		if len(mend) > r.IntN(3) {
 			mend[0]()
@@ -224,7 +231,7 @@ func (w *world) breakThings(r *rand.Rand, over <-chan struct{}) {
 		}
 		pair := []string{"ab", "bc", "ac"}[r.IntN(3)]
 		x, y, id := pair[:1], pair[1:], w.up(r)
-		switch r.IntN(9) {
+		switch r.IntN(12) {
 		case 0, 1: // a server dies, or leaves in peace
 			if down {
 				continue
@@ -262,7 +269,7 @@ func (w *world) breakThings(r *rand.Rand, over <-chan struct{}) {
 			s.store.set(func(f *faultyStore) { f.before = func(string) error { return errAway } })
 			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
 			s.store.set(func(f *faultyStore) { f.before = nil })
-		case 8:
+		default:
 			w.trim(r)
 		}
 		w.auditOne(r)

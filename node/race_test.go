@@ -3,13 +3,33 @@ package node
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
 
-// seeds returns n random seeds, each printed with what it is for.
+// seeds returns n random seeds, and prints them. ALLSPARK_TEST_SEED makes it
+// one given seed, ALLSPARK_TEST_SEEDS another number of them.
 func seeds(t *testing.T, n int) []uint64 {
+	t.Helper()
+	number := func(name string) (n uint64, given bool) {
+		if value := os.Getenv(name); value != "" {
+			var err error
+			if n, err = strconv.ParseUint(value, 10, 64); err != nil {
+				t.Fatal(err)
+			}
+			given = true
+		}
+		return n, given
+	}
+	if seed, given := number("ALLSPARK_TEST_SEED"); given {
+		return []uint64{seed}
+	}
+	if more, given := number("ALLSPARK_TEST_SEEDS"); given {
+		n = int(more)
+	}
 	all := make([]uint64, n)
 	for i := range all {
 		all[i] = rand.Uint64()

@@ -1,6 +1,9 @@
 package node
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // Random devices live in a mesh of three servers in which things break:
 // servers die and leave, links are cut, jammed and reset, stores refuse, are
@@ -9,10 +12,12 @@ import "testing"
 // decides the promises from what they noted.
 func TestRandomMesh(t *testing.T) {
 	for i, seed := range seeds(t, 5) {
-		inMeshOf(t, 3, shared(i%2 == 0), func(t *testing.T, m *mesh) {
-			for _, fault := range m.live(t, fullPlan, seed) {
-				t.Errorf("seed %d: %s", seed, fault)
-			}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inMeshOf(t, 3, shared(i%2 == 0), func(t *testing.T, m *mesh) {
+				for _, fault := range m.live(t, fullPlan, seed) {
+					t.Error(fault)
+				}
+			})
 		})
 	}
 }
