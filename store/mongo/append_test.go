@@ -2,9 +2,10 @@ package mongo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,42 +183,56 @@ func TestCloseAnswersWhatWaits(t *testing.T) {
 	})
 }
 
-// TestNobodyStarves holds that of three servers with endless work for one log,
-// none waits long for its turn.
-func TestNobodyStarves(t *testing.T) {
+// TestHotLog holds that of three servers with endless work for one log none
+// waits long for its turn, and that they do not lose all their time to each
+// other. Their batches are a third of those of one server alone.
+func TestHotLog(t *testing.T) {
+	alone, _ := hotLog(t, 1, 48)
+	together, longest := hotLog(t, 3, 48)
+	t.Logf("one server %d entries, three %d; longest wait %v", alone, together, longest)
+	if longest > 500*time.Millisecond {
+		t.Errorf("somebody waited for %v", longest)
+	}
+	if together < alone/4 {
+		t.Errorf("three servers got %d entries stored, one %d", together, alone)
+	}
+	// With a single sender each, a batch is one entry and turns matter most.
+	if _, longest := hotLog(t, 3, 3); longest > 500*time.Millisecond {
+		t.Errorf("somebody waited for %v", longest)
+	}
+}
+
+// hotLog lets senders write one log for three seconds, each waiting for its
+// answer, and returns how many entries there are then and the longest wait.
+func hotLog(t *testing.T, servers, senders int) (entries int, longest time.Duration) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()
 		close(s.gate)
-		ended := errors.New("the time is over")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, ended)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		longest := make([]time.Duration, 3)
-		servers := make([]*appender, len(longest))
-		stopped := make(chan struct{}, len(longest))
-		for i := range servers {
-			servers[i] = newTestAppender(s)
-			go func() {
-				defer func() { stopped <- struct{}{} }()
+		lanes := make([]*appender, servers)
+		for i := range lanes {
+			lanes[i] = newTestAppender(s)
+			defer lanes[i].close()
+		}
+		waits := make([]time.Duration, senders)
+		var sending sync.WaitGroup
+		for i := range senders {
+			sending.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
 					began := time.Now()
 					o := newTold()
-					o.send(servers[i], room, fmt.Sprint(i, "-", n), 10)
+					o.send(lanes[i%servers], room, fmt.Sprint(i, "-", n), 10)
 					if code := <-o.codes; code != "" {
-						t.Errorf("server %d was refused: %q", i, code)
+						t.Errorf("sender %d was refused: %q", i, code)
 					}
-					longest[i] = max(longest[i], time.Since(began))
+					waits[i] = max(waits[i], time.Since(began))
 				}
-			}()
+			})
 		}
-		for range servers {
-			<-stopped
-		}
-		for i, server := range servers {
-			server.close()
-			if longest[i] > 500*time.Millisecond {
-				t.Errorf("server %d waited for %v", i, longest[i])
-			}
-		}
-		t.Logf("longest waits %v, %d entries", longest, len(s.rows))
+		sending.Wait()
+		entries, longest = len(s.rows), slices.Max(waits)
 	})
+	return entries, longest
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // cluster is a replica set as far as a log notices: rows are there before a
@@ -17,13 +19,16 @@ import (
 // It keeps one log and implements table.
 type cluster struct {
 	faults bool
+	quota  inbox.Quota // that no insert may exceed
 
 	mu        sync.Mutex
 	random    *rand.Rand
 	term      int // rises with every change of the primary
 	rows      []clusterRow
-	committed int       // how many of the rows a majority has
-	down      time.Time // until when nobody answers
+	keys      map[string]int // index of each row
+	committed int            // how many of the rows a majority has
+	trimmed   int            // how many of the rows are stubs
+	down      time.Time      // until when nobody answers
 	broken    error
 }
 
@@ -136,18 +141,17 @@ func (c *cluster) apply(ctx context.Context, rows []clusterRow) (int, clash, err
 // clash checks the unique keys. Which of two that both clash is named is
 // chance, and so is whether the server says which it was.
 func (c *cluster) clash(r clusterRow) clash {
-	why := noClash
-	for _, have := range c.rows {
-		if have.key == r.key && (why == noClash || c.random.IntN(2) == 0) {
-			why = keyClash
-		} else if have.seq == r.seq && why == noClash {
-			why = seqClash
-		}
+	_, byKey := c.keys[r.key]
+	bySeq := r.seq <= uint64(len(c.rows))
+	switch {
+	case byKey && (!bySeq || c.random.IntN(2) == 0):
+		return keyClash
+	case bySeq && (byKey || c.random.IntN(3) > 0):
+		return seqClash
+	case bySeq:
+		return keyClash
 	}
-	if why == seqClash && c.random.IntN(3) == 0 {
-		why = keyClash
-	}
-	return why
+	return noClash
 }
 
 // put appends a row, which must leave no hole.
@@ -155,6 +159,13 @@ func (c *cluster) put(r clusterRow) {
 	if want := uint64(len(c.rows)) + 1; r.seq != want && c.broken == nil {
 		c.broken = fmt.Errorf("%s was stored as %d when %d was the next", r.key, r.seq, want)
 	}
+	if x := c.whole(len(c.rows)).public(); c.quota.Exceeded(x, r.total-c.below(len(c.rows)).total) && c.broken == nil {
+		c.broken = fmt.Errorf("%s was stored, though there is no room: %+v", r.key, x)
+	}
+	if c.keys == nil {
+		c.keys = map[string]int{}
+	}
+	c.keys[r.key] = len(c.rows)
 	c.rows = append(c.rows, r)
 }
 
@@ -163,50 +174,69 @@ func (c *cluster) elect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.term++
+	for _, r := range c.rows[c.committed:] {
+		delete(c.keys, r.key)
+	}
 	c.rows = c.rows[:c.committed]
 }
 
-// seen returns the rows that a majority read shows: on a primary that was
+// seen returns how many rows a majority read shows: on a primary that was
 // deposed and does not know it, those of some time ago.
-func (c *cluster) seen(ctx context.Context) ([]clusterRow, error) {
+func (c *cluster) seen(ctx context.Context) (int, error) {
 	if err := c.reach(ctx); err != nil {
-		return nil, err
+		return 0, err
 	}
 	if c.chance(20) {
-		return nil, errLost
+		return 0, errLost
 	}
 	stale := c.chance(20)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.committed
 	if stale {
-		n = c.random.IntN(n + 1)
+		return c.random.IntN(c.committed + 1), nil
 	}
-	return append([]clusterRow(nil), c.rows[:n]...), nil
+	return c.committed, nil
 }
 
 func (c *cluster) find(ctx context.Context, _ string, keys []string) (map[string]row, error) {
-	rows, err := c.seen(ctx)
+	n, err := c.seen(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	found := map[string]row{}
-	for _, r := range rows {
-		for _, key := range keys {
-			if r.key == key {
-				found[key] = r.row
-			}
+	for _, key := range keys {
+		if i, ok := c.keys[key]; ok && i < n {
+			found[key] = c.rows[i].row
 		}
 	}
 	return found, err
 }
 
-func (c *cluster) tip(ctx context.Context, _ string) (tip, error) {
-	rows, err := c.seen(ctx)
-	if len(rows) == 0 {
-		return tip{}, err
-	}
-	return rows[len(rows)-1].tip, err
+func (c *cluster) tip(ctx context.Context, log string) (tip, error) {
+	x, err := c.extent(ctx, log)
+	return x.tip, err
 }
 
-func (c *cluster) extent(ctx context.Context, log string) (extent, error) {
-	last, err := c.tip(ctx, log)
-	return extent{tip: last}, err
+func (c *cluster) extent(ctx context.Context, _ string) (extent, error) {
+	n, err := c.seen(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.whole(n), err
+}
+
+// whole returns the extent of the first n rows, and below the tip of the first
+// n. The caller holds mu.
+func (c *cluster) whole(n int) extent { return extent{c.below(n), c.below(min(n, c.trimmed))} }
+
+func (c *cluster) below(n int) tip {
+	if n == 0 {
+		return tip{}
+	}
+	return c.rows[n-1].tip
+}
+
+// trim makes stubs of all that a majority has but the head.
+func (c *cluster) trim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trimmed = max(c.trimmed, c.committed-1)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 var room = envelope.SessionID("room").Address()
@@ -30,9 +31,10 @@ func newLanes(t table, o Options) *appender {
 // device sends numbered messages without waiting for each. When one is refused
 // it stops, and starts again from there, perhaps at another server.
 type device struct {
-	id    envelope.NodeID
-	total int
-	acks  []uint64
+	id     envelope.NodeID
+	total  int
+	window int // how many it sends without an answer
+	acks   []uint64
 }
 
 type answer struct {
@@ -48,7 +50,7 @@ func (d *device) run(servers []*appender, random *rand.Rand) error {
 		answers := make(chan answer, d.total)
 		var mu sync.Mutex // no message is handed over while a refusal is being heard
 		refused := false
-		for n := first; n < d.total && sent < 10; n++ {
+		for n := first; n < d.total && sent < d.window; n++ {
 			env := &envelope.Envelope{ID: fmt.Sprint(n), SrcNode: d.id}
 			e := newEntry(env, func(seq uint64, err error) {
 				mu.Lock()
@@ -89,6 +91,8 @@ func (d *device) collect(first, sent int, answers <-chan answer) error {
 			return fmt.Errorf("%s: %d was stored after one before it was refused", d.id, a.n)
 		case a.err == nil:
 			d.acks = append(d.acks, a.seq)
+		case envelope.CodeOf(a.err) == envelope.Quota && d.window == 1:
+			_ = sleep(context.Background(), 10*time.Millisecond)
 		case envelope.CodeOf(a.err) != envelope.Busy:
 			return a.err
 		default:
@@ -124,46 +128,79 @@ func (d *device) check(rows []clusterRow) error {
 func TestLanesOnBrokenCluster(t *testing.T) {
 	var sum Stats
 	for seed := range uint64(150) {
-		synctest.Test(t, func(t *testing.T) {
-			c := &cluster{faults: true, random: rand.New(rand.NewPCG(seed, 1))}
-			servers := []*appender{newTestAppender(c), newTestAppender(c), newTestAppender(c)}
-			devices := make([]*device, 6)
-			var running sync.WaitGroup
-			for i := range devices {
-				d := &device{id: envelope.NodeID(fmt.Sprint("d", i)), total: 20}
-				devices[i] = d
-				random := rand.New(rand.NewPCG(seed, uint64(i)+2))
-				running.Go(func() {
-					if err := d.run(servers, random); err != nil {
-						t.Errorf("seed %d: %v", seed, err)
-					}
-				})
-			}
-			running.Wait()
-			for _, s := range servers {
-				s.close()
-				stats := s.stats.read()
-				sum.Away += stats.Away
-				sum.Overtaken += stats.Overtaken
-				sum.Unknown += stats.Unknown
-				if s.bytes != 0 || len(s.lanes) != 0 {
-					t.Errorf("seed %d: %d bytes and %d lanes are left", seed, s.bytes, len(s.lanes))
-				}
-			}
-			// Whatever is carried out late has been by then.
-			_ = sleep(t.Context(), time.Minute)
-			if c.broken != nil {
-				t.Errorf("seed %d: %v", seed, c.broken)
-			}
-			for _, d := range devices {
-				if err := d.check(c.rows); err != nil {
-					t.Errorf("seed %d: %v", seed, err)
-				}
-			}
-		})
+		breakLanes(t, seed, 10, inbox.Quota{}, &sum)
 	}
 	t.Logf("%+v", sum)
 	if sum.Away == 0 || sum.Overtaken == 0 || sum.Unknown == 0 {
 		t.Errorf("the faults were too few: %+v", sum)
 	}
+}
+
+// TestQuotaOnBrokenCluster does the same with a log that is trimmed while it
+// is written and may not grow beyond a few entries.
+func TestQuotaOnBrokenCluster(t *testing.T) {
+	var sum Stats
+	for seed := range uint64(25) {
+		breakLanes(t, seed, 1, inbox.Quota{Entries: 5}, &sum)
+		breakLanes(t, seed, 1, inbox.Quota{Bytes: 1100}, &sum)
+	}
+	t.Logf("%+v", sum)
+	if sum.Quota == 0 || sum.Overtaken == 0 || sum.Unknown == 0 {
+		t.Errorf("the faults were too few: %+v", sum)
+	}
+}
+
+func breakLanes(t *testing.T, seed uint64, window int, quota inbox.Quota, sum *Stats) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{faults: true, quota: quota, random: rand.New(rand.NewPCG(seed, 1))}
+		servers := make([]*appender, 3)
+		for i := range servers {
+			servers[i] = newLanes(c, Options{Timeout: 2 * time.Second, Quotas: inbox.Quotas{room.Kind: quota}})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var trimming sync.WaitGroup
+		trimming.Go(func() {
+			for sleep(ctx, 50*time.Millisecond) == nil {
+				c.trim()
+			}
+		})
+		devices := make([]*device, 6)
+		var running sync.WaitGroup
+		for i := range devices {
+			d := &device{id: envelope.NodeID(fmt.Sprint("d", i)), total: 20, window: window}
+			devices[i] = d
+			random := rand.New(rand.NewPCG(seed, uint64(i)+2))
+			running.Go(func() {
+				if err := d.run(servers, random); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+			})
+		}
+		running.Wait()
+		cancel()
+		trimming.Wait()
+		for _, s := range servers {
+			s.close()
+			s.writes.close()
+			stats := s.stats.read()
+			sum.Quota += stats.Quota
+			sum.Away += stats.Away
+			sum.Overtaken += stats.Overtaken
+			sum.Unknown += stats.Unknown
+			if s.bytes != 0 || len(s.lanes) != 0 {
+				t.Errorf("seed %d: %d bytes and %d lanes are left", seed, s.bytes, len(s.lanes))
+			}
+		}
+		// Whatever is carried out late has been by then.
+		_ = sleep(t.Context(), time.Minute)
+		if c.broken != nil {
+			t.Errorf("seed %d: %v", seed, c.broken)
+		}
+		for _, d := range devices {
+			if err := d.check(c.rows); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+		}
+	})
 }

@@ -12,12 +12,8 @@ import (
 	"github.com/allsparkrt/allspark/inbox"
 )
 
-// How many rows one command of Trim or Logs has to do with.
-const (
-	trimBatch   = 500
-	forgetBatch = 1000
-	walkBatch   = 1000
-)
+// rowsAtOnce is how many rows one command of Trim or Logs has to do with.
+const rowsAtOnce = 500
 
 // Extent implements [inbox.Store].
 func (s *Store) Extent(ctx context.Context, log envelope.Address) (found inbox.Extent, err error) {
@@ -74,7 +70,7 @@ func (s *Store) Trim(ctx context.Context, log envelope.Address, floor uint64, fo
 		return err
 	})
 	for err == nil && next < end {
-		upTo := min(next+trimBatch, end)
+		upTo := min(next+rowsAtOnce, end)
 		err = s.change(ctx, func(ctx context.Context, _ bool) error { return s.messages.strip(ctx, name, next, upTo) })
 		next = upTo
 	}
@@ -98,7 +94,7 @@ func (m messages) trimmable(ctx context.Context, log string, floor int64) (first
 	}
 	below, err := m.lastStub(ctx, log)
 	// A batch may have been left half done, in any order.
-	return max(lowest.Seq, below-trimBatch), end, err
+	return max(lowest.Seq, below-rowsAtOnce), end, err
 }
 
 // strip makes stubs of the rows from first up to end, which is not included.
@@ -137,7 +133,7 @@ func (s *Store) forget(ctx context.Context, log string, before time.Time) error 
 func (m messages) forget(ctx context.Context, log string, after int64, before time.Time) (end int64, more bool, err error) {
 	stubs, err := all[messageRow](ctx, m.Collection,
 		bson.D{equals("l", log), equals("x", true), {Key: "s", Value: bson.D{{Key: "$gt", Value: after}}}},
-		options.Find().SetSort(bson.D{{Key: "s", Value: 1}}).SetLimit(forgetBatch).SetProjection(only("s", "t")))
+		options.Find().SetSort(bson.D{{Key: "s", Value: 1}}).SetLimit(rowsAtOnce).SetProjection(only("s", "t")))
 	if err != nil {
 		return after, false, err
 	}
@@ -152,11 +148,11 @@ func (m messages) forget(ctx context.Context, log string, after int64, before ti
 		return after, false, nil
 	}
 	_, err = m.DeleteMany(ctx, bson.D{equals("l", log), equals("x", true), {Key: "s", Value: bson.D{{Key: "$in", Value: old}}}})
-	return after, len(stubs) == forgetBatch, err
+	return after, len(stubs) == rowsAtOnce, err
 }
 
-// Logs implements [inbox.Store]. It walks the index (log, seq) and jumps from
-// one log to the next: a query finds the end of a short log and its neighbours, or one long log.
+// Logs implements [inbox.Store]. It walks the index (log, seq): a query finds
+// many short logs, or jumps over one that is long.
 func (s *Store) Logs(ctx context.Context, after envelope.Address, limit int) ([]envelope.Address, error) {
 	var logs []envelope.Address
 	last := ""
@@ -168,7 +164,7 @@ func (s *Store) Logs(ctx context.Context, after envelope.Address, limit int) ([]
 		err := s.query(ctx, func(ctx context.Context, _ bool) (err error) {
 			rows, err = all[messageRow](ctx, s.messages.Collection,
 				bson.D{{Key: "l", Value: bson.D{{Key: "$gt", Value: last}}}},
-				options.Find().SetSort(bson.D{{Key: "l", Value: 1}, {Key: "s", Value: 1}}).SetLimit(walkBatch).SetProjection(only("l")))
+				options.Find().SetSort(bson.D{{Key: "l", Value: 1}, {Key: "s", Value: 1}}).SetLimit(rowsAtOnce).SetProjection(only("l")))
 			return err
 		})
 		if err != nil {
@@ -185,7 +181,7 @@ func (s *Store) Logs(ctx context.Context, after envelope.Address, limit int) ([]
 			}
 			logs = append(logs, log)
 		}
-		if len(rows) < walkBatch {
+		if len(rows) < rowsAtOnce {
 			break
 		}
 	}
