@@ -48,7 +48,7 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	if f.log.Kind != envelope.KindSession {
 		return true
 	}
-	return inStay(f.spans, env.Seq)
+	return within(f.spans, env.Seq)
 }
 
 func (f *follow) observe(env *envelope.Envelope) {

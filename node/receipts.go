@@ -202,18 +202,11 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 		now := time.Now().UnixMilli()
 		for i := range page {
 			a, ok := asks(&page[i], reader)
-			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || inStay(m.spans, a.seq)) {
+			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || within(m.spans, a.seq)) {
 				due = newest(due, a, now)
 			}
 		}
 		after = page[len(page)-1].Seq
 	}
 	return due
-}
-
-// inStay reports whether an entry of a session's log falls into one of the stays.
-func inStay(stays []session.Span, seq uint64) bool {
-	return slices.ContainsFunc(stays, func(s session.Span) bool {
-		return seq >= s.From && (s.Until == 0 || seq <= s.Until)
-	})
 }

@@ -51,7 +51,9 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 	}
 	at := make(map[envelope.NodeID]inbox.Cursor, len(cursors))
 	for _, c := range cursors {
-		at[c.Node] = c
+		if !c.OfUser() {
+			at[c.Node] = c
+		}
 	}
 	switch log.Kind {
 	case envelope.KindNode: // also before it first connects
