@@ -58,9 +58,20 @@ func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
 
 // WriteJSON answers an HTTP call with a value.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
+	jsonHeader(w)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// WriteVerbatim answers an HTTP call with JSON as it is. Messages in it are
+// handed on byte for byte, which encoding/json does not do.
+func WriteVerbatim(w http.ResponseWriter, text []byte) {
+	jsonHeader(w)
+	_, _ = w.Write(text)
+}
+
+func jsonHeader(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
 }

@@ -1,9 +1,8 @@
-// Package rest serves the HTTP API: the pre-connection call, sessions, and
-// sending without a socket.
+// Package rest serves the HTTP API: the pre-connection call, sessions, sending
+// and reading messages without a socket, cursors, presence and traces.
 package rest
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"mime"
@@ -34,6 +33,10 @@ type Handler struct {
 func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/connect", h.call(h.connect))
 	mux.HandleFunc("POST /v1/messages", h.call(h.send))
+	mux.HandleFunc("GET /v1/messages", h.call(h.history))
+	mux.HandleFunc("GET /v1/messages/{id}/trace", h.call(h.trace))
+	mux.HandleFunc("POST /v1/cursors", h.call(h.cursors))
+	mux.HandleFunc("GET /v1/presence", h.call(h.presence))
 	mux.HandleFunc("POST /v1/sessions", h.call(h.createSession))
 	mux.HandleFunc("GET /v1/sessions/{id}", h.call(h.getSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
@@ -53,6 +56,10 @@ func (h *Handler) call(f func(r *http.Request, who auth.Verified) (any, error)) 
 		}
 		if err != nil {
 			gateway.Refuse(w, h.Core, h.Log, err)
+			return
+		}
+		if text, ok := answer.(verbatim); ok {
+			gateway.WriteVerbatim(w, text)
 			return
 		}
 		gateway.WriteJSON(w, http.StatusOK, answer)
@@ -105,37 +112,6 @@ func (h *Handler) connect(r *http.Request, who auth.Verified) (any, error) {
 		}
 		reply.ExpiresIn = int(time.Until(expires).Round(time.Second).Seconds())
 		reply.Servers = append(reply.Servers, connectServer{NodeID: s.ID, URL: s.URL, ProxyURL: s.ProxyURL, ValidationToken: ticket})
-	}
-	return reply, nil
-}
-
-type ackReply struct {
-	ID  string `json:"id,omitempty"`
-	Seq uint64 `json:"seq,omitempty"`
-	Log string `json:"log,omitempty"`
-}
-
-func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
-	frame, err := readBody(r, h.MaxFrame)
-	if err != nil {
-		return nil, err
-	}
-	var p envelope.Parser
-	env, err := p.Parse(frame)
-	if errors.Is(err, envelope.ErrControl) {
-		err = envelope.Errorf(envelope.BadRequest, "control frames belong to connections")
-	}
-	if err != nil {
-		return nil, err
-	}
-	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Send{Envelope: env})
-	if err != nil {
-		return nil, err
-	}
-	ack := ev.(gateway.Ack)
-	reply := ackReply{ID: ack.ID, Seq: ack.Seq}
-	if ack.Seq != 0 {
-		reply.Log = ack.Log.String()
 	}
 	return reply, nil
 }

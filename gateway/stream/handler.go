@@ -109,10 +109,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-store")
-	_, _ = w.Write(answer) // the client may be gone; it will ask again
+	gateway.WriteVerbatim(w, answer)
 }
 
 func options(who auth.Verified) gateway.Options {
