@@ -33,10 +33,11 @@ const (
 type mesh struct {
 	t       testing.TB
 	store   *embedded.Store
-	network *clienttest.Network // between clients and servers
-	peers   *peerNet            // between servers
-	config  func(*Config)       // changes what servers are made of; nil changes nothing
-	bubble  bool                // in virtual time
+	network *clienttest.Network        // between clients and servers
+	peers   *peerNet                   // between servers
+	config  func(*Config)              // changes what servers are made of; nil changes nothing
+	core    func(*server) gateway.Core // what gateways get for a server; nil: the server
+	bubble  bool                       // in virtual time
 	servers map[string]*server
 	devices []*device
 	raws    []*raw
@@ -140,13 +141,17 @@ func (m *mesh) start(id string) *server {
 	}
 	ctx, abort := context.WithCancel(context.Background())
 	s.abort = abort
+	core := gateway.Core(s)
+	if m.core != nil {
+		core = m.core(s)
+	}
 	clients := http.NewServeMux()
-	(&rest.Handler{Core: s, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log}).Register(clients)
+	(&rest.Handler{Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log}).Register(clients)
 	(&native.Handler{
-		Core: s, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log, Context: ctx,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log, Context: ctx,
 	}).Register(clients)
 	(&withoutsocket.Handler{
-		Core: s, Verifier: s.verifier, Tickets: s.tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: log, Context: ctx,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: log, Context: ctx,
 	}).Register(clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+PeerPath, s.ServePeer)
