@@ -35,10 +35,11 @@ const (
 //	nack       server: id, code, retry_ms, detail   not stored
 //	gap        server: log, floor                   entries below floor are gone
 //	read       client: cursors                      read up to there, by the user
-//	           server: cursors                      the same, by the user on another device
+//	           server: cursors                      the same, by the user on another device; after hello: on any
 //	receipt    server: id, log, seq, state, node_id, client_id
 //	                                                a message that asked for it was "delivered" or "read" there,
-//	                                                and with it all before it in that log
+//	                                                and with it all that the sender sent before it to that log;
+//	                                                a hint that a cursor has moved: it may come twice or get lost
 //	presence   client: clients, session_id, subscribe
 //	                                                asks for the presence of users, or of a session's members;
 //	                                                subscribe true: and from now on, false: no more
