@@ -244,15 +244,15 @@ func TestPresenceAfterCrash(t *testing.T) {
 			w := m.watching("alice", "c")
 			m.device("bob", "bob", "b").connected(m)
 			w.ask(m, subscribeBob)
-			pass(25*time.Minute + offset)
+			pass(10*time.Second + offset)
 			m.kill("b")
 			killed := time.Now()
 			took := m.within(10*time.Second, "the truth", func() bool { return len(w.presences()) == 2 })
 			t.Logf("told %v after the crash", took)
 			w.expect("after the crash", "bob+", "bob-")
 			seen := time.UnixMilli(w.frames()[1].Presence[0].LastSeen)
-			if seen.After(killed) || seen.Before(killed.Add(-sightAgain-time.Minute)) {
-				t.Errorf("last seen %v before the crash", killed.Sub(seen))
+			if ago := killed.Sub(seen).Round(time.Second); ago < 10*time.Second || ago > 12*time.Second { // when it connected
+				t.Errorf("last seen %v before the crash", ago)
 			}
 			m.device("bob", "bob", "a").connected(m)
 			m.within(time.Second, "online again", func() bool { return len(w.presences()) == 3 })
@@ -511,8 +511,8 @@ func TestSightings(t *testing.T) {
 		if got := seen(user("bob")); got != 10*time.Second {
 			t.Errorf("after connecting: %v ago", got)
 		}
-		pass(time.Hour)
-		if got := seen(deviceAddr("bob-phone")); got > sightAgain {
+		pass(sightAgain + time.Minute)
+		if got := seen(deviceAddr("bob-phone")); got > 2*time.Minute {
 			t.Errorf("while connected: %v ago", got)
 		}
 		bob.close()
