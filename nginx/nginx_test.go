@@ -26,6 +26,7 @@ type backend struct {
 	addr string
 
 	sockets sync.WaitGroup // open WebSockets
+	next    chan struct{}  // one for each further event of a stream
 
 	mu      sync.Mutex
 	seen    []*http.Request
@@ -34,7 +35,7 @@ type backend struct {
 
 func newBackend(t *testing.T, name string) *backend {
 	t.Helper()
-	b := &backend{name: name}
+	b := &backend{name: name, next: make(chan struct{})}
 	s := httptest.NewServer(b)
 	t.Cleanup(s.Close)
 	b.addr = s.Listener.Addr().String()
@@ -51,6 +52,8 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case r.Header.Get("Upgrade") != "":
 		b.echo(w, r)
+	case r.URL.Path == "/v1/stream":
+		b.stream(w, r)
 	default:
 		_, _ = io.WriteString(w, b.name)
 	}
@@ -70,6 +73,23 @@ func (b *backend) echo(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if err := ws.Write(r.Context(), kind, append([]byte(b.name+":"), frame...)); err != nil {
+			return
+		}
+	}
+}
+
+// stream sends one event, and the next when it is told to.
+func (b *backend) stream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	for {
+		_, _ = io.WriteString(w, "data: "+b.name+"\n\n")
+		if http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-b.next:
+		case <-r.Context().Done():
 			return
 		}
 	}
@@ -301,6 +321,38 @@ func TestWebSocket(t *testing.T) {
 					t.Errorf("%s%s: %d bytes from %s, want %d from one of %s", entry, test.path, len(got), from, len(frame), test.from)
 				}
 			}
+		}
+	}
+}
+
+// TestStream checks that each server-sent event passes when it is sent, and that
+// a server learns when the client has left.
+func TestStream(t *testing.T) {
+	a, b := newBackend(t, "a"), newBackend(t, "b")
+	p := start(t, a.addr, b.addr)
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots}}, Timeout: patience}
+	defer c.CloseIdleConnections()
+	for _, entry := range []string{p.http, p.https} {
+		resp, err := c.Get(entry + "/node/b/v1/stream?last_event_id=E~nbob~3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(resp.Body)
+		for i := range 3 {
+			if i > 0 {
+				b.next <- struct{}{}
+			}
+			for _, want := range []string{"data: b\n", "\n"} {
+				if line, err := lines.ReadString('\n'); err != nil || line != want {
+					t.Fatalf("event %d: got %q, %v", i, line, err)
+				}
+			}
+		}
+		_ = resp.Body.Close()
+		select {
+		case <-b.last(t).Context().Done():
+		case <-time.After(patience):
+			t.Error("the server does not know that the client has left")
 		}
 	}
 }
