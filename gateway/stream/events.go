@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -63,9 +62,9 @@ func newEvents(w http.ResponseWriter, r *http.Request, at position) *events {
 }
 
 // begin sends what comes before the first event. The response has no end that
-// a server's time limits could know.
+// a server's time limit could know.
 func (t *events) begin() error {
-	if err := errors.Join(t.rc.SetReadDeadline(time.Time{}), t.rc.SetWriteDeadline(time.Time{})); err != nil {
+	if err := t.rc.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
 	return t.put([]byte(prelude))

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -93,8 +92,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	rc, deadline := http.NewResponseController(w), time.Now().Add(wait+pollWithin)
-	if err := errors.Join(rc.SetReadDeadline(deadline), rc.SetWriteDeadline(deadline)); err != nil {
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + pollWithin)); err != nil {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
