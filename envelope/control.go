@@ -42,8 +42,10 @@ const (
 //	                                                a hint that a cursor has moved: it may come twice or get lost
 //	presence   client: clients, session_id, subscribe
 //	                                                asks for the presence of users, or of a session's members;
-//	                                                subscribe true: and from now on, false: no more
-//	           server: presence                     of some users
+//	                                                subscribe true: and from now on, false: no more,
+//	                                                without clients and session: of nobody any more
+//	           server: presence                     of some users, as asked or when it changes;
+//	                                                none: they are followed no more
 //	reconnect  server: after_ms, nodes              come back elsewhere
 //	error      server: code, detail                 the last frame was refused
 //
