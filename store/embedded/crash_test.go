@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -31,7 +32,8 @@ const childLogs = 4
 func childLog(i int) envelope.Address { return envelope.NodeID(fmt.Sprint("log", i)).Address() }
 
 // child appends without end and prints what is acknowledged: the log, the
-// seq, and the message. On the way it reads, and prints what it can read.
+// seq, and the message. On the way it reads, and prints what it can read, and
+// trims.
 func child(dir string) {
 	s, err := Open(Options{Dir: dir, MemtableBytes: 256 << 10}) // small: many log files
 	if err != nil {
@@ -56,6 +58,11 @@ func child(dir string) {
 				lines <- fmt.Sprintln(log, seq, env.ID)
 				<-room
 			})
+			if n%300 == 0 {
+				if err := childTrim(s, childLog(n/300%childLogs)); err != nil {
+					lines <- fmt.Sprintln("error", err)
+				}
+			}
 			if n%100 == 0 {
 				heads, err := s.Heads(context.Background(), map[envelope.Address]uint64{childLog(log): 0})
 				if err != nil || heads[childLog(log)] == 0 {
@@ -76,6 +83,15 @@ func child(dir string) {
 	}
 }
 
+// childTrim trims a log to its last hundred entries.
+func childTrim(s *Store, log envelope.Address) error {
+	x, err := s.Extent(context.Background(), log)
+	if err != nil {
+		return err
+	}
+	return s.Trim(context.Background(), log, x.Head-min(x.Head, 100), time.UnixMilli(0))
+}
+
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	known := make([]map[uint64]string, childLogs) // by log and seq: the id that was acknowledged
@@ -90,6 +106,9 @@ func TestKill(t *testing.T) {
 		s := openIn(t, dir)
 		for i := range known {
 			checkChildLog(t, s, childLog(i), known[i])
+		}
+		if x, err := s.Extent(t.Context(), childLog(0)); err != nil || round > 0 && x.Floor == 1 {
+			t.Fatalf("nothing was trimmed: %+v, %v", x, err)
 		}
 		t.Logf("round %d: %d acknowledged", round, acknowledged)
 		if err := s.Close(); err != nil {
@@ -140,18 +159,19 @@ func killChild(t *testing.T, dir string, n int, known []map[uint64]string) int {
 	return seen
 }
 
-// checkChildLog fails unless the log has no hole and holds what is known of it.
-// It notes the rest, which has to be there the next time.
+// checkChildLog fails unless the log has no hole from where it was trimmed and
+// holds what is known of it. It notes the rest, which has to be there the next
+// time. Of what was trimmed the ids are still known.
 func checkChildLog(t *testing.T, s *Store, log envelope.Address, known map[uint64]string) {
 	t.Helper()
-	after := uint64(0)
-	for {
+	x, err := s.Extent(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after := x.Floor - 1; after < x.Head; {
 		page, err := s.Read(t.Context(), log, after, 1000, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(page) == 0 {
-			break
+		if err != nil || len(page) == 0 {
+			t.Fatalf("%v: %d entries after %d, %v", log, len(page), after, err)
 		}
 		for i := range page {
 			after++
@@ -164,7 +184,9 @@ func checkChildLog(t *testing.T, s *Store, log envelope.Address, known map[uint6
 			known[after] = page[i].ID
 		}
 	}
-	if int(after) != len(known) {
-		t.Fatalf("%v: %d entries, and %d were acknowledged", log, after, len(known))
+	for seq, id := range known {
+		if found, err := s.Find(t.Context(), log, "child", id); err != nil || found.Seq != seq {
+			t.Fatalf("%v: %s was acknowledged as %d, and found is %+v, %v", log, id, seq, found, err)
+		}
 	}
 }
