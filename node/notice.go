@@ -41,18 +41,22 @@ func (n *Node) notifyHere(addr envelope.Address, except envelope.NodeID, ev gate
 	})
 }
 
-// notice queues an event that may get lost, and reports false when it has: for
-// a slow reader there is no room.
-func (c *conn) notice(ev gateway.Event) bool {
+// notice queues an event that may get lost.
+func (c *conn) notice(ev gateway.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if marks, ok := ev.(gateway.ReadMark); ok {
 		if ev, ok = c.newMarks(marks); !ok {
-			return true
+			return
 		}
 	}
-	frame := c.codec.Append(nil, ev)
-	if len(frame) == 0 {
+	c.pushNotice(c.codec.Append(nil, ev))
+}
+
+// pushNotice queues a frame that may get lost, and reports false when it has:
+// for a slow reader there is no room; under mu.
+func (c *conn) pushNotice(frame []byte) bool {
+	if len(frame) == 0 { // an event the protocol has no words for
 		return true
 	}
 	own := c.follows[c.who.Node.Address()]

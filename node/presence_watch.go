@@ -304,8 +304,13 @@ func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, atOnce
 			}
 		}
 	}
+	frames := make(presenceFrames)
 	for c, changes := range news {
-		if !c.notice(gateway.Presence{Of: changes}) {
+		frame := frames.of(c.codec, changes)
+		c.mu.Lock()
+		told := c.pushNotice(frame)
+		c.mu.Unlock()
+		if !told {
 			continue // the next look tries again
 		}
 		for _, p := range changes {
@@ -313,6 +318,28 @@ func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, atOnce
 		}
 	}
 	return nil
+}
+
+// presenceFrames are the frames of single changes, encoded once for all
+// connections that speak the same protocol: a user may have many readers.
+type presenceFrames map[presenceFrame][]byte
+
+type presenceFrame struct {
+	form string // of [gateway.Codec].Shared
+	of   envelope.Presence
+}
+
+// of returns the frame that tells changes.
+func (f presenceFrames) of(codec gateway.Codec, changes []envelope.Presence) []byte {
+	ev := gateway.Presence{Of: changes}
+	if len(changes) > 1 {
+		return codec.Append(nil, ev)
+	}
+	key := presenceFrame{codec.Shared(), changes[0]}
+	if f[key] == nil {
+		f[key] = codec.Append(nil, ev)
+	}
+	return f[key]
 }
 
 // settles reports whether a user that is gone may be back in a moment, and has
