@@ -322,6 +322,7 @@ func TestStreamEnds(t *testing.T) {
 		s := m.events("bob", "a", "")
 		s.control("hello")
 		s.control("caught_up")
+		pass(time.Second) // so that it is sure which connection is the newer one
 		m.raw("bob", "b").hello("")
 		if code := s.closed(); code != envelope.Replaced.CloseCode() {
 			t.Errorf("replaced: closed with %d", code)
@@ -340,7 +341,9 @@ func TestStreamEnds(t *testing.T) {
 		s.control("caught_up")
 		draining, done := context.WithTimeout(t.Context(), 20*time.Second)
 		defer done()
-		go m.at("a").Drain(draining)
+		var drained sync.WaitGroup
+		drained.Go(func() { m.at("a").Drain(draining) })
+		defer drained.Wait()
 		if c := s.control("reconnect"); len(c.Nodes) != 1 {
 			t.Errorf("reconnect %+v", c)
 		}
