@@ -90,7 +90,7 @@ func TestReadMarksReachOtherDevices(t *testing.T) {
 
 		// One that has left and comes again elsewhere, too.
 		laptop.close()
-		laptop = m.deviceWith("bob", "bob-laptop", client.Options{OnRead: h.add}, "a").connected(m)
+		m.deviceWith("bob", "bob-laptop", client.Options{OnRead: h.add}, "a").connected(m)
 		want("after coming again", "client:bob 6", "session:of-bob-phone 1")
 		cursors, err := m.store.Cursors(t.Context(), inbox.UserReader("bob"))
 		at := make(map[envelope.Address]inbox.Cursor)
