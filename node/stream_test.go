@@ -15,26 +15,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/envelope"
 )
 
 // get makes a GET request of a device to a server. The answer's body ends with ctx.
 func (m *mesh) get(ctx context.Context, device, at, pathAndQuery string, header ...string) *http.Response {
 	m.t.Helper()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+pathAndQuery, nil)
+	resp, err := m.tryGet(ctx, device, at, pathAndQuery, header...)
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	return resp
+}
+
+func (m *mesh) tryGet(ctx context.Context, device, at, pathAndQuery string, header ...string) (*http.Response, error) {
+	m.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+pathAndQuery, nil)
+	if err != nil {
+		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+m.mint(device, device, time.Hour))
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	resp, err := m.network.Client().Do(r)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return resp
+	return m.network.Client().Do(r)
 }
 
 // events is a reader of server-sent events, as WHATWG HTML has it.
@@ -56,12 +60,30 @@ type streamEvent struct {
 // events opens the stream of a device of a client of the same name.
 func (m *mesh) events(device, at, lastEventID string) *events {
 	m.t.Helper()
+	s, err := m.tryEvents(device, at, lastEventID)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return s
+}
+
+func (m *mesh) tryEvents(device, at, lastEventID string) (*events, error) {
+	m.t.Helper()
 	var header []string
 	if lastEventID != "" {
 		header = []string{"Last-Event-ID", lastEventID}
 	}
 	ctx, cancel := context.WithCancel(m.t.Context())
-	return m.eventsOf(m.get(ctx, device, at, "/v1/stream", header...), cancel, lastEventID)
+	resp, err := m.tryGet(ctx, device, at, "/v1/stream", header...)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		cancel()
+		return nil, errors.Join(errors.New(resp.Status), resp.Body.Close())
+	}
+	return m.eventsOf(resp, cancel, lastEventID), nil
 }
 
 func (m *mesh) eventsOf(resp *http.Response, cancel context.CancelFunc, id string) *events {
@@ -495,58 +517,107 @@ func TestPollReplaced(t *testing.T) {
 	})
 }
 
-// A client that polls, at whichever server there is, loses nothing while all
-// servers are replaced one after the other.
-func TestPollWhileServersAreReplaced(t *testing.T) {
+// replaceServers kills one server after the other and starts it again.
+func (m *mesh) replaceServers() {
+	for _, id := range m.ids() {
+		time.Sleep(3 * time.Second)
+		m.kill(id)
+		time.Sleep(2 * time.Second)
+		m.start(id)
+	}
+}
+
+// received notes the messages of one log that a client gets.
+type received struct{ fresh, repeated int }
+
+// add notes a message: one beyond the next shows a loss.
+func (y *received) add(t testing.TB, e envelope.Envelope) {
+	switch next := uint64(y.fresh + 1); {
+	case e.Seq == next:
+		y.fresh++
+	case e.Seq < next:
+		y.repeated++
+	default:
+		t.Errorf("got %d where %d comes next", e.Seq, next)
+		y.fresh = int(e.Seq)
+	}
+}
+
+// whileReplaced has messages sent to a device while all servers are replaced.
+// receive gets some of them, from the nth server or whichever it is by then.
+func whileReplaced(t *testing.T, device string, receive func(m *mesh, n int, y *received)) received {
+	var y received
 	inMesh(t, 3, func(t *testing.T, m *mesh) {
 		const messages = 200
-		alice := m.deviceWith("alice", "alice", client.Options{}).connected(m)
+		alice := m.device("alice", "alice").connected(m) // at any server
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for i := range messages {
-				alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+				alice.send(to(deviceAddr(device), fmt.Sprint(i), fmt.Sprint(i)))
 				time.Sleep(100 * time.Millisecond)
 			}
 		})
-		var seqs []uint64
-		repeated := 0
 		wg.Go(func() {
-			parser := envelope.Parser{From: envelope.FromServer}
-			cursors, last := "", uint64(0)
 			start := time.Now()
-			for i := 0; len(seqs) < messages && time.Since(start) < 5*time.Minute; i++ {
-				frames, next, err := m.poll("bob", string(rune('a'+i%3)), cursors, "2s")
-				if err != nil {
-					time.Sleep(50 * time.Millisecond)
-					continue
-				}
-				for _, f := range frames {
-					if e, err := parser.Parse(f); err != nil || e.Seq == 0 {
-						continue // reconnect
-					} else if e.Seq <= last {
-						repeated++
-					} else {
-						last = e.Seq
-						seqs = append(seqs, e.Seq)
-					}
-				}
-				cursors = next
+			for n := 0; y.fresh < messages && time.Since(start) < 5*time.Minute; n++ {
+				receive(m, n%3, &y)
+				time.Sleep(50 * time.Millisecond)
 			}
 		})
-		for _, id := range m.ids() {
-			time.Sleep(3 * time.Second)
-			m.kill(id)
-			time.Sleep(2 * time.Second)
-			m.start(id)
-		}
+		m.replaceServers()
 		wg.Wait()
-		for i, seq := range seqs {
-			if seq != uint64(i+1) {
-				t.Fatalf("got %d", seqs)
-			}
-		}
-		if len(seqs) != messages || repeated > 0 {
-			t.Errorf("got %d of %d, and %d again", len(seqs), messages, repeated)
+		if y.fresh != messages {
+			t.Errorf("got %d of %d", y.fresh, messages)
 		}
 	})
+	return y
+}
+
+// A client that polls, at whichever server there is, loses nothing while all
+// servers are replaced one after the other.
+func TestPollWhileServersAreReplaced(t *testing.T) {
+	parser := envelope.Parser{From: envelope.FromServer}
+	cursors := ""
+	y := whileReplaced(t, "bob", func(m *mesh, n int, y *received) {
+		frames, next, err := m.poll("bob", string(rune('a'+n)), cursors, "2s")
+		if err != nil {
+			return
+		}
+		for _, f := range frames {
+			if e, err := parser.Parse(f); err == nil && e.Seq > 0 { // else a control frame
+				y.add(t, e)
+			}
+		}
+		cursors = next
+	})
+	if y.repeated > 0 {
+		t.Errorf("%d came again", y.repeated)
+	}
+}
+
+// Nor does one with a stream. Where each event has an id, nothing comes twice.
+func TestStreamWhileServersAreReplaced(t *testing.T) {
+	for _, device := range []string{"bob", strings.Repeat("a-long-name-", 10)} {
+		id := ""
+		y := whileReplaced(t, device, func(m *mesh, n int, y *received) {
+			s, err := m.tryEvents(device, string(rune('a'+n)), id)
+			if err != nil {
+				return
+			}
+			defer s.close()
+			for {
+				e, err := s.next(4 * time.Second)
+				if err != nil {
+					break
+				}
+				if e.kind == "message" {
+					y.add(t, e.msg)
+				}
+			}
+			id = s.id
+		})
+		if y.repeated > 0 && device == "bob" {
+			t.Errorf("%d came again", y.repeated)
+		}
+	}
 }
