@@ -15,26 +15,30 @@ import (
 
 // query is try for calls that only read.
 func (s *Store) query(ctx context.Context, f func(ctx context.Context, again bool) error) error {
-	return s.try(ctx, s.reads, f)
+	return s.try(ctx, ctx, s.reads, f)
 }
 
-// change is try for calls that write.
+// change is try for calls that write. What is on its way when ctx ends is
+// waited for: a write that is let go may be carried out after the caller's next
+// one, and undo it.
 func (s *Store) change(ctx context.Context, f func(ctx context.Context, again bool) error) error {
-	return s.try(ctx, s.writes, f)
+	return s.try(ctx, context.WithoutCancel(ctx), s.writes, f)
 }
 
-// try calls f until it has an answer: no error, or one that the contract of
-// the call names. Any other error means that the outcome is unknown; f is then
-// repeated, with again set, until the time-out makes it Busy. So f must be
-// idempotent, and know its own work when it finds it done.
-func (s *Store) try(ctx context.Context, b *breaker, f func(ctx context.Context, again bool) error) error {
+// try calls f, with work, until it has an answer: no error, or one that the
+// contract of the call names. Any other error means that the outcome is
+// unknown; f is then repeated, with again set, until the time-out or the end of
+// ctx makes it Busy. So f must be idempotent, and know its own work when it
+// finds it done.
+func (s *Store) try(ctx, work context.Context, b *breaker, f func(ctx context.Context, again bool) error) error {
 	if err := b.refusal(); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, s.timeout)
+	limited, cancel := context.WithTimeout(work, s.timeout)
 	defer cancel()
-	for n := 0; ; n++ {
-		err := s.once(limited, n > 0, f)
+	err := context.Cause(ctx)
+	for n := 0; ctx.Err() == nil; n++ {
+		err = s.once(limited, n > 0, f)
 		if answers(err) {
 			b.success()
 			return err
@@ -47,9 +51,10 @@ func (s *Store) try(ctx context.Context, b *breaker, f func(ctx context.Context,
 			if ctx.Err() == nil { // else it was the caller who had no time
 				b.failure(err)
 			}
-			return envelope.BusyError(retryAway, noAnswer, err)
+			break
 		}
 	}
+	return envelope.BusyError(retryAway, noAnswer, err)
 }
 
 // once leaves time for another try on another connection.
