@@ -27,7 +27,6 @@ type event struct {
 	seq    uint64                      // its number; 0 for a volatile one; gapped, trimmed: the floor
 	id     string                      // sent, acked, refused: the sender's name for it
 	text   string                      // what it says; no two messages say the same
-	stamp  int64                       // got: its time of acceptance
 	src    envelope.NodeID             // got: who sent it
 	code   envelope.Code               // refused
 	from   map[envelope.Address]uint64 // opened: positions behind which delivery begins; absent: a stored one
