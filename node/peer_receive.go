@@ -76,6 +76,11 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		p.n.notifyHere(addr, except, ev)
 	case recordConnected:
 		p.n.connectedElsewhere(from, r)
+	case recordReplaced:
+		device, id := r.String(), r.String()
+		if r.Err() == nil {
+			p.n.replacedElsewhere(envelope.NodeID(device), id)
+		}
 	case recordRoll:
 		p.n.tellRoll(from)
 	case recordBeat:

@@ -21,6 +21,7 @@ import (
 //	                            an event for who follows the address (notice.go)
 //	connected string, uvarint, (string, uvarint, string)…
 //	                            by this process's clock, at that time: devices, since when, connection ids
+//	replaced string, string     a newer connection of that device stands than yours of that id
 //	roll                        name all your connections
 //	beat     string, uvarint    a sign of life, and what time it is by this process's clock
 //	lossy                       records to you were dropped: sweep
@@ -42,6 +43,7 @@ const (
 	recordRefresh   = 'r'
 	recordNotice    = 'N'
 	recordConnected = 'c'
+	recordReplaced  = 'p'
 	recordRoll      = 'o'
 	recordBeat      = 'b'
 	recordLossy     = 'l'

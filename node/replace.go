@@ -10,17 +10,15 @@ import (
 )
 
 // A device has one connection in the mesh, the newest. A server that gets one
-// tells all others, and closes its own when it hears of a newer one.
+// tells all others. Of two servers that both have one, the one with the smaller
+// id decides, so that they cannot both give theirs up; the other one tells it of
+// its own again, because it may not have been there when that was said first.
 //
 // Which is newer must not depend on anybody's wall clock. Each server dates its
-// connections in milliseconds since the start of its process, and says with
+// connections in nanoseconds since the start of its process, and says with
 // each such record what time it is by that clock. The least difference to the
 // receiver's own clock ever seen is the difference of the two clocks, but for
 // the shortest way between the servers.
-
-// sameMoment is how close two connections of a device must be for their order
-// not to be known. Then their ids decide, at both servers alike.
-const sameMoment = 100 * time.Millisecond
 
 // clocks are the clocks of other servers' processes.
 type clocks struct {
@@ -64,9 +62,9 @@ func (k *clocks) keep(there map[envelope.ServerID]bool) {
 // rollChunk bounds the connections named by one record.
 const rollChunk = 1000
 
-// time says what time it is by this process's clock, in milliseconds since its start.
+// time says what time it is by this process's clock.
 func (n *Node) time() []byte {
-	return binary.AppendUvarint(envelope.AppendString(nil, n.process), uint64(time.Since(n.began).Milliseconds()))
+	return binary.AppendUvarint(envelope.AppendString(nil, n.process), uint64(time.Since(n.began)))
 }
 
 // timeThere reads what time wrote, on another server, and returns what is to be
@@ -77,7 +75,7 @@ func (n *Node) timeThere(from envelope.ServerID, r *envelope.Reader) (ahead time
 	if r.Err() != nil {
 		return 0
 	}
-	return n.clocks.heard(from, process, milliseconds(now), here)
+	return n.clocks.heard(from, process, nanoseconds(now), here)
 }
 
 // connectedBody names connections of this server and since when they are.
@@ -85,7 +83,7 @@ func (n *Node) connectedBody(conns []*conn) []byte {
 	body := n.time()
 	for _, c := range conns {
 		body = envelope.AppendString(body, string(c.who.Node))
-		body = binary.AppendUvarint(body, uint64(c.began.Sub(n.began).Milliseconds()))
+		body = binary.AppendUvarint(body, uint64(c.began.Sub(n.began)))
 		body = envelope.AppendString(body, c.id)
 	}
 	return body
@@ -110,27 +108,43 @@ func (n *Node) tellRoll(to envelope.ServerID) {
 }
 
 // connectedElsewhere takes another server's word that devices are connected
-// there, and closes their older connections here.
+// there. Of each that is connected here as well, one connection stays.
 func (n *Node) connectedElsewhere(from envelope.ServerID, r *envelope.Reader) {
 	ahead := n.timeThere(from, r)
+	var here []*conn // of devices of which the other server decides
 	for r.Err() == nil && len(r.Rest()) > 0 {
-		device, began, id := envelope.NodeID(r.String()), milliseconds(r.Uvarint())+ahead, r.String()
-		if c := n.conns.device(device); c != nil && r.Err() == nil && c.olderThan(began, id) {
+		device, began, id := envelope.NodeID(r.String()), nanoseconds(r.Uvarint())+ahead, r.String()
+		c := n.conns.device(device)
+		switch {
+		case c == nil || r.Err() != nil:
+		case from < n.cfg.Graph.Self.ID:
+			here = append(here, c)
+		case c.olderThan(began, id):
 			n.replace(c)
+		default:
+			n.peers.send(from, recordReplaced, envelope.AppendString(envelope.AppendString(nil, string(device)), id))
 		}
+	}
+	if len(here) > 0 {
+		n.peers.send(from, recordConnected, n.connectedBody(here))
 	}
 }
 
-func milliseconds(n uint64) time.Duration { return time.Duration(min(n, 1<<43)) * time.Millisecond }
+// replacedElsewhere takes another server's word that it has a newer connection
+// of a device than the one of that id here.
+func (n *Node) replacedElsewhere(device envelope.NodeID, id string) {
+	if c := n.conns.device(device); c != nil && c.id == id {
+		n.replace(c)
+	}
+}
+
+func nanoseconds(n uint64) time.Duration { return time.Duration(min(n, 1<<62)) }
 
 // olderThan reports whether another connection of the device, which began at
 // that time of our clock, is to stay in place of c.
 func (c *conn) olderThan(began time.Duration, id string) bool {
-	later := began - c.began.Sub(c.n.began)
-	if later.Abs() <= sameMoment {
-		return c.id < id
-	}
-	return later > 0
+	mine := c.began.Sub(c.n.began)
+	return mine < began || mine == began && c.id < id
 }
 
 // replace ends a connection in favour of a newer one of the same device.
