@@ -266,7 +266,8 @@ func (a *appender) take(l *lane) []*entry {
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
 	if l.trimmed {
-		l.trimmed, l.position.space.asked = false, time.Time{}
+		l.trimmed = false
+		l.position.trimmed()
 	}
 	return batch
 }
@@ -278,7 +279,7 @@ func (a *appender) trimmed(log envelope.Address) {
 	if l := a.lanes[log]; l != nil {
 		l.trimmed = true
 	} else if p, ok := a.idle.Peek(log); ok {
-		p.space.asked = time.Time{}
+		p.trimmed()
 		a.idle.Add(log, p)
 	}
 }

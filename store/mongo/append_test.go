@@ -161,6 +161,39 @@ func TestAwayThenBack(t *testing.T) {
 	})
 }
 
+// counted counts how often the end of the log is read.
+type counted struct {
+	*stuck
+	tips int
+}
+
+func (c *counted) tip(ctx context.Context, log string) (tip, error) {
+	c.tips++
+	return c.stuck.tip(ctx, log)
+}
+
+// TestOldPositions holds that a lane does not count from a row so old that
+// those behind it may have been deleted, and that it does trust a young one.
+func TestOldPositions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counted{stuck: newStuck()}
+		close(c.gate)
+		a := newLanes(c, Options{})
+		defer a.close()
+		for i, step := range []struct {
+			pause time.Duration
+			tips  int
+		}{{0, 1}, {0, 1}, {trust - time.Minute, 1}, {trust - time.Minute, 1}, {trust + time.Minute, 2}, {0, 2}, {8 * 24 * time.Hour, 3}} {
+			_ = sleep(t.Context(), step.pause)
+			o := newTold()
+			o.send(a, room, fmt.Sprint(i), 10)
+			if seq := <-o.seqs; seq != uint64(i+1) || c.tips != step.tips {
+				t.Errorf("append %d after %v: seq %d after %d reads of the end, want %d", i, step.pause, seq, c.tips, step.tips)
+			}
+		}
+	})
+}
+
 func TestCloseAnswersWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStuck()

@@ -93,10 +93,25 @@ func (e *entry) match(r row) {
 
 // position is what is worth remembering of a log between two batches.
 type position struct {
-	last  tip  // committed by a majority; others may have written behind it
-	known bool // last is worth trying
+	last  tip       // committed by a majority; others may have written behind it
+	seen  time.Time // when last was read or written
+	known bool      // last is worth trying
 	space space
 	tempo tempo
+}
+
+// trust is how long a lane believes that, if others have written behind its
+// last row, what they wrote is still there and clashes. Nothing is forgotten
+// before it is much older than that, see forgetAfter.
+const trust = 15 * time.Minute
+
+func (p *position) at(last tip) { p.last, p.seen = last, time.Now() }
+
+// old reports whether last must be read again. A machine that was suspended
+// may know it from the wall clock only.
+func (p *position) old() bool {
+	now := time.Now()
+	return max(now.Sub(p.seen), now.Round(0).Sub(p.seen.Round(0))) > trust
 }
 
 // writing is one batch on its way into a log. It has one goroutine.
@@ -162,6 +177,9 @@ func (w *writing) run(ctx context.Context, patience time.Duration) error {
 func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if w.old() {
+		w.known = false
+	}
 	if w.doubt {
 		clash := w.known
 		found, err := w.look(ctx)
@@ -179,9 +197,11 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 		return true, nil
 	}
 	if !w.known {
-		if w.last, err = w.table.tip(ctx, w.log); err != nil {
+		last, err := w.table.tip(ctx, w.log)
+		if err != nil {
 			return false, err
 		}
+		w.at(last)
 		w.known = true
 	}
 	if open = w.fitting(open); len(open) == 0 {
@@ -195,7 +215,7 @@ func (w *writing) round(ctx context.Context, timeout time.Duration) (progress bo
 		return false, err
 	}
 	for _, e := range open[:stored] {
-		w.last = w.last.next(e)
+		w.at(w.last.next(e))
 		e.settle(w.last.seq)
 	}
 	switch clash {
@@ -226,7 +246,7 @@ func (w *writing) look(ctx context.Context) (int, error) {
 		if r, ok := rows[e.key]; ok {
 			e.match(r)
 			if r.seq > w.last.seq {
-				w.last = r.tip
+				w.at(r.tip)
 			}
 		}
 	}

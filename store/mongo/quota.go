@@ -18,6 +18,10 @@ type space struct {
 	asked time.Time // when that was read; zero: before the last trim
 }
 
+// trimmed has the lane read where its log begins and ends before it relies on
+// either.
+func (p *position) trimmed() { p.known, p.space.asked = false, time.Time{} }
+
 // fitting returns the first of some entries, up to the one for which the log
 // has no room.
 func (w *writing) fitting(entries []*entry) []*entry {
@@ -38,7 +42,8 @@ func (w *writing) refuse(ctx context.Context) error {
 	if time.Since(w.space.asked) > freshness {
 		x, err := w.table.extent(ctx, w.log)
 		if err == nil {
-			w.last, w.space = x.tip, space{x.below, time.Now()}
+			w.at(x.tip)
+			w.space = space{x.below, time.Now()}
 		}
 		return err
 	}

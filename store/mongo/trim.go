@@ -15,6 +15,10 @@ import (
 // rowsAtOnce is how many rows one command of Trim or Logs has to do with.
 const rowsAtOnce = 500
 
+// forgetAfter is how old an entry must be at least to be forgotten: a server
+// that still counted from a row before it would store another one under its seq.
+const forgetAfter = time.Hour
+
 // Extent implements [inbox.Store].
 func (s *Store) Extent(ctx context.Context, log envelope.Address) (found inbox.Extent, err error) {
 	name := log.String()
@@ -61,7 +65,8 @@ func (m messages) lastStub(ctx context.Context, log string) (int64, error) {
 }
 
 // Trim implements [inbox.Store]. It makes stubs from the lower end upwards, so
-// that repeating it, or another server doing the same, changes nothing.
+// that repeating it, or another server doing the same, changes nothing. Nothing
+// younger than an hour is forgotten.
 func (s *Store) Trim(ctx context.Context, log envelope.Address, floor uint64, forget time.Time) error {
 	name := log.String()
 	var next, end int64
@@ -69,14 +74,19 @@ func (s *Store) Trim(ctx context.Context, log envelope.Address, floor uint64, fo
 		next, end, err = s.messages.trimmable(ctx, name, int64(min(floor, math.MaxInt64)))
 		return err
 	})
+	if err == nil && next < end {
+		defer s.appender.trimmed(log)
+	}
 	for err == nil && next < end {
 		upTo := min(next+rowsAtOnce, end)
 		err = s.change(ctx, func(ctx context.Context, _ bool) error { return s.messages.strip(ctx, name, next, upTo) })
 		next = upTo
 	}
-	s.appender.trimmed(log)
 	if err != nil {
 		return err
+	}
+	if oldest := time.Now().Add(-forgetAfter); forget.After(oldest) {
+		forget = oldest
 	}
 	return s.forget(ctx, name, forget)
 }

@@ -95,6 +95,26 @@ func TestTrimLeftHalfDone(t *testing.T) {
 	}
 }
 
+// TestYoungIsNotForgotten holds that a row stays for as long as another server
+// may count from one before it.
+func TestYoungIsNotForgotten(t *testing.T) {
+	s := openAll(t, 1, mongo.Options{URI: mongotest.URI(t), Database: mongotest.Database(t), Timeout: 30 * time.Second})[0]
+	now := time.Now()
+	for id, age := range []time.Duration{2 * time.Hour, time.Minute, 0} {
+		if o := appendOne(s, room, at(message("alice", fmt.Sprint(id+1)), now.Add(-age).UnixMilli())); o.err != nil {
+			t.Fatal(o.err)
+		}
+	}
+	if err := s.Trim(t.Context(), room, 3, now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uint64{0, 2, 3} {
+		if found, err := s.Find(t.Context(), room, "alice", fmt.Sprint(i+1)); err != nil || found.Seq != want {
+			t.Errorf("message %d: %+v, %v", i+1, found, err)
+		}
+	}
+}
+
 // TestManyBatches trims, forgets and walks logs of more rows than one command
 // has to do with.
 func TestManyBatches(t *testing.T) {
