@@ -287,6 +287,11 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 			if c.opts.OnGap != nil {
 				c.opts.OnGap(*it.gap)
 			}
+			if !c.opts.ManualAck {
+				c.mu.Lock()
+				c.in.told(*it.gap)
+				c.mu.Unlock()
+			}
 		case it.caughtUp != nil:
 			if c.opts.OnCaughtUp != nil {
 				c.opts.OnCaughtUp(it.caughtUp)

@@ -144,22 +144,61 @@ func TestGap(t *testing.T) {
 		w.serve("a", s)
 		c := w.start(client.Options{OnGap: func(g client.Gap) { told = append(told, fmt.Sprint(g.Log, g.Floor)) }})
 		synctest.Wait()
-		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 4, Body: []byte(`"n":4`)})
+		for n := 3; n <= 6; n++ {
+			s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: uint64(n), Body: fmt.Appendf(nil, `"n":%d`, n)})
+		}
+		synctest.Wait()
+		receive(t, c, 2) // 3 is handled
 		s.Conn("bob").WriteControl(envelope.Control{Control: envelope.ControlGap, Log: "node:bob", Floor: 3})
 		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 2, Body: []byte(`"n":2`)})
 		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 3, Body: []byte(`"n":3`)})
 		synctest.Wait() // the gap is known before 4 is handled
-		receive(t, c, 1)
+		receive(t, c, 2)
 		if told != nil {
 			t.Errorf("told of %v before its place", told)
 		}
-		// Handling 4, which is of the time before the gap, must not count.
+		// Handling 6, which is of the time before the gap, must not count.
 		if got := receive(t, c, 1); got[0] != `"n":3` || len(told) != 1 || told[0] != "node:bob 3" {
 			t.Errorf("got %v, gaps %v", got, told)
 		}
 		if n := c.Cursors()[bob]; n != 2 {
 			t.Errorf("cursor %d", n)
 		}
+	})
+}
+
+// A gap that the user has not been told of comes again with the next
+// connection, and is told once; what it skips is not handled before.
+func TestGapIsHandledWhenTold(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		gaps := 0
+		s := new(clienttest.Server)
+		w.serve("a", s)
+		c := w.start(client.Options{OnGap: func(client.Gap) { gaps++ }})
+		synctest.Wait()
+		after := func() {
+			s.Conn("bob").WriteControl(envelope.Control{Control: envelope.ControlGap, Log: "node:bob", Floor: 50})
+			s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 50, Body: []byte(`"n":50`)})
+			synctest.Wait()
+		}
+		for n := 1; n <= 3; n++ {
+			s.Deliver(toBob(n))
+		}
+		receive(t, c, 3) // 2 are handled
+		after()
+		if n := c.Cursors()[bob]; n != 2 {
+			t.Errorf("cursor %d before the user was told", n)
+		}
+		s.Conn("bob").Abort()
+		pass(time.Second)
+		after()
+		if got := receive(t, c, 1); got[0] != `"n":50` || gaps != 1 {
+			t.Errorf("got %v, %d gaps", got, gaps)
+		}
+		if n := c.Cursors()[bob]; n != 49 {
+			t.Errorf("cursor %d after the user was told", n)
+		}
+		idle(t, c)
 	})
 }
 

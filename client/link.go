@@ -337,9 +337,8 @@ func (l *link) control(frame []byte) {
 			return
 		}
 		c.mu.Lock()
-		c.in.restart(log, f.Floor)
+		c.in.gap(log, f.Floor)
 		c.marks.restart(log, f.Floor)
-		c.in.notice(item{gap: &Gap{Log: log, Floor: f.Floor}})
 		c.mu.Unlock()
 		signal(c.avail)
 	case envelope.ControlCaughtUp:

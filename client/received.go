@@ -46,6 +46,7 @@ type position struct {
 	seen       uint64 // queued for the user, or further
 	handled    uint64 // by the user
 	told       uint64 // acknowledged to the server
+	forgotten  bool   // of another store: a gap is news wherever it is
 }
 
 func newReceived(limit int, cursors map[envelope.Address]uint64) received {
@@ -185,6 +186,31 @@ func (r *received) cursors() map[envelope.Address]uint64 {
 	return out
 }
 
+// gap notes that what follows in a log begins at floor, and queues a notice if
+// that is news for the user. Until the user has been told, the entries before
+// it do not count as handled: whoever comes after this process must hear of it.
+func (r *received) gap(log envelope.Address, floor uint64) {
+	pos := r.at(log)
+	before := max(floor, 1) - 1
+	switch {
+	case before < pos.handled || pos.forgotten: // the position means nothing to the server
+		r.restart(log, floor)
+	case before <= pos.seen: // told by a connection before
+		return
+	default:
+		pos.seen = before
+	}
+	r.notice(item{gap: &Gap{Log: log, Floor: floor}})
+}
+
+// told notes that the user has been told of a gap.
+func (r *received) told(g Gap) {
+	if pos := r.at(g.Log); g.Floor > pos.handled+1 {
+		pos.handled = g.Floor - 1
+		r.dirty[g.Log] = pos // with the next acknowledgement; nobody waits for it
+	}
+}
+
 // restart puts a log to the position before floor.
 func (r *received) restart(log envelope.Address, floor uint64) {
 	pos := r.at(log)
@@ -195,7 +221,8 @@ func (r *received) restart(log envelope.Address, floor uint64) {
 
 // forget puts all logs to the beginning: the server has another store.
 func (r *received) forget() {
-	for log := range r.logs {
+	for log, pos := range r.logs {
 		r.restart(log, 0)
+		pos.forgotten = true
 	}
 }

@@ -34,6 +34,7 @@ type Config struct {
 	MaxConnections int           `name:"max-connections" group:"Server" initial:"50000" help:"Connections at most; more are refused as busy."`
 	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
 	DrainTimeout   time.Duration `name:"drain-timeout" group:"Server" initial:"20s" help:"Time to move clients elsewhere when stopping."`
+	Presence       bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online."`
 	TLSCert        string        `name:"tls-cert" file:"" group:"Server" placeholder:"FILE" help:"Certificate chain for clients, PEM."`
 	TLSKey         string        `name:"tls-key" file:"" group:"Server" placeholder:"FILE" help:"Key of tls-cert, PEM."`
 
@@ -50,7 +51,6 @@ type Config struct {
 	QuotaUser    string        `name:"quota-user" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"The same for one user's log."`
 	QuotaSession string        `name:"quota-session" group:"Retention" placeholder:"LIMITS" help:"The same for one session's log."`
 	DedupeWindow time.Duration `name:"dedupe-window" group:"Retention" initial:"168h" help:"How long a repeated message is recognised by its id after it has gone."`
-	Presence     bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online."`
 
 	ClusterID       string   `name:"cluster-id" group:"Mesh" initial:"allspark" placeholder:"ID" help:"Name of the mesh; servers of another one are not spoken to."`
 	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`

@@ -228,7 +228,7 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence,
-			Inbox:     store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
+			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
 		if errors.Is(err, graph.ErrListen) {
