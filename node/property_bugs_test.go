@@ -140,136 +140,133 @@ func (l *bentLine) Write(frame []byte) error {
 	return l.bug.write(l, frame)
 }
 
-// bugs are the ways in which servers could be wrong that the checker must see.
-var bugs = map[string]bug{
-	"acknowledged before the write, which is lost": {
-		promise: "1:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			if b.all.every(20) {
-				done(b.all.head(log)+1, nil)
-				return
-			}
-			b.right(log, env, done)
-		},
-	},
-	"no dedupe": {
-		promise: "5:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			unknown := *env
-			unknown.ID = ""
-			b.right(log, &unknown, done)
-		},
-	},
-	"no conflict": {
-		promise: "5:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			b.right(log, env, func(seq uint64, err error) {
-				if envelope.CodeOf(err) == envelope.Conflict {
-					seq, err = 1, nil
-				}
-				done(seq, err)
-			})
-		},
-	},
-	"a number used again": {
-		promise: "1:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			b.right(log, env, func(seq uint64, err error) {
-				if err == nil && seq > 1 && b.all.every(20) {
-					seq--
-				}
-				done(seq, err)
-			})
-		},
-	},
-	"delivered before it is stored, which fails": {
-		promise: "3:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			if !b.all.every(10) {
-				b.right(log, env, done)
-				return
-			}
-			early := *env
-			early.Seq = b.all.head(log) + 1
-			b.all.mu.Lock()
-			nodes := b.all.nodes
-			b.all.mu.Unlock()
-			for _, s := range nodes {
-				s.deliver(log, &early)
-			}
-			done(0, envelope.Errorf(envelope.Forbidden, "not after all"))
-		},
-	},
-	"numbered in another order": {
-		promise: "4:",
-		append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
-			first := b.all.release(log)
-			if first == nil && env.SrcNode[0] == 'c' { // of those who send without waiting
-				b.all.hold(log, func() { b.right(log, env, done) })
-				return
-			}
-			b.right(log, env, done)
-			if first != nil {
-				first()
-			}
-		},
-	},
-	"resumed one too far": {
-		promise: "7:",
-		cursors: func(cursors []inbox.Cursor) {
-			for i := range cursors {
-				cursors[i].Delivered++
-			}
-		},
-	},
-	"members for ever, and before": {
-		promise: "6:",
-		members: func(ms []session.Member) {
-			for i := range ms {
-				ms[i].Spans = []session.Span{{From: 1}}
-			}
-		},
-	},
-	"dropped": {
-		promise: "7:",
-		write: func(l *bentLine, frame []byte) error {
-			if l.all.every(30) {
-				return nil
-			}
-			return l.Transport.Write(frame)
-		},
-	},
-	"a second live path": {
-		promise: "2:",
-		write: func(l *bentLine, frame []byte) error {
-			if l.all.every(30) {
-				if err := l.Transport.Write(frame); err != nil {
-					return err
-				}
-			}
-			return l.Transport.Write(frame)
-		},
-	},
-	"reordered": {
-		promise: "2:",
-		write: func(l *bentLine, frame []byte) error {
-			if l.kept == nil && l.all.every(10) {
-				l.kept = bytes.Clone(frame)
-				return nil
-			}
-			err := l.Transport.Write(frame)
-			if l.kept != nil && err == nil {
-				frame, l.kept = l.kept, nil
-				err = l.Transport.Write(frame)
-			}
-			return err
-		},
-	},
-}
-
 // The checker sees what is wrong with servers that are wrong.
 func TestCheckerSeesBugs(t *testing.T) {
-	for name, bug := range bugs {
+	for name, bug := range map[string]bug{
+		"acknowledged before the write, which is lost": {
+			promise: "1:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				if b.all.every(20) {
+					done(b.all.head(log)+1, nil)
+					return
+				}
+				b.right(log, env, done)
+			},
+		},
+		"no dedupe": {
+			promise: "5:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				unknown := *env
+				unknown.ID = ""
+				b.right(log, &unknown, done)
+			},
+		},
+		"no conflict": {
+			promise: "5:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				b.right(log, env, func(seq uint64, err error) {
+					if envelope.CodeOf(err) == envelope.Conflict {
+						seq, err = 1, nil
+					}
+					done(seq, err)
+				})
+			},
+		},
+		"a number used again": {
+			promise: "1:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				b.right(log, env, func(seq uint64, err error) {
+					if err == nil && seq > 1 && b.all.every(20) {
+						seq--
+					}
+					done(seq, err)
+				})
+			},
+		},
+		"delivered before it is stored, which fails": {
+			promise: "3:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				if !b.all.every(10) {
+					b.right(log, env, done)
+					return
+				}
+				early := *env
+				early.Seq = b.all.head(log) + 1
+				b.all.mu.Lock()
+				nodes := b.all.nodes
+				b.all.mu.Unlock()
+				for _, s := range nodes {
+					s.deliver(log, &early)
+				}
+				done(0, envelope.Errorf(envelope.Forbidden, "not after all"))
+			},
+		},
+		"numbered in another order": {
+			promise: "4:",
+			append: func(b *bent, log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
+				first := b.all.release(log)
+				if first == nil && env.SrcNode[0] == 'c' { // of those who send without waiting
+					b.all.hold(log, func() { b.right(log, env, done) })
+					return
+				}
+				b.right(log, env, done)
+				if first != nil {
+					first()
+				}
+			},
+		},
+		"resumed one too far": {
+			promise: "7:",
+			cursors: func(cursors []inbox.Cursor) {
+				for i := range cursors {
+					cursors[i].Delivered++
+				}
+			},
+		},
+		"members for ever, and before": {
+			promise: "6:",
+			members: func(ms []session.Member) {
+				for i := range ms {
+					ms[i].Spans = []session.Span{{From: 1}}
+				}
+			},
+		},
+		"dropped": {
+			promise: "7:",
+			write: func(l *bentLine, frame []byte) error {
+				if l.all.every(30) {
+					return nil
+				}
+				return l.Transport.Write(frame)
+			},
+		},
+		"a second live path": {
+			promise: "2:",
+			write: func(l *bentLine, frame []byte) error {
+				if l.all.every(30) {
+					if err := l.Transport.Write(frame); err != nil {
+						return err
+					}
+				}
+				return l.Transport.Write(frame)
+			},
+		},
+		"reordered": {
+			promise: "2:",
+			write: func(l *bentLine, frame []byte) error {
+				if l.kept == nil && l.all.every(10) {
+					l.kept = bytes.Clone(frame)
+					return nil
+				}
+				err := l.Transport.Write(frame)
+				if l.kept != nil && err == nil {
+					frame, l.kept = l.kept, nil
+					err = l.Transport.Write(frame)
+				}
+				return err
+			},
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			for range 5 {
 				faults := liveWith(t, &bug)

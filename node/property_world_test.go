@@ -44,7 +44,7 @@ type plan struct {
 
 var (
 	fullPlan  = plan{users: 4, clients: 2, rooms: 3, lives: 6, acts: 10, faults: true, lag: 2 * time.Minute}
-	quietPlan = plan{users: 3, clients: 2, rooms: 1, lives: 4, acts: 12, lag: 5 * time.Second}
+	quietPlan = plan{users: 3, clients: 2, rooms: 1, lives: 3, acts: 12, lag: 5 * time.Second}
 )
 
 // live runs a world to its end and returns what is wrong with its history.

@@ -99,7 +99,7 @@ func TestStallAndResumeElsewhere(t *testing.T) {
 		n := m.load(alice, 0, 10*time.Second, fast)
 		slow.upTo(0, 49)
 		slow.send(`{"control":"ack","cursors":{"session:room":53}}`) // three joined before
-		n = m.load(alice, n, 62*time.Second, fast) // what it is told waits some seconds for it
+		n = m.load(alice, n, 62*time.Second, fast)                   // what it is told waits some seconds for it
 		if got := m.at("a").Stats().ClosedSlow.Load(); got != 1 {
 			t.Errorf("%d readers were closed", got)
 		}
