@@ -124,6 +124,7 @@ func TestLinkOverflow(t *testing.T) {
 		for i := range 5 {
 			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
 		}
+		synctest.Wait() // the last is routed after it has been acknowledged
 		if got := a.Stats().PeerDropped.Load() - dropped; got != 5 {
 			t.Fatalf("%d records were dropped, want 5", got)
 		}
