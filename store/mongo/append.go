@@ -146,13 +146,17 @@ func messageKey(src envelope.NodeID, id string) string { return string(src) + "|
 // append queues e. It never blocks on I/O.
 func (a *appender) append(log envelope.Address, e *entry) {
 	size := e.size()
-	away := a.writes.refusal()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[log]
 	if l == nil {
 		l = &lane{address: log, log: log.String()}
 		a.lanes[log] = l
+	}
+	// What is still being written is answered first.
+	var away error
+	if !l.writer {
+		away = a.writes.refusal()
 	}
 	switch {
 	case a.closed:
