@@ -96,6 +96,12 @@ type Store interface {
 	// begins beyond after+1 says that what is between has been trimmed.
 	Read(ctx context.Context, log envelope.Address, after uint64, limit, maxBytes int) ([]envelope.Envelope, error)
 
+	// ReadMany is Read for several logs in few queries, for a reader that is a
+	// little behind in many: at most limit entries of each. It may leave out
+	// logs that Read would tell more of: those that were trimmed, those far
+	// behind the others in bytes.
+	ReadMany(ctx context.Context, after map[envelope.Address]uint64, limit, maxBytes int) (map[envelope.Address][]envelope.Envelope, error)
+
 	// Heads returns the highest durable seq of each log that has an entry at
 	// the seq given with it or beyond; the other logs are absent. 0 means 1.
 	// Asking from where a reader stands makes the usual answer, nothing new,

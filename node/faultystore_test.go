@@ -105,6 +105,11 @@ func (s *faultyStore) Read(ctx context.Context, log envelope.Address, after uint
 	return page, err
 }
 
+func (s *faultyStore) ReadMany(ctx context.Context, after map[envelope.Address]uint64, limit, maxBytes int) (pages map[envelope.Address][]envelope.Envelope, err error) {
+	err = s.do(ctx, "read", func() error { pages, err = s.Store.ReadMany(ctx, after, limit, maxBytes); return err })
+	return pages, err
+}
+
 func (s *faultyStore) Heads(ctx context.Context, from map[envelope.Address]uint64) (heads map[envelope.Address]uint64, err error) {
 	err = s.do(ctx, "heads", func() error { heads, err = s.Store.Heads(ctx, from); return err })
 	return heads, err

@@ -88,16 +88,6 @@ func (f *follow) acknowledge(seq uint64) bool {
 	return true
 }
 
-// behind returns a log to read on, or nil; under mu.
-func (c *conn) behind() *follow {
-	for _, f := range c.follows {
-		if f.started && !f.live && !f.paused {
-			return f
-		}
-	}
-	return nil
-}
-
 // replayed reports whether everything has been sent that was there when
 // delivery began; under mu.
 func (c *conn) replayed() bool {

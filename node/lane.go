@@ -6,7 +6,6 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
-	"github.com/allsparkrt/allspark/inbox"
 )
 
 // lane holds the frames that wait to be written to one connection.
@@ -244,10 +243,9 @@ func (c *conn) writeSome() bool {
 		c.mu.Unlock()
 		return true
 	}
-	if f := c.behind(); f != nil && c.ctx.Err() == nil {
-		after := f.sent
+	if behind := c.behind(); len(behind) > 0 && c.ctx.Err() == nil {
 		c.mu.Unlock()
-		c.catchUp(f, after)
+		c.catchUp(behind)
 		return true
 	}
 	c.writing = false
@@ -279,70 +277,6 @@ func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
 	c.mu.Unlock()
 	c.confirmDelivery(stored)
 	return true
-}
-
-// Pauses between attempts to read a log that cannot be read.
-const (
-	readRetry    = 50 * time.Millisecond
-	readRetryMax = 2 * time.Second
-)
-
-// catchUp reads one page of a log for a connection that is behind.
-func (c *conn) catchUp(f *follow, after uint64) {
-	page, err := c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
-	if err != nil && c.ctx.Err() == nil {
-		c.n.stats.ReadErrors.Add(1)
-	}
-	now := time.Now()
-	frames := make([][]byte, len(page))
-	for i := range page {
-		m := encoded{env: &page[i]}
-		frames[i] = m.bytes(c.codec)
-	}
-
-	c.mu.Lock()
-	if len(page) > 0 && page[0].Seq > f.sent+1 && f.sent == after {
-		// What is between has been trimmed. A client that says where it stands
-		// is told; others see it by the numbers.
-		c.lane.push(c.codec.Append(nil, gateway.Gap{Log: f.log, Floor: page[0].Seq}))
-		f.sent = page[0].Seq - 1
-	}
-	for i := range page {
-		if page[i].Seq != f.sent+1 {
-			break // a store never shows a hole; if it did, we must not hide it
-		}
-		f.sent = page[i].Seq
-		switch {
-		case !f.sees(&page[i], c.who):
-		case page[i].Expired(now):
-			c.n.stats.Expired.Add(1)
-		default:
-			f.shown = f.sent
-			c.remember(&page[i])
-			c.lane.expires(len(c.lane.frames), &page[i])
-			c.lane.push(frames[i])
-		}
-	}
-	if f.sent >= f.head {
-		f.live = true
-	}
-	if f.sent > after {
-		f.pause = 0
-	} else if !f.live {
-		// The store is away, or shows less than we were told there is. Other
-		// logs and live messages go on meanwhile.
-		f.pause = min(max(2*f.pause, readRetry), readRetryMax)
-		f.paused = true
-		time.AfterFunc(f.pause, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			f.paused = false
-			c.wake()
-		})
-	}
-	c.endIfLeft(f)
-	c.mu.Unlock()
-	c.n.stats.Replayed.Add(uint64(len(page)))
 }
 
 // refusalOf returns the refusal that a transport's read ended with, or nil

@@ -76,6 +76,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"log/bodies survive byte for byte", bodies},
 		{"log/pages by limit", pagesByLimit},
 		{"log/pages by bytes", pagesByBytes},
+		{"log/pages of several logs", pagesOfMany},
 		{"log/a page stays as it was read", pageIsOwned},
 		{"log/heads", heads},
 		{"log/many senders to one log", oneLog},

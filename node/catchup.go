@@ -1,0 +1,131 @@
+package node
+
+import (
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// A connection that is behind in several logs reads them together, so that a
+// device with many sessions resumes in few queries: so many logs at once, and
+// so many entries in all.
+const (
+	togetherLogs    = 50
+	togetherEntries = 200
+)
+
+// Pauses between attempts to read a log that cannot be read.
+const (
+	readRetry    = 50 * time.Millisecond
+	readRetryMax = 2 * time.Second
+)
+
+// behind returns logs to read on, and from where; under mu.
+func (c *conn) behind() map[*follow]uint64 {
+	var behind map[*follow]uint64
+	for _, f := range c.follows {
+		if !f.started || f.live || f.paused {
+			continue
+		}
+		if behind == nil {
+			behind = make(map[*follow]uint64)
+		}
+		if behind[f] = f.sent; len(behind) == togetherLogs {
+			break
+		}
+	}
+	return behind
+}
+
+// catchUp reads some of each log that the connection is behind in. What cannot
+// be read together is left for last, and read alone then.
+func (c *conn) catchUp(behind map[*follow]uint64) {
+	if len(behind) > 1 && c.catchUpTogether(behind) {
+		return
+	}
+	for f, after := range behind {
+		page, err := c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
+		c.readFailed(err)
+		c.replay(f, after, page)
+		return // one page at a time
+	}
+}
+
+// catchUpTogether reports whether it came any further, or why it did not is
+// that the store cannot be read.
+func (c *conn) catchUpTogether(behind map[*follow]uint64) bool {
+	from := make(map[envelope.Address]uint64, len(behind))
+	for f, after := range behind {
+		from[f.log] = after
+	}
+	pages, err := c.n.inbox.ReadMany(c.ctx, from, max(togetherEntries/len(behind), 1), inbox.PageBytes)
+	c.readFailed(err)
+	for f, after := range behind {
+		if page := pages[f.log]; len(page) > 0 || err != nil {
+			c.replay(f, after, page)
+		}
+	}
+	return len(pages) > 0 || err != nil
+}
+
+func (c *conn) readFailed(err error) {
+	if err != nil && c.ctx.Err() == nil {
+		c.n.stats.ReadErrors.Add(1)
+	}
+}
+
+// replay sends the client what was read of a log behind after.
+func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
+	now := time.Now()
+	frames := make([][]byte, len(page))
+	for i := range page {
+		m := encoded{env: &page[i]}
+		frames[i] = m.bytes(c.codec)
+	}
+
+	c.mu.Lock()
+	if len(page) > 0 && page[0].Seq > f.sent+1 && f.sent == after {
+		// What is between has been trimmed. A client that says where it stands
+		// is told; others see it by the numbers.
+		c.lane.push(c.codec.Append(nil, gateway.Gap{Log: f.log, Floor: page[0].Seq}))
+		f.sent = page[0].Seq - 1
+	}
+	for i := range page {
+		if page[i].Seq != f.sent+1 {
+			break // a store never shows a hole; if it did, we must not hide it
+		}
+		f.sent = page[i].Seq
+		switch {
+		case !f.sees(&page[i], c.who):
+		case page[i].Expired(now):
+			c.n.stats.Expired.Add(1)
+		default:
+			f.shown = f.sent
+			c.remember(&page[i])
+			c.lane.expires(len(c.lane.frames), &page[i])
+			c.lane.push(frames[i])
+		}
+	}
+	if f.sent >= f.head {
+		f.live = true
+	}
+	if f.sent > after {
+		f.pause = 0
+	} else if !f.live {
+		// The store is away, or shows less than we were told there is. Other
+		// logs and live messages go on meanwhile.
+		f.pause = min(max(2*f.pause, readRetry), readRetryMax)
+		f.paused = true
+		time.AfterFunc(f.pause, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			f.paused = false
+			c.wake()
+		})
+	}
+	c.endIfLeft(f)
+	c.mu.Unlock()
+	c.n.stats.Replayed.Add(uint64(len(page)))
+}
