@@ -88,7 +88,7 @@ func TestProblems(t *testing.T) {
 		{"quota of nothing", []string{"--quota-user=entries=0"}, `quota_user: entries: "0" is not`},
 		{"quota by age", []string{"--quota-device=age=5h"}, `quota_device: a quota has entries and bytes`},
 		{"quota without a unit", []string{"--quota-device=bytes=5MB"}, `quota_device: "5MB" is not a size`},
-		{"dedupe window", []string{"--dedupe-window=1s"}, `dedupe_window: must be from 1m`},
+		{"dedupe window", []string{"--dedupe-window=1m"}, `dedupe_window: must be from 1h`},
 		{"no presence", []string{"--presence=false"}, ""},
 		{"metrics", []string{"--metrics-addr=8423"}, `metrics_addr: "8423" is not`},
 		{"no metrics", []string{"--metrics-addr="}, ""},

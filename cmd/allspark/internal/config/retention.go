@@ -70,7 +70,7 @@ func (l *Loaded) checkRetention() {
 			l.problem(q.key, "a quota has entries and bytes")
 		}
 	}
-	if c.DedupeWindow < time.Minute || c.DedupeWindow > 10*365*24*time.Hour {
-		l.problem("dedupe_window", "must be from 1m to ten years")
+	if c.DedupeWindow < time.Hour || c.DedupeWindow > 10*365*24*time.Hour {
+		l.problem("dedupe_window", "must be from 1h to ten years")
 	}
 }

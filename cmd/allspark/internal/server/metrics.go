@@ -10,6 +10,7 @@ import (
 
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/node"
+	"github.com/allsparkrt/allspark/store/mongo"
 )
 
 // metricsHandler serves what the node counts in the Prometheus text format.
@@ -19,14 +20,17 @@ func (s *Server) metricsHandler() http.Handler {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		nodeCollector{&s.node},
+		nodeCollector{&s.node, &s.database},
 	)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
 // nodeCollector reads a node's counters when it is asked. It has nothing to
 // say until there is a node.
-type nodeCollector struct{ node *atomic.Pointer[node.Node] }
+type nodeCollector struct {
+	node     *atomic.Pointer[node.Node]
+	database *atomic.Pointer[mongo.Store] // nil pointer inside: another kind of store
+}
 
 // Describe implements prometheus.Collector; without descriptions the
 // collector is unchecked, and may come and go.
@@ -95,6 +99,22 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))
 	}
 	collectGraph(n.Graph().Stats(), count)
+	if db := c.database.Load(); db != nil {
+		collectMongo(db.Stats(), func(name, help string, v int64, labels ...string) { count(name, help, uint64(v), labels...) })
+	}
+}
+
+func collectMongo(st mongo.Stats, count func(name, help string, v int64, labels ...string)) {
+	const refused, refusedHelp = "mongodb_appends_refused_total", "Appends refused by the store, by reason. Their senders were told."
+	count(refused, refusedHelp, st.Full, "reason", "queue_full")
+	count(refused, refusedHelp, st.Away, "reason", "no_answer")
+	count(refused, refusedHelp, st.NoSpace, "reason", "database_full")
+	count(refused, refusedHelp, st.Quota, "reason", "quota")
+	count(refused, refusedHelp, st.Closed, "reason", "closed")
+	count("mongodb_overtaken_total", "Inserts that another server was faster than.", st.Overtaken)
+	count("mongodb_unknown_total", "Tries of inserts whose outcome was unknown.", st.Unknown)
+	count("mongodb_outages_total", "Times the database stopped answering.", st.Outages)
+	count("mongodb_refused_total", "Calls and appends refused at once for as long as it did not answer.", st.Refused)
 }
 
 func collectGraph(g graph.Stats, count func(name, help string, v uint64, labels ...string)) {

@@ -26,6 +26,7 @@ import (
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/node"
 	"github.com/allsparkrt/allspark/session"
+	"github.com/allsparkrt/allspark/store/mongo"
 )
 
 // Store is everything a node keeps.
@@ -47,6 +48,7 @@ type Server struct {
 	peerTLS                 *tls.Config
 	handler                 atomic.Pointer[http.Handler] // for clients; nil until the node is up
 	node                    atomic.Pointer[node.Node]
+	database                atomic.Pointer[mongo.Store] // for its metrics; nil with another kind of store
 	ready                   chan struct{}
 }
 
@@ -161,6 +163,9 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		}()
 		defer web.close() // before that: calls under way use the store
+	}
+	if db, ok := store.(*mongo.Store); ok {
+		s.database.Store(db)
 	}
 	n, err := s.startNode(ctx, store)
 	if err != nil {
