@@ -51,6 +51,11 @@ func (q Quota) Exceeded(x Extent, size int64) bool {
 // Quotas are the quotas of each kind of log. A kind that is absent has none.
 type Quotas map[envelope.Kind]Quota
 
+// Exempt reports whether an entry is taken without asking for room: the
+// server's own notes of who has joined and left. A session that its members
+// have filled must not keep them in it.
+func Exempt(env *envelope.Envelope) bool { return env.HasType && envelope.SystemType(env.Type) }
+
 // Found is what is known of a stored message.
 type Found struct {
 	Seq       uint64
@@ -85,8 +90,9 @@ type Store interface {
 	// Conflict when they are not. That holds after it has been trimmed, too,
 	// until Trim was told to forget it.
 	//
-	// A log that exceeds its quota refuses further entries with Quota. A
-	// repetition of what is stored is no further entry.
+	// A log that exceeds its quota refuses further entries with Quota, but
+	// those that are [Exempt]. A repetition of what is stored is no further
+	// entry.
 	Append(log envelope.Address, env *envelope.Envelope, done func(seq uint64, err error))
 
 	// Read returns the entries of a log with seq > after in rising order,

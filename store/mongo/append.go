@@ -128,7 +128,7 @@ func newEntry(env *envelope.Envelope, done func(uint64, error)) *entry {
 	unnumbered := *env
 	unnumbered.Seq = 0
 	e := &entry{
-		done: done, time: env.Timestamp, weight: inbox.Size(env),
+		done: done, time: env.Timestamp, weight: inbox.Size(env), exempt: inbox.Exempt(env),
 		binary: unnumbered.AppendBinary(make([]byte, 0, len(env.Body)+256)),
 	}
 	if env.ID == "" {

@@ -68,6 +68,7 @@ type entry struct {
 	binary []byte // of the envelope
 	time   int64  // the envelope's Timestamp
 	weight int64  // what it counts for in the log, see inbox.Size
+	exempt bool   // from quotas, see inbox.Exempt
 	done   func(seq uint64, err error)
 
 	// Only the lane's goroutine.

@@ -27,7 +27,7 @@ func (p *position) trimmed() { p.known, p.space.asked = false, time.Time{} }
 func (w *writing) fitting(entries []*entry) []*entry {
 	last := w.last
 	for i, e := range entries {
-		if w.quota.Exceeded(extent{last, w.space.below}.public(), e.weight) {
+		if !e.exempt && w.quota.Exceeded(extent{last, w.space.below}.public(), e.weight) {
 			return entries[:i]
 		}
 		last = last.next(e)

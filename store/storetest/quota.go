@@ -98,3 +98,20 @@ func quotaOfKind(s *suite) {
 		s.equal("entries", len(s.appendN(log, quotaEntries+5)), quotaEntries+5)
 	}
 }
+
+// quotaOfNotes fills a log that takes the server's own notes all the same.
+func quotaOfNotes(s *suite) {
+	log := envelope.ClientID(bob).Address()
+	want := s.appendN(log, quotaEntries)
+	for i, kind := range []int64{envelope.TypeJoined, envelope.TypeLeft} {
+		s.full(log)
+		note := message(alice, fmt.Sprint("note", i), "-")
+		note.HasType, note.Type = true, kind
+		want = append(want, stored(note, s.append(log, note)))
+	}
+	own := message(alice, "type of an app", "-")
+	own.HasType, own.Type = true, 1
+	_, err := start(s.store, log, own).wait()
+	s.equal("code for a type of an app", envelope.CodeOf(err), envelope.Quota)
+	s.holds(s.store, log, want)
+}

@@ -98,6 +98,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"quota/bytes", quotaOfBytes},
 		{"quota/decided in order", quotaInOrder},
 		{"quota/only its kind", quotaOfKind},
+		{"quota/not who comes and goes", quotaOfNotes},
 		{"cursor/forward only", cursorForward},
 		{"cursor/one per device and log", cursorScope},
 		{"cursor/many at once", cursorMany},
