@@ -59,7 +59,7 @@ func Exempt(env *envelope.Envelope) bool { return env.HasType && envelope.System
 // Found is what is known of a stored message.
 type Found struct {
 	Seq       uint64
-	Timestamp int64 // when it was accepted, Unix milliseconds; 0 when only its number is left
+	Timestamp int64 // when it was accepted, Unix milliseconds; 0 when that is not known any more
 }
 
 // Store keeps logs and cursors. Package storetest holds its promises as tests.

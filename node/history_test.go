@@ -12,6 +12,7 @@ import (
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway/native"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // ask makes a GET request and reads the answer into reply; the code is "" when
@@ -264,6 +265,50 @@ func (a *traceAnswer) readers() string {
 		all = append(all, fmt.Sprintf("%s %v %v", r.NodeID, r.Delivered, r.Read))
 	}
 	return strings.Join(all, ", ")
+}
+
+// What has been trimmed is said to be.
+func TestTraceOfTrimmed(t *testing.T) {
+	inMeshOf(t, 1, keeping(inbox.Limits{Entries: 2}), func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		sent := time.Now().UnixMilli()
+		for i := range 5 {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), "x"))
+		}
+		pass(5 * time.Minute) // floor 4
+		for id, trimmed := range map[string]bool{"0": true, "2": true, "3": false, "4": false} {
+			var a traceAnswer
+			if code := m.ask("alice", "a", "/v1/messages/"+id+"/trace?dest_id=bob", &a); code != "" || a.Trimmed != trimmed || a.Accepted != sent {
+				t.Errorf("%s: %s, %+v", id, code, a)
+			}
+		}
+	})
+}
+
+// Who has left a session still learns that its message was taken, not who
+// reads it.
+func TestTraceAfterLeaving(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice, bob := m.api("alice", "alice", "a"), m.api("bob", "bob", "a")
+		if _, err := alice.CreateSession(t.Context(), "r", true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bob.JoinSession(t.Context(), "r"); err != nil {
+			t.Fatal(err)
+		}
+		if code := m.post("alice", "a", "/v1/messages", `{"id":"1","dest_session_id":"r","payload":""}`); code != "" {
+			t.Fatal(code)
+		}
+		for _, want := range []string{"bob false false", ""} {
+			var a traceAnswer
+			if code := m.ask("alice", "a", "/v1/messages/1/trace?dest_session_id=r", &a); code != "" || a.Seq != 3 || a.readers() != want {
+				t.Errorf("%s, %+v; want readers %q", code, a, want)
+			}
+			if _, err := alice.LeaveSession(t.Context(), "r"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 func TestTrace(t *testing.T) {

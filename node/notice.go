@@ -45,8 +45,14 @@ func (n *Node) notifyHere(addr envelope.Address, except envelope.NodeID, ev gate
 func (c *conn) notice(ev gateway.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if marks, ok := ev.(gateway.ReadMark); ok {
-		if ev, ok = c.newMarks(marks); !ok {
+	switch told := ev.(type) {
+	case gateway.ReadMark:
+		var any bool
+		if ev, any = c.newMarks(told); !any {
+			return
+		}
+	case gateway.Receipt:
+		if !c.mayHear(told) {
 			return
 		}
 	}

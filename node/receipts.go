@@ -71,6 +71,13 @@ func receiptOf(reader envelope.Principal, a asked, read bool) gateway.Receipt {
 	return gateway.Receipt{ID: a.id, Log: a.log, Seq: a.seq, Read: read, Node: reader.Node, Client: reader.Client}
 }
 
+// mayHear decides whether a sender still learns what becomes of its message:
+// who has left a session does not of those who are in it; under mu.
+func (c *conn) mayHear(r gateway.Receipt) bool {
+	f := c.follows[r.Log]
+	return r.Log.Kind != envelope.KindSession || f != nil && f.open()
+}
+
 // asks reports whether the sender of a message wants a receipt from a device.
 func asks(env *envelope.Envelope, reader envelope.Principal) (asked, bool) {
 	if !env.Receipt || env.Seq == 0 || env.SrcClient == reader.Client {

@@ -183,6 +183,38 @@ func TestReceiptsInSession(t *testing.T) {
 	})
 }
 
+// Who has left a session is not told what its members do there.
+func TestReceiptsAfterLeaving(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		alice, aliceTold := m.asking("alice", "alice", "a")
+		bob, _ := m.asking("bob", "bob", "b")
+		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bob.JoinSession(t.Context(), "room"); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Second)
+		seq := alice.send(withReceipt(room("room"), "1")).Seq
+		pass(3 * time.Second)
+		wantReceipts(t, "a member", aliceTold.take(m), fmt.Sprintf("delivered %d bob", seq))
+		if _, err := alice.LeaveSession(t.Context(), "room"); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		bob.MarkRead(room("room"), seq)
+		pass(3 * time.Second)
+		wantReceipts(t, "no member", aliceTold.take(m))
+		if _, err := alice.JoinSession(t.Context(), "room"); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		seq = alice.send(withReceipt(room("room"), "2")).Seq
+		pass(3 * time.Second)
+		wantReceipts(t, "a member again", aliceTold.take(m), fmt.Sprintf("delivered %d bob", seq))
+	})
+}
+
 // The acknowledgement comes with the hello of the next connection, on another
 // server than the delivery.
 func TestReceiptsAfterResume(t *testing.T) {

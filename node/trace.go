@@ -9,6 +9,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // maxTraced bounds the readers that a trace names.
@@ -29,17 +30,35 @@ func (n *Node) trace(ctx context.Context, who envelope.Principal, cmd gateway.Tr
 	if found.Seq == 0 {
 		return gateway.Traced{}, errNoMessage
 	}
-	traced := gateway.Traced{ID: cmd.ID, Log: cmd.Dest, Seq: found.Seq, Trimmed: found.Timestamp == 0}
-	if !traced.Trimmed {
+	x, err := n.inbox.Extent(ctx, cmd.Dest)
+	if err != nil {
+		return gateway.Traced{}, err
+	}
+	traced := gateway.Traced{ID: cmd.ID, Log: cmd.Dest, Seq: found.Seq, Trimmed: found.Seq < x.Floor}
+	if found.Timestamp != 0 {
 		traced.Accepted = time.UnixMilli(found.Timestamp)
 	}
-	if traced.Readers, err = n.tracedReaders(ctx, cmd.Dest, src, found.Seq); err != nil {
+	named, err := n.namesReaders(ctx, who, cmd.Dest)
+	if err == nil && named {
+		traced.Readers, err = n.tracedReaders(ctx, cmd.Dest, src, found.Seq)
+	}
+	if err != nil {
 		return gateway.Traced{}, err
 	}
 	if who.App {
 		traced.Servers, err = n.serversOf(ctx, cmd.Dest)
 	}
 	return traced, err
+}
+
+// namesReaders reports whether a caller may know who reads a log it has sent
+// to: a session's members are told to members only.
+func (n *Node) namesReaders(ctx context.Context, who envelope.Principal, log envelope.Address) (bool, error) {
+	if who.App || log.Kind != envelope.KindSession {
+		return true, nil
+	}
+	m, err := n.sessions.Stays(ctx, envelope.SessionID(log.ID), who.Node)
+	return m.State == session.Joined, err
 }
 
 // tracedReaders returns the devices that a message is for, as far as they are
