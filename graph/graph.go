@@ -284,7 +284,8 @@ func (g *Graph) EdgeChanged(addr envelope.Address) (last uint64, known bool) {
 	return g.routes.changed(addr)
 }
 
-// Invalidate notes that a peer had no connection for addr, although it has an edge.
+// Invalidate notes that a peer has no connection for addr any more. What was
+// known of the address is forgotten.
 func (g *Graph) Invalidate(addr envelope.Address) { g.routes.changed(addr) }
 
 // FlushRoutes forgets all routes, because a peer's EdgeChanged may have been lost.

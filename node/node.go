@@ -154,7 +154,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.watchers.serversChanged()
 	}
 	g.OnEdges = n.peers.announce
-	g.OnGone = n.watchers.gone
+	g.OnGone = n.peers.gone
 	if n.graph, err = graph.Start(ctx, g); err != nil {
 		return nil, err
 	}

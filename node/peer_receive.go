@@ -45,6 +45,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordGone:
 		for len(r.Rest()) > 0 && r.Err() == nil {
 			if addr := r.Address(); r.Err() == nil {
+				p.n.graph.Invalidate(addr) // or senders would hear that somebody is there
 				p.n.watchers.hint(addr)
 			}
 		}

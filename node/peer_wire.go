@@ -14,7 +14,7 @@ import (
 //	deliver  address, envelope  a message for the address; seq 0 is not stored
 //	miss     address            nobody here for that address: forget the edge
 //	edges    address…           this server has new edges for these addresses
-//	gone     address…           this server has no connection of these users any more
+//	gone     address…           this server has no edges for these addresses any more
 //	head     address, uvarint   the log goes at least so far
 //	refresh  string             that device may have joined a session
 //	notice   address, string, byte, …

@@ -323,6 +323,12 @@ func (p *peers) announce(addrs []envelope.Address) {
 	p.broadcast(recordEdges, addressesBody(addrs...))
 }
 
+// gone tells every server that this one has no edges for addresses any more.
+func (p *peers) gone(addrs []envelope.Address) {
+	p.n.watchers.hint(addrs...)
+	p.broadcast(recordGone, addressesBody(addrs...))
+}
+
 // broadcast sends a record to all other servers.
 func (p *peers) broadcast(kind byte, body []byte) {
 	for _, r := range p.n.graph.Servers() {

@@ -444,6 +444,11 @@ func TestPresenceOff(t *testing.T) {
 				t.Errorf("%s: %+v", members, f)
 			}
 		}
+		e := to(user("bob"), "1", "x")
+		e.Class, e.Receipt = envelope.Volatile, true
+		if ack := m.client("carol", "a").connected(m).send(e); ack.Offline {
+			t.Error("a sender was told that nobody was there")
+		}
 		m.client("bob", "b").connected(m).close()
 		pass(5 * time.Second)
 		if seen, err := m.store.Sightings(t.Context(), user("alice"), user("bob"), deviceAddr("bob")); err != nil || len(seen) != 0 {

@@ -198,23 +198,6 @@ func (w *watchers) serversChanged() {
 	w.lookAgain(crashed)
 }
 
-// gone tells all servers that users have no connection here any more.
-func (w *watchers) gone(addrs []envelope.Address) {
-	if w.n.cfg.PresenceOff {
-		return
-	}
-	var clients []envelope.Address
-	for _, addr := range addrs {
-		if addr.Kind == envelope.KindClient {
-			clients = append(clients, addr)
-		}
-	}
-	if len(clients) > 0 {
-		w.hint(clients...)
-		w.n.peers.broadcast(recordGone, addressesBody(clients...))
-	}
-}
-
 // run looks at who is due until ctx ends, and from time to time at everybody.
 func (w *watchers) run(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -32,7 +32,7 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 	}
 	if env.Class != envelope.Durable {
 		n.stats.Volatile.Add(1)
-		if env.Receipt && env.ID != "" {
+		if env.Receipt && env.ID != "" && !n.cfg.PresenceOff {
 			n.publishAsked(addr, env, done)
 			return
 		}
