@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 // How the keeper goes about it.
@@ -20,12 +22,24 @@ const (
 // server to those that rendezvous hashing gives it, so that several do not do
 // the same work; nothing depends on that.
 type keeper struct {
-	n   *Node
-	ask chan envelope.Address
+	n       *Node
+	ask     chan envelope.Address
+	pressed inbox.Retention // of logs that had no room
 }
 
 func newKeeper(n *Node) *keeper {
-	return &keeper{n: n, ask: make(chan envelope.Address, tidyAsked)}
+	return &keeper{n: n, ask: make(chan envelope.Address, tidyAsked), pressed: pressed(n.cfg.Retention)}
+}
+
+// pressed is what is kept where room is needed. What a device has acknowledged,
+// which otherwise stays for a while, is worth less than what is sent to it now.
+func pressed(r inbox.Retention) inbox.Retention {
+	r.Keep = maps.Clone(r.Keep)
+	if limits := r.Keep[envelope.KindNode]; limits.Acknowledged > 0 {
+		limits.Acknowledged = time.Nanosecond
+		r.Keep[envelope.KindNode] = limits
+	}
+	return r
 }
 
 // full asks to look after a log that had no room, before its turn. It never blocks.
@@ -45,7 +59,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case log := <-k.ask:
-			k.tidy(ctx, log)
+			k.tidy(ctx, log, k.pressed)
 		case <-round.C:
 			if err := k.round(ctx); err != nil && ctx.Err() == nil {
 				k.n.log.Warn("logs could not be listed for retention; the next round will", "err", err)
@@ -67,7 +81,7 @@ func (k *keeper) round(ctx context.Context) error {
 		began := time.Now()
 		for _, log := range logs {
 			if k.n.owners.owner(log) == nil {
-				k.tidy(ctx, log)
+				k.tidy(ctx, log, k.n.cfg.Retention)
 			}
 		}
 		// Half of the time at most: the store is there for others.
@@ -81,10 +95,10 @@ func (k *keeper) round(ctx context.Context) error {
 	}
 }
 
-func (k *keeper) tidy(ctx context.Context, log envelope.Address) {
+func (k *keeper) tidy(ctx context.Context, log envelope.Address, keep inbox.Retention) {
 	ctx, cancel := context.WithTimeout(ctx, tidyWithin)
 	defer cancel()
-	gone, err := k.n.inbox.Tidy(ctx, log, k.n.cfg.Retention)
+	gone, err := k.n.inbox.Tidy(ctx, log, keep)
 	k.n.stats.Trimmed.Add(gone)
 	if err != nil && ctx.Err() == nil {
 		k.n.stats.TidyErrors.Add(1)

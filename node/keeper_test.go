@@ -85,3 +85,24 @@ func TestAcknowledgedGoesSooner(t *testing.T) {
 		}
 	})
 }
+
+// Where there is no room for what comes, what has been acknowledged goes at once.
+func TestAcknowledgedMakesRoom(t *testing.T) {
+	inMeshOf(t, 1, keeping(inbox.Limits{Acknowledged: 24 * time.Hour}), func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		bob := m.client("bob", "a").connected(m)
+		for i := range 10 {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+			alice.send(to(deviceAddr("carol"), fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		m.within(time.Second, "all arrive", func() bool { return len(bob.texts()) == 10 })
+		pass(3 * time.Second) // and are acknowledged
+		for device, floor := range map[string]uint64{"bob": 10, "carol": 1} {
+			m.at("a").keeper.full(deviceAddr(device))
+			pass(time.Second)
+			if x, err := m.store.Extent(t.Context(), deviceAddr(device)); err != nil || x.Floor != floor || x.Head != 10 {
+				t.Errorf("%s: %+v, %v; want floor %d", device, x, err, floor)
+			}
+		}
+	})
+}

@@ -25,7 +25,7 @@ func TestQuota(t *testing.T) {
 		}},
 	} {
 		t.Run(store.name, func(t *testing.T) {
-			s := newServer(t, append(store.args(t), "--quota-device", "entries=3", "--keep-device", "acknowledged=1ms")...)
+			s := newServer(t, append(store.args(t), "--quota-device", "entries=3", "--keep-device", "acknowledged=24h")...)
 			alice, bob := authKey(t, "alice"), authKey(t, "bob")
 			for i := 1; i <= 3; i++ {
 				if a, status := sendHTTP(t, s.url, alice, i, "bob"); status != http.StatusOK || a.Seq != uint64(i) {
