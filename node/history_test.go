@@ -484,6 +484,16 @@ func TestFetchPending(t *testing.T) {
 			t.Errorf("in %v came %v", marks, once)
 		}
 
+		// Nor is it told how much is said where it has left.
+		tail := func() int { return fetch(`{"fetch_inbox_messages":true,"fetch_inbox_messages_from_seq":180}`).ToSeq }
+		before := tail()
+		for i := range 5 {
+			alice.send(to(room("s"), fmt.Sprint("later", i), "not for bob"))
+		}
+		if after := tail(); after != before {
+			t.Errorf("the last mark has gone from %d to %d", before, after)
+		}
+
 		// By time, exactly.
 		var got []string
 		for from := 1; ; {

@@ -77,8 +77,9 @@ func beforeMark(mark, base uint64) uint64 {
 // pendingLog is one of the logs that a device has something to read in.
 type pendingLog struct {
 	log          envelope.Address
-	base         uint64 // marks of the logs before
-	behind, head uint64 // what is pending is between the two
+	spans        []session.Span // of a session
+	base         uint64         // marks of the logs before
+	behind, head uint64         // what is pending is between the two
 }
 
 // pending returns all logs of a device in the order of page marks.
@@ -90,7 +91,7 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	slices.SortFunc(members, func(a, b session.Member) int { return cmp.Compare(a.Session, b.Session) })
 	queue := []pendingLog{{log: who.Node.Address()}, {log: who.Client.Address()}}
 	for _, m := range members {
-		queue = append(queue, pendingLog{log: m.Session.Address(), behind: m.Spans[0].From - 1})
+		queue = append(queue, pendingLog{log: m.Session.Address(), spans: m.Spans, behind: m.Spans[0].From - 1})
 	}
 	cursors, err := n.inbox.Cursors(ctx, who.Node)
 	if err != nil {
@@ -111,7 +112,8 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	base := uint64(0)
 	for i := range queue {
 		p := &queue[i]
-		p.base, p.head, p.behind = base, heads[p.log], max(p.behind, at[p.log])
+		// How far a session goes that the device has left is not for it to know.
+		p.base, p.head, p.behind = base, clampToStay(p.spans, heads[p.log]), max(p.behind, at[p.log])
 		base += p.head
 	}
 	return queue, nil
