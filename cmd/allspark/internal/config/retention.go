@@ -68,6 +68,9 @@ func (l *Loaded) checkRetention() {
 			l.problem(q.key, "%v", err)
 		case limits.Age > 0 || limits.Acknowledged > 0:
 			l.problem(q.key, "a quota has entries and bytes")
+		// The last entry of a log always stays, so with less it would stay full.
+		case limits.Entries == 1, limits.Bytes > 0 && limits.Bytes < 3*int64(c.MaxFrameBytes):
+			l.problem(q.key, "must have room for two entries and for three times max_frame_bytes")
 		}
 	}
 	if c.DedupeWindow < time.Hour || c.DedupeWindow > 10*365*24*time.Hour {
