@@ -131,8 +131,8 @@ func TestWaitingMessages(t *testing.T) {
 	})
 }
 
-// The same id twice is one message, also through different servers; another
-// body under the same id is a conflict.
+// The same id twice is one message, also through different servers and over
+// HTTP; another body under the same id is a conflict.
 func TestRepeatedSend(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		bob := m.client("bob", "b").connected(m)
@@ -148,6 +148,15 @@ func TestRepeatedSend(t *testing.T) {
 		r.send(`{"id":"1","dest_id":"bob","payload":"other"}`)
 		if nack := r.control("nack"); nack.Code != envelope.Conflict || nack.ID != "1" {
 			t.Errorf("nack is %+v", nack)
+		}
+		for _, at := range []string{"b", "a"} { // over HTTP just as well
+			api := m.api("alice", "alice", at)
+			if ack, err := api.SendHTTP(t.Context(), to(deviceAddr("bob"), "1", "hi")); err != nil || ack.Seq != 1 || ack.Log != deviceAddr("bob") {
+				t.Errorf("at %s: %+v, %v", at, ack, err)
+			}
+			if _, err := api.SendHTTP(t.Context(), to(deviceAddr("bob"), "1", "other")); envelope.CodeOf(err) != envelope.Conflict {
+				t.Errorf("another body at %s: %v", at, err)
+			}
 		}
 		pass(time.Second)
 		if got := bob.texts(); !slices.Equal(got, []string{"hi"}) {
