@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -22,13 +23,20 @@ const (
 // server to those that rendezvous hashing gives it, so that several do not do
 // the same work; nothing depends on that.
 type keeper struct {
+	// Static after construction.
 	n       *Node
-	ask     chan envelope.Address
-	pressed inbox.Retention // of logs that had no room
+	ask     chan envelope.Address // each at most once
+	pressed inbox.Retention       // of logs that had no room
+
+	mu      sync.Mutex
+	waiting map[envelope.Address]bool // guarded by mu; in ask, or about to be
 }
 
 func newKeeper(n *Node) *keeper {
-	return &keeper{n: n, ask: make(chan envelope.Address, tidyAsked), pressed: pressed(n.cfg.Retention)}
+	return &keeper{
+		n: n, ask: make(chan envelope.Address, tidyAsked), pressed: pressed(n.cfg.Retention),
+		waiting: make(map[envelope.Address]bool),
+	}
 }
 
 // pressed is what is kept where room is needed. What a device has acknowledged,
@@ -44,10 +52,26 @@ func pressed(r inbox.Retention) inbox.Retention {
 
 // full asks to look after a log that had no room, before its turn. It never blocks.
 func (k *keeper) full(log envelope.Address) {
-	select {
-	case k.ask <- log:
-	default: // it will be refused again, and asked for again
+	k.mu.Lock()
+	ask := !k.waiting[log] && len(k.waiting) < tidyAsked
+	if ask { // else it will be refused again, and asked for again
+		k.waiting[log] = true
 	}
+	k.mu.Unlock()
+	if ask {
+		k.ask <- log // there is room for all that wait
+	}
+}
+
+// makeRoom looks after a log that had no room. Somebody may go on sending to
+// one that stays full: that must cost the store no more than the rounds do.
+func (k *keeper) makeRoom(ctx context.Context, log envelope.Address) {
+	k.mu.Lock()
+	delete(k.waiting, log)
+	k.mu.Unlock()
+	began := time.Now()
+	k.tidy(ctx, log, k.pressed)
+	pause(ctx, tidyPause+time.Since(began))
 }
 
 func (k *keeper) run(ctx context.Context) {
@@ -59,7 +83,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case log := <-k.ask:
-			k.tidy(ctx, log, k.pressed)
+			k.makeRoom(ctx, log)
 		case <-round.C:
 			if err := k.round(ctx); err != nil && ctx.Err() == nil {
 				k.n.log.Warn("logs could not be listed for retention; the next round will", "err", err)
@@ -85,11 +109,11 @@ func (k *keeper) round(ctx context.Context) error {
 			}
 		}
 		// Half of the time at most: the store is there for others.
-		pause := time.NewTimer(tidyPause + time.Since(began))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		pause(ctx, tidyPause+time.Since(began))
+		for range len(k.ask) {
+			k.makeRoom(ctx, <-k.ask)
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}

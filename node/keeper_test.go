@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +104,41 @@ func TestAcknowledgedMakesRoom(t *testing.T) {
 			if x, err := m.store.Extent(t.Context(), deviceAddr(device)); err != nil || x.Floor != floor || x.Head != 10 {
 				t.Errorf("%s: %+v, %v; want floor %d", device, x, err, floor)
 			}
+		}
+	})
+}
+
+// Sending on to a log that stays full does not keep the store busy, nor others waiting.
+func TestFullLogIsAskedForOnce(t *testing.T) {
+	inMeshOf(t, 1, keeping(inbox.Limits{Acknowledged: 24 * time.Hour}), func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		bob := m.client("bob", "a").connected(m)
+		for i := range 10 {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+			alice.send(to(deviceAddr("carol"), fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		m.within(time.Second, "all arrive", func() bool { return len(bob.texts()) == 10 })
+		pass(3 * time.Second)
+		var reads atomic.Int64
+		m.at("a").store.set(func(s *faultyStore) {
+			s.before = func(op string) error {
+				if op == "read" {
+					reads.Add(1)
+				}
+				return nil
+			}
+		})
+		keeper := m.at("a").keeper
+		for range 2 * tidyAsked {
+			keeper.full(deviceAddr("carol"))
+		}
+		keeper.full(deviceAddr("bob"))
+		pass(time.Second)
+		if x, err := m.store.Extent(t.Context(), deviceAddr("bob")); err != nil || x.Floor != 10 {
+			t.Errorf("bob waits: %+v, %v", x, err)
+		}
+		if n := reads.Load(); n > 50 {
+			t.Errorf("%d reads", n)
 		}
 	})
 }
