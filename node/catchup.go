@@ -39,23 +39,29 @@ func (c *conn) behind() map[*follow]uint64 {
 	return behind
 }
 
-// catchUp reads some of each log that the connection is behind in. What cannot
-// be read together is left for last, and read alone then.
+// catchUp reads some of each log that the connection is behind in: together,
+// and then one of those of which that has brought nothing alone, so that none
+// waits for ever for the others.
 func (c *conn) catchUp(behind map[*follow]uint64) {
-	if len(behind) > 1 && c.catchUpTogether(behind) {
-		return
+	if len(behind) > 1 {
+		c.catchUpTogether(behind)
 	}
+	var failed error
 	for f, after := range behind {
-		page, err := c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
-		c.readFailed(err)
+		var page []envelope.Envelope
+		if failed == nil {
+			page, failed = c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
+			c.readFailed(failed)
+		}
 		c.replay(f, after, page)
-		return // one page at a time
+		if failed == nil {
+			return
+		}
 	}
 }
 
-// catchUpTogether reports whether it came any further, or why it did not is
-// that the store cannot be read.
-func (c *conn) catchUpTogether(behind map[*follow]uint64) bool {
+// catchUpTogether takes the logs that it has read of out of behind.
+func (c *conn) catchUpTogether(behind map[*follow]uint64) {
 	from := make(map[envelope.Address]uint64, len(behind))
 	for f, after := range behind {
 		from[f.log] = after
@@ -63,11 +69,11 @@ func (c *conn) catchUpTogether(behind map[*follow]uint64) bool {
 	pages, err := c.n.inbox.ReadMany(c.ctx, from, max(togetherEntries/len(behind), 1), inbox.PageBytes)
 	c.readFailed(err)
 	for f, after := range behind {
-		if page := pages[f.log]; len(page) > 0 || err != nil {
+		if page := pages[f.log]; len(page) > 0 {
 			c.replay(f, after, page)
+			delete(behind, f)
 		}
 	}
-	return len(pages) > 0 || err != nil
 }
 
 func (c *conn) readFailed(err error) {
@@ -79,10 +85,10 @@ func (c *conn) readFailed(err error) {
 // replay sends the client what was read of a log behind after.
 func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 	now := time.Now()
-	frames := make([][]byte, len(page))
+	frames := make([]waiting, len(page))
 	for i := range page {
 		m := encoded{env: &page[i]}
-		frames[i] = m.bytes(c.codec)
+		frames[i] = m.waiting(c.codec)
 	}
 
 	c.mu.Lock()
@@ -91,6 +97,7 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 		// is told; others see it by the numbers.
 		c.lane.push(c.codec.Append(nil, gateway.Gap{Log: f.log, Floor: page[0].Seq}))
 		f.sent = page[0].Seq - 1
+		f.shown = f.sent // the gap is to be acknowledged like a message, or said again
 	}
 	for i := range page {
 		if page[i].Seq != f.sent+1 {
@@ -104,8 +111,7 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 		default:
 			f.shown = f.sent
 			c.remember(&page[i])
-			c.lane.expires(len(c.lane.frames), &page[i])
-			c.lane.push(frames[i])
+			c.lane.add(frames[i])
 		}
 	}
 	if f.sent >= f.head {

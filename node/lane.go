@@ -10,12 +10,19 @@ import (
 
 // lane holds the frames that wait to be written to one connection.
 type lane struct {
-	frames [][]byte
+	frames []waiting
 	bytes  int
-	spare  [][]byte          // the slice last written, to be used again
-	latest map[slot]int      // index in frames of the newest value of a slot
-	expiry map[int]time.Time // of the frames that have a time to live, by index
+	spare  []waiting    // the slice last written, to be used again
+	latest map[slot]int // index in frames of the newest value of a slot
 }
+
+// waiting is a frame that waits to be written.
+type waiting struct {
+	frame   []byte
+	expires int64 // when it comes too late, Unix milliseconds; 0: never
+}
+
+func (w waiting) late() bool { return w.expires != 0 && time.Now().UnixMilli() >= w.expires }
 
 // slot is what messages of class latest replace each other in.
 type slot struct {
@@ -26,27 +33,14 @@ type slot struct {
 
 func (l *lane) full() bool { return len(l.frames) >= windowMessages || l.bytes >= windowBytes }
 
-func (l *lane) push(frame []byte) {
-	l.frames = append(l.frames, frame)
-	l.bytes += len(frame)
-}
+func (l *lane) push(frame []byte) { l.add(waiting{frame: frame}) }
 
 // pushMessage is push for a message, which may come too late.
-func (l *lane) pushMessage(m *encoded, codec gateway.Codec) {
-	l.expires(len(l.frames), m.env)
-	l.push(m.bytes(codec))
-}
+func (l *lane) pushMessage(m *encoded, codec gateway.Codec) { l.add(m.waiting(codec)) }
 
-func (l *lane) expires(i int, env *envelope.Envelope) {
-	at, ok := env.Expires()
-	switch {
-	case !ok:
-		delete(l.expiry, i)
-		return
-	case l.expiry == nil:
-		l.expiry = make(map[int]time.Time)
-	}
-	l.expiry[i] = at
+func (l *lane) add(w waiting) {
+	l.frames = append(l.frames, w)
+	l.bytes += len(w.frame)
 }
 
 // replace puts a message where the slot's older value waits, and reports false
@@ -54,35 +48,24 @@ func (l *lane) expires(i int, env *envelope.Envelope) {
 func (l *lane) replace(s slot, m *encoded, codec gateway.Codec) bool {
 	i, ok := l.latest[s]
 	if ok {
-		frame := m.bytes(codec)
-		l.bytes += len(frame) - len(l.frames[i])
-		l.frames[i] = frame
-		l.expires(i, m.env)
+		w := m.waiting(codec)
+		l.bytes += len(w.frame) - len(l.frames[i].frame)
+		l.frames[i] = w
 	}
 	return ok
 }
 
-// take empties the lane. Frames that came too late are nil, and counted.
-func (l *lane) take() (frames [][]byte, late int) {
-	frames = l.frames
-	if len(l.expiry) > 0 {
-		now := time.Now()
-		for i, at := range l.expiry {
-			if !now.Before(at) {
-				frames[i] = nil
-				late++
-			}
-		}
-		clear(l.expiry)
-	}
+// take empties the lane.
+func (l *lane) take() []waiting {
+	frames := l.frames
 	l.frames, l.spare = l.spare[:0], nil
 	l.bytes = 0
 	clear(l.latest)
-	return frames, late
+	return frames
 }
 
 // giveBack returns a slice that take gave, when its frames are written.
-func (l *lane) giveBack(frames [][]byte) {
+func (l *lane) giveBack(frames []waiting) {
 	clear(frames)
 	if cap(frames) <= windowMessages {
 		l.spare = frames[:0]
@@ -103,6 +86,14 @@ func (e *encoded) bytes(codec gateway.Codec) []byte {
 		e.frame = codec.Append(make([]byte, 0, len(e.env.Body)+256), gateway.Message{Envelope: e.env})
 	}
 	return e.frame
+}
+
+func (e *encoded) waiting(codec gateway.Codec) waiting {
+	w := waiting{frame: e.bytes(codec)}
+	if at, limited := e.env.Expires(); limited {
+		w.expires = at.UnixMilli()
+	}
+	return w
 }
 
 // reply queues an event about the connection itself. There is always room:
@@ -219,50 +210,58 @@ func (c *conn) writeLoop() {
 // loop must end; writing is false then, or the connection over.
 func (c *conn) writeSome() bool {
 	c.mu.Lock()
+	if c.replaying && c.replayed() {
+		c.replaying = false
+		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
+	}
 	if len(c.lane.frames) > 0 && !c.parting {
 		c.parting = c.goodbye != nil // what waits now is the last
-		frames, late := c.lane.take()
-		c.n.stats.Expired.Add(uint64(late))
+		frames := c.lane.take()
 		stored := c.sentMarks()
 		c.mu.Unlock()
 		select {
 		case c.drained <- struct{}{}:
 		default:
 		}
-		return c.write(frames, stored)
+		if !c.write(frames, stored) {
+			return false
+		}
+		c.mu.Lock() // and now the logs: for a slow reader something may always wait
 	}
+	more := len(c.lane.frames) > 0 && !c.parting
 	if bye := c.goodbye; bye != nil {
 		c.mu.Unlock()
-		c.t.Close(bye.Code, bye.Detail)
-		c.cancel(bye)
-		return false // writing stays true: nothing follows a goodbye
-	}
-	if c.replaying && c.replayed() {
-		c.replaying = false
-		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
-		c.mu.Unlock()
-		return true
+		if !more {
+			c.t.Close(bye.Code, bye.Detail)
+			c.cancel(bye)
+		}
+		return more // when there is none writing stays true: nothing follows a goodbye
 	}
 	if behind := c.behind(); len(behind) > 0 && c.ctx.Err() == nil {
 		c.mu.Unlock()
 		c.catchUp(behind)
 		return true
 	}
-	c.writing = false
+	c.writing = more || c.replaying && c.replayed()
+	more = c.writing
 	c.mu.Unlock()
-	return false
+	return more
 }
 
 // write puts frames on the wire. It returns false when the connection broke.
-func (c *conn) write(frames [][]byte, stored map[envelope.Address]uint64) bool {
+func (c *conn) write(frames []waiting, stored map[envelope.Address]uint64) bool {
 	written := uint64(0)
-	for _, frame := range frames {
-		if len(frame) == 0 {
-			continue // an event the protocol has no words for, or too late
+	for _, w := range frames {
+		switch {
+		case len(w.frame) == 0: // an event the protocol has no words for
+			continue
+		case w.late(): // it may have waited long behind others
+			c.n.stats.Expired.Add(1)
+			continue
 		}
 		c.stall.Reset(c.n.timing.Stall)
 		c.blocked.Store(true)
-		err := c.t.Write(frame)
+		err := c.t.Write(w.frame)
 		c.blocked.Store(false)
 		if err != nil {
 			c.cancel(err)

@@ -521,6 +521,7 @@ func TestSightings(t *testing.T) {
 			t.Errorf("while connected: %v ago", got)
 		}
 		bob.close()
+		m.settle()
 		if got, err := m.at("a").sights.last(t.Context(), []envelope.Address{user("bob")}); err != nil || time.Since(time.UnixMilli(got[user("bob")])) > time.Second {
 			t.Errorf("before it is written: %v, %v", got, err)
 		}

@@ -1,14 +1,18 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // load sends a message to a room every 100 ms, for d. A device that reads must
@@ -145,6 +149,75 @@ func TestStalledReadersBounded(t *testing.T) {
 		}
 		if got := m.at("a").Stats().DroppedSlow.Load(); got != 0 {
 			t.Errorf("%d dropped", got)
+		}
+	})
+}
+
+// A reader too slow for the volatile messages that it is sent gets the durable
+// ones beside them, wherever these have to wait.
+func TestDurableBesideFlood(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		slow := m.raw("slow", "a")
+		slow.hello("")
+		slow.control("caught_up")
+		var flood sync.WaitGroup
+		defer flood.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		flood.Go(func() {
+			for ctx.Err() == nil {
+				e := to(deviceAddr("slow"), "", "volatile")
+				e.Class = envelope.Volatile
+				_, _ = alice.Send(ctx, e)
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+		reads := func(n int, want string) bool {
+			for range n {
+				time.Sleep(20 * time.Millisecond)
+				f, err := slow.next(time.Minute)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f.ctl.Control == "" && text(f.msg) == want {
+					return true
+				}
+			}
+			return false
+		}
+		reads(2*windowMessages, "")
+		for i := range 5 {
+			alice.send(to(deviceAddr("slow"), fmt.Sprint(i), fmt.Sprint(i)))
+			if !reads(4*windowMessages, fmt.Sprint(i)) {
+				t.Fatalf("message %d is not there", i)
+			}
+		}
+	})
+}
+
+// What expires while a reader stands still is not delivered, also when it was
+// about to be written.
+func TestExpiredWhileStalled(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		slow := m.raw("slow", "a")
+		slow.hello("")
+		slow.control("caught_up")
+		for i := range 20 {
+			e := to(deviceAddr("slow"), fmt.Sprint(i), fmt.Sprint(i))
+			if i > 1 {
+				e.TTL = 5
+			}
+			alice.send(e)
+		}
+		slow.message("0") // the others were taken to be written while this one stood
+		pass(30 * time.Second)
+		alice.send(to(deviceAddr("slow"), "last", "last"))
+		slow.message("1")
+		slow.message("last")
+		if got := m.at("a").Stats().Expired.Load(); got != 18 {
+			t.Errorf("%d expired", got)
 		}
 	})
 }

@@ -490,6 +490,7 @@ func TestPoll(t *testing.T) {
 		if took := time.Since(start); took > 6*time.Second {
 			t.Errorf("a live message took %v", took)
 		}
+		m.settle() // alice hears that it was stored
 		poll("a", live, "0s", 0)
 		poll("a", "", "0s", 0) // what a poll begins from is acknowledged
 		for _, bad := range []string{"x", "-1s", "1h"} {
