@@ -167,6 +167,8 @@ type (
 		Node      envelope.NodeID
 		Delivered bool
 		Read      bool
+		Server    envelope.ServerID // where it is connected now; for the app only
+		Written   bool              // to its socket there; for the app only
 	}
 	// Refusal says that a command was refused. ID names the message refused,
 	// if it was one with an ID.

@@ -60,6 +60,7 @@ type conn struct {
 	parting   bool                         // guarded by mu; the goodbye comes next
 	submitted uint64                       // guarded by mu; numbers the messages sent
 	writing   bool                         // guarded by mu; a write loop runs
+	flushing  bool                         // guarded by mu; it is writing frames
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
 	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
 	confirm   confirmation                 // guarded by mu

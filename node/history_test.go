@@ -255,6 +255,8 @@ type traceAnswer struct {
 		NodeID    string `json:"node_id"`
 		Delivered bool
 		Read      bool
+		Server    string
+		Written   bool
 	}
 	Servers []string
 }
@@ -366,6 +368,29 @@ func TestTrace(t *testing.T) {
 		pass(time.Second)
 		if a, code = trace("app", "dest_session_id=r&src_id=alice", app...); code != "" || a.Seq != 4 || !slices.Equal(a.Servers, []string{"a", "b"}) {
 			t.Errorf("the app: %s, %+v", code, a)
+		}
+		if bob, carl := a.Readers[0], a.Readers[1]; bob.Server != "" || bob.Written || carl.NodeID != "carl" || carl.Server != "b" || !carl.Written {
+			t.Errorf("readers %+v", a.Readers)
+		}
+		alice.send(to(deviceAddr("erin"), "1", "waits"))
+		readable := func(yes bool) {
+			m.at("b").store.set(func(f *faultyStore) {
+				f.before = func(op string) error {
+					if op == "read" && !yes {
+						return envelope.BusyError(1, "", nil)
+					}
+					return nil
+				}
+			})
+		}
+		readable(false)
+		m.client("erin", "b").connected(m)
+		for _, written := range []bool{false, true} {
+			pass(5 * time.Second)
+			if a, code = trace("app", "dest_id=erin&src_id=alice", app...); code != "" || len(a.Readers) != 1 || a.Readers[0].Server != "b" || a.Readers[0].Written != written {
+				t.Errorf("%s, %+v, written should be %v", code, a, written)
+			}
+			readable(true)
 		}
 		for _, q := range []struct {
 			device, query string
@@ -494,24 +519,27 @@ func TestFetchPending(t *testing.T) {
 			t.Errorf("the last mark has gone from %d to %d", before, after)
 		}
 
-		// By time, exactly.
-		var got []string
-		for from := 1; ; {
-			p := fetch(fmt.Sprintf(`{"fetch_inbox_messages":true,"fetch_inbox_messages_from_seq":%d,
-				"fetch_inbox_messages_from_time_stamp":%d,"fetch_inbox_messages_to_time_stamp":%d}`, from, start+100_000, start+120_000))
-			got = append(got, p.texts...)
-			if from = p.ToSeq + 1; !p.More {
-				break
+		byTime := func() {
+			t.Helper()
+			var got []string
+			for from := 1; ; {
+				p := fetch(fmt.Sprintf(`{"fetch_inbox_messages":true,"fetch_inbox_messages_from_seq":%d,
+					"fetch_inbox_messages_from_time_stamp":%d,"fetch_inbox_messages_to_time_stamp":%d}`, from, start+100_000, start+120_000))
+				got = append(got, p.texts...)
+				if from = p.ToSeq + 1; !p.More {
+					break
+				}
+			}
+			slices.Sort(got)
+			want := numbers(99, 120)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("by time came %q, want %q", got, want)
 			}
 		}
-		slices.Sort(got)
-		want := numbers(99, 120)
-		slices.Sort(want)
-		if !slices.Equal(got, want) {
-			t.Errorf("by time came %q, want %q", got, want)
-		}
+		byTime() // exactly
 
-		// What is acknowledged is pending no more.
+		// What is acknowledged is pending no more, but can be looked back at.
 		if code := m.post("bob", "a", "/v1/cursors", `{"delivered":{"node:bob":60,"client:bob":59,"session:r":62}}`); code != "" {
 			t.Fatal(code)
 		}
@@ -522,6 +550,7 @@ func TestFetchPending(t *testing.T) {
 		if p := fetch(`{"fetch_inbox_messages":true,"fetch_inbox_messages_from_seq":1,"fetch_inbox_messages_to_seq":60}`); len(p.texts) != 0 || p.More {
 			t.Errorf("up to mark 60 there is %+v", p)
 		}
+		byTime()
 		if p := fetch(fmt.Sprintf(`{"timestamp":%d}`, time.Now().Add(-1500*time.Millisecond).UnixMilli())); p.ClockDiff != 1500 {
 			t.Errorf("the clocks differ by %d", p.ClockDiff)
 		}
@@ -586,6 +615,40 @@ func TestPresenceCall(t *testing.T) {
 			if code := m.post("bob", "a", "/v1/cursors", body); code != want {
 				t.Errorf("cursors %s: %q", body, code)
 			}
+		}
+	})
+}
+
+// A device that has left a session and has yet to read what was said before is
+// not told how far it goes.
+func TestHeadsAfterLeaving(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		if _, err := alice.CreateSession(t.Context(), "r", true); err != nil {
+			t.Fatal(err)
+		}
+		api := m.api("bob", "bob", "a")
+		if _, err := api.JoinSession(t.Context(), "r"); err != nil {
+			t.Fatal(err)
+		}
+		alice.send(to(room("r"), "for-bob", "for bob"))
+		left, err := api.LeaveSession(t.Context(), "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5 {
+			alice.send(to(room("r"), fmt.Sprint(i), "not for bob"))
+		}
+		for range 2 {
+			bob := m.raw("bob", "a")
+			if heads := bob.hello("").Heads; heads["session:r"] != left.Seq {
+				t.Errorf("hello tells %v; bob left with %d", heads, left.Seq)
+			}
+			bob.message("for bob")
+			if heads := bob.control("caught_up").Heads; heads["session:r"] != left.Seq {
+				t.Errorf("caught_up tells %v; bob left with %d", heads, left.Seq)
+			}
+			bob.quiet(5 * time.Second)
 		}
 	})
 }

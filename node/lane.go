@@ -217,6 +217,7 @@ func (c *conn) writeSome() bool {
 	if len(c.lane.frames) > 0 && !c.parting {
 		c.parting = c.goodbye != nil // what waits now is the last
 		frames := c.lane.take()
+		c.flushing = true
 		stored := c.sentMarks()
 		c.mu.Unlock()
 		select {
@@ -273,6 +274,7 @@ func (c *conn) write(frames []waiting, stored map[envelope.Address]uint64) bool 
 	c.n.stats.FramesOut.Add(written)
 	c.mu.Lock()
 	c.lane.giveBack(frames)
+	c.flushing = false
 	c.mu.Unlock()
 	c.confirmDelivery(stored)
 	return true

@@ -86,26 +86,27 @@ const defaultMaxConnections = 50_000
 // are safe for concurrent use.
 type Node struct {
 	// Static after New.
-	cfg      Config
-	log      *slog.Logger
-	timing   Timing
-	inbox    *inbox.Inbox
-	sessions *session.Sessions
-	graph    *graph.Graph
-	epoch    string
-	process  string    // tells this start of the process from all others
-	began    time.Time // of the process, for its clock
-	clocks   clocks
-	conns    *registry
-	peers    *peers
-	owners   *owners
-	sent     sentTo
-	sweeps   *sweeper
-	keeper   *keeper
-	sights   *sightings
-	watchers *watchers
-	lookUps  chan struct{} // a token for each look into a log for receipts
-	stats    Stats
+	cfg       Config
+	log       *slog.Logger
+	timing    Timing
+	inbox     *inbox.Inbox
+	sessions  *session.Sessions
+	graph     *graph.Graph
+	epoch     string
+	process   string    // tells this start of the process from all others
+	began     time.Time // of the process, for its clock
+	clocks    clocks
+	questions questions
+	conns     *registry
+	peers     *peers
+	owners    *owners
+	sent      sentTo
+	sweeps    *sweeper
+	keeper    *keeper
+	sights    *sightings
+	watchers  *watchers
+	lookUps   chan struct{} // a token for each look into a log for receipts
+	stats     Stats
 
 	draining atomic.Bool
 	serving  sync.WaitGroup // connections; Add only while not closed, under life

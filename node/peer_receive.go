@@ -82,6 +82,13 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if r.Err() == nil {
 			p.n.replacedElsewhere(envelope.NodeID(device), id)
 		}
+	case recordReach:
+		number, log, seq := r.Uvarint(), r.Address(), r.Uvarint()
+		if r.Err() == nil {
+			p.send(from, recordReached, reachBody(number, p.n.reachHere(log, seq)))
+		}
+	case recordReached:
+		p.n.reached(r)
 	case recordRoll:
 		p.n.tellRoll(from)
 	case recordBeat:

@@ -23,6 +23,10 @@ import (
 //	                            by this process's clock, at that time: devices, since when, connection ids
 //	replaced string, string     a newer connection of that device stands than yours of that id
 //	roll                        name all your connections
+//	reach    uvarint, address, uvarint
+//	                            which of your devices has that entry been written to? under that number
+//	reached  uvarint, (string, byte)…
+//	                            the number's answer: devices, and 1 for each that it was written to
 //	beat     string, uvarint    a sign of life, and what time it is by this process's clock
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
@@ -45,6 +49,8 @@ const (
 	recordConnected = 'c'
 	recordReplaced  = 'p'
 	recordRoll      = 'o'
+	recordReach     = 'q'
+	recordReached   = 'Q'
 	recordBeat      = 'b'
 	recordLossy     = 'l'
 	recordAppend    = 'a'

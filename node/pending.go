@@ -25,7 +25,8 @@ const pendingWithin = 10 * time.Second
 // order that stays the same: the seq, plus the heads of the logs before. What
 // arrives meanwhile moves the marks of later logs up, never down. So a client
 // that goes on from the last mark may get a message again, and misses none that
-// was there when it began; what came since comes by itself.
+// was there when it began; what came since comes by itself. A request from a
+// time on looks back: it also gets what the device has acknowledged.
 func (n *Node) fetchPending(ctx context.Context, who envelope.Principal, cmd gateway.FetchPending) (gateway.Pending, error) {
 	reply := gateway.Pending{Node: who.Node, ID: cmd.ID, ClockOnly: cmd.ClockOnly}
 	if cmd.Clock > 0 {
@@ -40,7 +41,10 @@ func (n *Node) fetchPending(ctx context.Context, who envelope.Principal, cmd gat
 	}
 	reads, size := 0, 0
 	for _, p := range queue {
-		from, to := max(p.behind, beforeMark(cmd.FromSeq, p.base)), p.head
+		from, to := beforeMark(cmd.FromSeq, p.base), p.head
+		if cmd.FromTime == 0 { // else it looks back, further than to what waits
+			from = max(from, p.behind)
+		}
 		if cmd.ToSeq > 0 {
 			to = min(to, beforeMark(cmd.ToSeq+1, p.base))
 		}

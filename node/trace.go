@@ -46,9 +46,25 @@ func (n *Node) trace(ctx context.Context, who envelope.Principal, cmd gateway.Tr
 		return gateway.Traced{}, err
 	}
 	if who.App {
-		traced.Servers, err = n.serversOf(ctx, cmd.Dest)
+		err = n.traceRoutes(ctx, &traced)
 	}
 	return traced, err
+}
+
+// traceRoutes adds where the message goes, and to whose socket it has been written.
+func (n *Node) traceRoutes(ctx context.Context, traced *gateway.Traced) (err error) {
+	if traced.Servers, err = n.serversOf(ctx, traced.Log); err != nil {
+		return err
+	}
+	for server, reach := range n.reachOf(ctx, traced.Servers, traced.Log, traced.Seq) {
+		for i := range traced.Readers {
+			reader := &traced.Readers[i]
+			if written, there := reach[reader.Node]; there {
+				reader.Server, reader.Written = server, written
+			}
+		}
+	}
+	return nil
 }
 
 // namesReaders reports whether a caller may know who reads a log it has sent

@@ -100,9 +100,11 @@ type traceReply struct {
 }
 
 type readerReply struct {
-	NodeID    envelope.NodeID `json:"node_id"`
-	Delivered bool            `json:"delivered"`
-	Read      bool            `json:"read"`
+	NodeID    envelope.NodeID   `json:"node_id"`
+	Delivered bool              `json:"delivered"`
+	Read      bool              `json:"read"`
+	Server    envelope.ServerID `json:"server,omitempty"`  // for the app: where the device is connected
+	Written   bool              `json:"written,omitempty"` // for the app: to its socket there
 }
 
 // trace answers GET /v1/messages/{id}/trace with what has become of a message.
@@ -136,7 +138,7 @@ func (h *Handler) trace(r *http.Request, who auth.Verified) (any, error) {
 		reply.Accepted = traced.Accepted.UnixMilli()
 	}
 	for i, t := range traced.Readers {
-		reply.Readers[i] = readerReply{t.Node, t.Delivered, t.Read}
+		reply.Readers[i] = readerReply{t.Node, t.Delivered, t.Read, t.Server, t.Written}
 		if t.Delivered {
 			reply.Delivered++
 		}

@@ -1,0 +1,120 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// askWithin bounds the wait for what other servers say of their connections.
+const askWithin = time.Second
+
+// reach is how far a message has got at a server: the devices connected there
+// that follow its log, and whether it was written to each one's socket.
+type reach map[envelope.NodeID]bool
+
+// reachHere returns how far the entry of a log has got on this server.
+func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
+	here := make(reach)
+	n.conns.eachFollower(log, func(c *conn) {
+		if len(here) < maxTraced {
+			here[c.who.Node] = c.wrote(log, seq)
+		}
+	})
+	return here
+}
+
+// wrote reports whether an entry, if it is for the client, is on its way to it
+// and no longer here. While other frames wait it is not known, and said not to be.
+func (c *conn) wrote(log envelope.Address, seq uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.follows[log]
+	return f != nil && f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
+}
+
+// questions are those that other servers have yet to answer.
+type questions struct {
+	mu   sync.Mutex
+	last uint64                  // guarded by mu
+	open map[uint64]chan<- reach // guarded by mu
+}
+
+// reachOf asks servers how far an entry has got there. One that does not
+// answer in time has nothing to say.
+func (n *Node) reachOf(ctx context.Context, servers []envelope.ServerID, log envelope.Address, seq uint64) map[envelope.ServerID]reach {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	all := make(map[envelope.ServerID]reach, len(servers))
+	answers := make(map[envelope.ServerID]<-chan reach, len(servers))
+	for _, id := range servers {
+		if id == n.cfg.Graph.Self.ID {
+			all[id] = n.reachHere(log, seq)
+			continue
+		}
+		number, answer := n.questions.ask()
+		defer n.questions.take(number)
+		answers[id] = answer
+		body := binary.AppendUvarint(nil, number)
+		n.peers.send(id, recordReach, binary.AppendUvarint(envelope.AppendAddress(body, log), seq))
+	}
+	for id, answer := range answers {
+		select {
+		case r := <-answer:
+			all[id] = r
+		case <-ctx.Done():
+			return all
+		}
+	}
+	return all
+}
+
+func (q *questions) ask() (number uint64, answer <-chan reach) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last++
+	if q.open == nil {
+		q.open = make(map[uint64]chan<- reach)
+	}
+	ch := make(chan reach, 1) // so that an answer never waits for who asked
+	q.open[q.last] = ch
+	return q.last, ch
+}
+
+// take returns where the answer to a question goes, once, or nil.
+func (q *questions) take(number uint64) chan<- reach {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ch := q.open[number]
+	delete(q.open, number)
+	return ch
+}
+
+// reachBody is the answer to a question of another server.
+func reachBody(number uint64, here reach) []byte {
+	body := binary.AppendUvarint(nil, number)
+	for node, written := range maps.All(here) {
+		flag := byte(0)
+		if written {
+			flag = 1
+		}
+		body = append(envelope.AppendString(body, string(node)), flag)
+	}
+	return body
+}
+
+// reached takes such an answer.
+func (n *Node) reached(r *envelope.Reader) {
+	number, there := r.Uvarint(), make(reach)
+	for r.Err() == nil && len(r.Rest()) > 0 {
+		node := envelope.NodeID(r.String())
+		there[node] = r.Byte() == 1
+	}
+	if ch := n.questions.take(number); ch != nil && r.Err() == nil {
+		ch <- there
+	}
+}
