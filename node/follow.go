@@ -99,11 +99,12 @@ func (c *conn) replayed() bool {
 	return true
 }
 
-// positions returns how far each log has been sent; under mu.
+// positions returns how far each log has been sent, as far as the client may
+// know; under mu.
 func (c *conn) positions() map[envelope.Address]uint64 {
 	at := make(map[envelope.Address]uint64, len(c.follows))
 	for log, f := range c.follows {
-		at[log] = f.sent
+		at[log] = clampToStay(f.spans, f.sent)
 	}
 	return at
 }

@@ -134,7 +134,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			acked[log] = f.sent
 			c.moved(f, max(stored[log], f.read), f.sent, false)
 		}
-		welcome[log] = head
+		welcome[log] = clampToStay(f.spans, head)
 	}
 	if hello != nil {
 		c.lane.push(c.codec.Append(nil, gateway.Welcome{
