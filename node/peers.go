@@ -304,6 +304,16 @@ func (p *peers) resync() {
 	p.n.watchers.lookAgain(false)
 }
 
+// askUnlinked asks the servers without a link for all their connections. What
+// they say goes by way of others, where it can be lost unnoticed by both ends.
+func (p *peers) askUnlinked() {
+	for _, r := range p.n.graph.Servers() {
+		if r.ID != p.n.cfg.Graph.Self.ID && p.link(r.ID) == nil {
+			p.send(r.ID, recordRoll, nil)
+		}
+	}
+}
+
 // deliver sends a message for an address to a server.
 func (p *peers) deliver(to envelope.ServerID, addr envelope.Address, env *envelope.Envelope) {
 	p.send(to, recordDeliver, deliverBody(addr, env))

@@ -17,8 +17,9 @@ import (
 // Which is newer must not depend on anybody's wall clock. Each server dates its
 // connections in nanoseconds since the start of its process, and says with
 // each such record what time it is by that clock. The least difference to the
-// receiver's own clock ever seen is the difference of the two clocks, but for
-// the shortest way between the servers.
+// receiver's own clock that was seen lately is the difference of the two clocks,
+// but for the shortest way between the servers. Lately, because clocks drift,
+// and one stands still while its machine does.
 
 // clocks are the clocks of other servers' processes.
 type clocks struct {
@@ -26,9 +27,15 @@ type clocks struct {
 	of map[envelope.ServerID]clock // guarded by mu
 }
 
+// clockPeriod is for how long at least, and twice that at most, the difference
+// of two clocks is taken for what it was.
+const clockPeriod = time.Minute
+
 type clock struct {
 	process string        // which start of the server it belongs to
-	ahead   time.Duration // what is to be added to it to get ours
+	since   time.Duration // when the present period began, by ours
+	ahead   time.Duration // what is to be added to it to get ours, as seen in this period
+	before  time.Duration // and in the one before
 }
 
 // heard notes that another server's clock was at now when ours is at here, and
@@ -37,15 +44,20 @@ func (k *clocks) heard(from envelope.ServerID, process string, now, here time.Du
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, known := k.of[from]
-	if !known || c.process != process {
-		c = clock{process, here - now}
+	ahead := here - now
+	switch age := here - c.since; {
+	case !known || c.process != process || age >= 2*clockPeriod:
+		c = clock{process, here, ahead, ahead}
+	case age >= clockPeriod:
+		c = clock{process, here, ahead, c.ahead}
+	default:
+		c.ahead = min(c.ahead, ahead)
 	}
-	c.ahead = min(c.ahead, here-now)
 	if k.of == nil {
 		k.of = make(map[envelope.ServerID]clock)
 	}
 	k.of[from] = c
-	return c.ahead
+	return min(c.ahead, c.before)
 }
 
 // keep forgets the clocks of servers that are gone.

@@ -93,8 +93,33 @@ func TestReplacedAfterPartition(t *testing.T) {
 	})
 }
 
-// The clocks of two processes are compared by the shortest way seen between
-// them, and anew when one starts again.
+// Between servers without a link what is said can be lost on the way, unnoticed
+// by both.
+func TestReplacedWithoutLink(t *testing.T) {
+	often := func(c *Config) { c.Timing.Sweep = 5 * time.Second }
+	inMeshOf(t, 3, often, func(t *testing.T, m *mesh) {
+		m.cut("a", "b")
+		pass(10 * time.Second)
+		old := m.raw("bob", "a")
+		old.hello("")
+		old.control("caught_up")
+		pass(time.Second)
+		m.cut("b", "c") // which has not been noticed when b tells a by way of c
+		m.raw("bob", "b")
+		pass(10 * time.Second)
+		if m.at("a").conns.device("bob") == nil || m.at("b").conns.device("bob") == nil {
+			t.Fatal("closed by nobody's word")
+		}
+		m.heal("b", "c")
+		pass(20 * time.Second)
+		if m.at("a").conns.device("bob") != nil || m.at("b").conns.device("bob") == nil {
+			t.Error("it is not the newer connection that stayed")
+		}
+	})
+}
+
+// The clocks of two processes are compared by the shortest way seen lately
+// between them, and anew when one starts again.
 func TestClocks(t *testing.T) {
 	var k clocks
 	for i, test := range []struct {
@@ -106,6 +131,12 @@ func TestClocks(t *testing.T) {
 		{"p", 11 * time.Second, 9 * time.Second, -7 * time.Second}, // was under way for long
 		{"p", 20 * time.Second, 12900 * time.Millisecond, -7100 * time.Millisecond},
 		{"q", time.Second, 14 * time.Second, 13 * time.Second},
+		// It stood still for half an hour, and then has not been heard of.
+		{"q", 11 * time.Second, 1824 * time.Second, 1813 * time.Second},
+		// It stood still for a minute.
+		{"q", 12 * time.Second, 1885 * time.Second, 1813 * time.Second},
+		{"q", 62 * time.Second, 1935 * time.Second, 1813 * time.Second},
+		{"q", 72 * time.Second, 1945 * time.Second, 1873 * time.Second},
 	} {
 		if got := k.heard("b", test.process, test.now, test.here); got != test.want {
 			t.Errorf("%d: %v, want %v", i, got, test.want)

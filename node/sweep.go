@@ -72,6 +72,7 @@ func (s *sweeper) run(ctx context.Context) {
 
 func (s *sweeper) sweep(ctx context.Context) error {
 	s.n.stats.Sweeps.Add(1)
+	s.n.peers.askUnlinked()
 	logs := s.n.conns.logs()
 	for len(logs) > 0 {
 		some := logs[:min(len(logs), sweepChunk)]
