@@ -96,8 +96,8 @@ func TestReplacedAfterPartition(t *testing.T) {
 // Between servers without a link what is said can be lost on the way, unnoticed
 // by both.
 func TestReplacedWithoutLink(t *testing.T) {
-	often := func(c *Config) { c.Timing.Sweep = 5 * time.Second }
-	inMeshOf(t, 3, often, func(t *testing.T, m *mesh) {
+	timing := func(c *Config) { c.Timing.Sweep, c.Timing.Ping = 5*time.Second, time.Hour } // who does not read answers no ping
+	inMeshOf(t, 3, timing, func(t *testing.T, m *mesh) {
 		m.cut("a", "b")
 		pass(10 * time.Second)
 		old := m.raw("bob", "a")
