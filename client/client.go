@@ -289,8 +289,11 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 			}
 			if !c.opts.ManualAck {
 				c.mu.Lock()
-				c.in.told(*it.gap)
+				wake := c.in.told(*it.gap, time.Now())
 				c.mu.Unlock()
+				if wake {
+					signal(c.wake)
+				}
 			}
 		case it.caughtUp != nil:
 			if c.opts.OnCaughtUp != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -199,6 +200,29 @@ func TestGapIsHandledWhenTold(t *testing.T) {
 			t.Errorf("cursor %d after the user was told", n)
 		}
 		idle(t, c)
+	})
+}
+
+// A gap, and what is handled after it, is acknowledged as soon as anything else.
+func TestGapIsAcknowledged(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		acked := make(map[envelope.Address]uint64)
+		s := &clienttest.Server{OnAck: func(_ *clienttest.Conn, cursors map[envelope.Address]uint64) { maps.Copy(acked, cursors) }}
+		w.serve("a", s)
+		c := w.start(client.Options{})
+		synctest.Wait()
+		s.Conn("bob").WriteControl(envelope.Control{Control: envelope.ControlGap, Log: "node:bob", Floor: 50})
+		s.Conn("bob").WriteMessage(envelope.Envelope{DestNode: "bob", Seq: 50, Body: []byte(`"n":50`)})
+		receive(t, c, 1)
+		pass(1100 * time.Millisecond)
+		if acked[bob] != 49 {
+			t.Errorf("acknowledged up to %d", acked[bob])
+		}
+		idle(t, c) // the one before is handled
+		pass(1100 * time.Millisecond)
+		if acked[bob] != 50 {
+			t.Errorf("acknowledged up to %d", acked[bob])
+		}
 	})
 }
 

@@ -128,15 +128,21 @@ func (r *received) handle(m Message, now time.Time) bool {
 		return false
 	}
 	pos.handled = m.Seq
-	first := len(r.dirty) == 0
-	r.dirty[log] = pos
+	first := r.tell(log, pos, now)
 	r.handledNow++
-	if first {
-		r.ackDue = now.Add(ackWithin)
-	}
 	if r.handledNow == ackEvery {
 		r.ackDue = now
 		return true
+	}
+	return first
+}
+
+// tell has a position acknowledged in time, and reports whether none was to be.
+func (r *received) tell(log envelope.Address, pos *position, now time.Time) (first bool) {
+	first = len(r.dirty) == 0
+	r.dirty[log] = pos
+	if first {
+		r.ackDue = now.Add(ackWithin)
 	}
 	return first
 }
@@ -203,12 +209,15 @@ func (r *received) gap(log envelope.Address, floor uint64) {
 	r.notice(item{gap: &Gap{Log: log, Floor: floor}})
 }
 
-// told notes that the user has been told of a gap.
-func (r *received) told(g Gap) {
-	if pos := r.at(g.Log); g.Floor > pos.handled+1 {
-		pos.handled = g.Floor - 1
-		r.dirty[g.Log] = pos // with the next acknowledgement; nobody waits for it
+// told notes that the user has been told of a gap. It reports whether an
+// acknowledgement has become due earlier.
+func (r *received) told(g Gap, now time.Time) bool {
+	pos := r.at(g.Log)
+	if g.Floor <= pos.handled+1 {
+		return false
 	}
+	pos.handled = g.Floor - 1
+	return r.tell(g.Log, pos, now)
 }
 
 // restart puts a log to the position before floor.
