@@ -44,6 +44,7 @@ func (c *Client) run() {
 // keepConnected returns why the client cannot be connected any more.
 func (c *Client) keepConnected() error {
 	refusals := 0 // of tokens, one after the other
+	var before error
 	for {
 		opened, err := c.connectOnce()
 		lasted := time.Duration(0)
@@ -58,8 +59,12 @@ func (c *Client) keepConnected() error {
 			return f.error
 		}
 		if c.closed() || c.ctx.Err() != nil {
+			if before != nil && errors.Is(err, context.Canceled) {
+				return before // an attempt that was called off does not say what was wrong
+			}
 			return err
 		}
+		before = err
 		if errors.Is(err, errToken) {
 			if refusals++; refusals > 1 {
 				return err

@@ -80,7 +80,7 @@ func (n *Node) namesReaders(ctx context.Context, who envelope.Principal, log env
 // tracedReaders returns the devices that a message is for, as far as they are
 // known, and how far each has got. The sender is none of them: it gets no copy.
 func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src envelope.NodeID, seq uint64) ([]gateway.TracedReader, error) {
-	cursors, err := n.inbox.Readers(ctx, log, maxTraced)
+	cursors, err := n.inbox.Readers(ctx, log, 4*maxTraced)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type Config struct {
 	Force           bool   `name:"force" group:"Storage" help:"Take over the record of a server with this node-id at once, because it is known to have crashed. Without it a dead one is taken over after 8 seconds, and a live one never."`
 
 	KeepDevice   string        `name:"keep-device" group:"Retention" initial:"age=720h,acknowledged=24h" placeholder:"LIMITS" help:"What is kept of a device's own messages, as age=720h,entries=10000,bytes=64MiB,acknowledged=24h; the last is for what the device has acknowledged. Empty: everything."`
-	KeepUser     string        `name:"keep-user" group:"Retention" initial:"age=720h" placeholder:"LIMITS" help:"What is kept of a user's messages: age, entries, bytes. Empty: everything."`
+	KeepUser     string        `name:"keep-user" group:"Retention" initial:"age=720h,entries=50000" placeholder:"LIMITS" help:"What is kept of a user's messages: age, entries, bytes. Empty: everything."`
 	KeepSession  string        `name:"keep-session" group:"Retention" placeholder:"LIMITS" help:"What is kept of a session's history: age, entries, bytes. Empty: everything."`
 	QuotaDevice  string        `name:"quota-device" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"What may stand in one device's log; beyond that sending to it is refused. Empty: no bound."`
 	QuotaUser    string        `name:"quota-user" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"The same for one user's log."`
