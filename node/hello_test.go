@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
 )
 
 func TestHello(t *testing.T) {
@@ -195,6 +196,32 @@ func TestCaughtUpWaitsForTheStore(t *testing.T) {
 		r.message("1")
 		if c := r.control("caught_up"); c.Heads["node:bob"] != 1 {
 			t.Errorf("caught up to %v", c.Heads)
+		}
+	})
+}
+
+// A cursor beyond the head is of another life of the log, as after a backup was
+// restored: the device gets everything, and is told that its position is gone.
+func TestStoredCursorBeyondHead(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		for i := range 3 {
+			alice.send(to(deviceAddr("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		if err := m.store.Advance(t.Context(), []inbox.Cursor{{Node: "bob", Log: deviceAddr("bob"), Delivered: 7}}); err != nil {
+			t.Fatal(err)
+		}
+		bob := m.raw("bob", "a")
+		bob.hello("")
+		if c := bob.control("gap"); c.Log != "node:bob" || c.Floor != 1 {
+			t.Errorf("gap is %+v", c)
+		}
+		for i := range 3 {
+			bob.message(fmt.Sprint(i))
+		}
+		legacy := m.legacy("bob", "a")
+		for i := range 3 {
+			legacy.message(fmt.Sprint(i))
 		}
 	})
 }

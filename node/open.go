@@ -112,19 +112,24 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	for log, f := range c.follows {
 		head := heads[log]
 		at, ok := given[log]
+		kept := stored[log]
+		if kept > head {
+			kept = 0 // nobody can have seen what is not there: the log is not the one it was
+		}
 		switch {
 		case ok && foreign:
-			at = min(stored[log], head)
+			at = kept
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: at + 1})
 		case ok && at > head:
-			// Nobody can have seen what is not there.
 			at = 0
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
 		case ok:
 		case hello != nil && hello.FromNow:
 			at = head
 		default:
-			at = min(stored[log], head)
+			if at = kept; kept < stored[log] {
+				gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
+			}
 		}
 		f.start(at, head)
 		f.read = read[log]
