@@ -61,6 +61,7 @@ type conn struct {
 	submitted uint64                       // guarded by mu; numbers the messages sent
 	writing   bool                         // guarded by mu; a write loop runs
 	flushing  bool                         // guarded by mu; it is writing frames
+	owesMarks bool                         // guarded by mu; some of follows' read marks have not been told
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
 	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
 	confirm   confirmation                 // guarded by mu

@@ -27,6 +27,7 @@ type follow struct {
 	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
 	read         uint64 // read by the user on this device up to here
 	readAnywhere uint64 // on any device, as far as heard
+	markOwed     bool   // the client has not been told of that
 }
 
 // own reports whether a message to a group or user is the device's own: it has

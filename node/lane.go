@@ -228,6 +228,7 @@ func (c *conn) writeSome() bool {
 			return false
 		}
 		c.mu.Lock() // and now the logs: for a slow reader something may always wait
+		c.payMarks()
 	}
 	more := len(c.lane.frames) > 0 && !c.parting
 	if bye := c.goodbye; bye != nil {

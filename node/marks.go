@@ -64,16 +64,35 @@ func (f *follow) readElsewhere(seq uint64) (news bool) {
 	return f.log.Kind != envelope.KindNode // which is no other device's log
 }
 
-// newMarks returns what of the marks that another device has set is news to
-// this connection's client; under mu.
-func (c *conn) newMarks(marks gateway.ReadMark) (gateway.ReadMark, bool) {
-	news := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64, len(marks.Cursors))}
+// heardMarks notes the marks that another device has set, and tells the client
+// what of them is news to it; under mu.
+func (c *conn) heardMarks(marks gateway.ReadMark) {
 	for log, seq := range marks.Cursors {
 		if f := c.follows[log]; f != nil && f.readElsewhere(seq) {
-			news.Cursors[log] = seq
+			f.markOwed, c.owesMarks = true, true
 		}
 	}
-	return news, len(news.Cursors) > 0
+	c.payMarks()
+}
+
+// payMarks tells the client the marks that it has not been told: at once, or
+// when there is room, and then only the newest of each log; under mu.
+func (c *conn) payMarks() {
+	if own := c.follows[c.who.Node.Address()]; !c.owesMarks || own == nil || !own.started || c.over || c.lane.full() {
+		return // nothing comes before the answer to hello, behind which all marks come
+	}
+	c.owesMarks = false
+	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
+	for log, f := range c.follows {
+		if f.markOwed {
+			f.markOwed = false
+			marks.Cursors[log] = f.readAnywhere
+		}
+	}
+	if frame := c.codec.Append(nil, marks); len(marks.Cursors) > 0 && len(frame) > 0 {
+		c.lane.push(frame)
+		c.wake()
+	}
 }
 
 // userMarks returns how far a user has read on any of its devices.
@@ -104,7 +123,7 @@ func (n *Node) positions(ctx context.Context, reader envelope.NodeID) (delivered
 func (c *conn) openMarks(user map[envelope.Address]uint64) (gateway.ReadMark, bool) {
 	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
 	for log, f := range c.follows {
-		f.readAnywhere = max(f.readAnywhere, f.read, user[log])
+		f.readAnywhere, f.markOwed = max(f.readAnywhere, f.read, user[log]), false
 		if f.readAnywhere > 0 {
 			marks.Cursors[log] = f.readAnywhere
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -165,6 +166,43 @@ func TestReadMarksInASessionThatWasLeft(t *testing.T) {
 		}
 		if cursors, _ := m.store.Cursors(t.Context(), "eve"); len(cursors) != 0 {
 			t.Errorf("one who never was a member has %v", cursors)
+		}
+	})
+}
+
+// A device that stands still hears of the newest mark when it goes on.
+func TestReadMarkReachesASlowReader(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		phone := m.device("bob", "bob-phone", "a").connected(m)
+		slow := m.rawDevice("bob", "bob-laptop", "a")
+		slow.hello("")
+		slow.control("caught_up")
+		filler := strings.Repeat("x", 32<<10)
+		const n = 60 // of which one window of 1 MiB waits
+		for i := range n {
+			alice.send(to(user("bob"), fmt.Sprint(i), filler))
+		}
+		for seq := range uint64(n) {
+			phone.MarkRead(user("bob"), seq+1)
+			pass(100 * time.Millisecond)
+		}
+		pass(2 * time.Second)
+		var last uint64
+		for messages := 0; messages < n || last < n; {
+			f, err := slow.next(10 * time.Second)
+			if err != nil {
+				t.Fatalf("after %d messages and mark %d: %v", messages, last, err)
+			}
+			if f.ctl.Control == "" {
+				messages++
+				continue
+			}
+			if seq := f.ctl.Cursors["client:bob"]; f.ctl.Control != "read" || seq <= last {
+				t.Fatalf("after mark %d came %+v", last, f.ctl)
+			} else {
+				last = seq
+			}
 		}
 	})
 }

@@ -41,22 +41,18 @@ func (n *Node) notifyHere(addr envelope.Address, except envelope.NodeID, ev gate
 	})
 }
 
-// notice queues an event that may get lost.
+// notice takes an event for the client that may get lost on its way here.
 func (c *conn) notice(ev gateway.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch told := ev.(type) {
 	case gateway.ReadMark:
-		var any bool
-		if ev, any = c.newMarks(told); !any {
-			return
-		}
+		c.heardMarks(told)
 	case gateway.Receipt:
-		if !c.mayHear(told) {
-			return
+		if c.mayHear(told) {
+			c.pushNotice(c.codec.Append(nil, told))
 		}
 	}
-	c.pushNotice(c.codec.Append(nil, ev))
 }
 
 // pushNotice queues a frame that may get lost, and reports false when it has:

@@ -175,6 +175,7 @@ func TestLostOwnerAfterRefusal(t *testing.T) {
 		r.refused("1")
 		m.kill("b")
 		r.refused("2")
+		synctest.Wait() // neither is under way any more
 		r.submit("1", dest)
 		r.stored("1", 1)
 		r.submit("2", dest)
