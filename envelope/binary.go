@@ -8,10 +8,11 @@ import (
 // The binary form, used by stores and peer links (never by clients):
 //
 //	byte     version (1)
-//	byte     flags: 1 has type, 2 receipt
+//	byte     flags: 1 has type, 2 receipt, 4 edits, 8 deletes
 //	byte     class
 //	uvarint  seq
 //	varint   timestamp, type, ttl
+//	uvarint  the seq that it edits or deletes, with one of these flags only
 //	string   id, dest node, dest client, dest session, src node, src client, key
 //	bytes    body
 //
@@ -21,6 +22,8 @@ const binaryVersion = 1
 const (
 	flagHasType = 1 << iota
 	flagReceipt
+	flagEdits
+	flagDeletes
 )
 
 // ErrBinary is returned for bytes that are not an envelope's binary form.
@@ -35,11 +38,20 @@ func (e *Envelope) AppendBinary(dst []byte) []byte {
 	if e.Receipt {
 		flags |= flagReceipt
 	}
+	switch {
+	case e.Edits != 0:
+		flags |= flagEdits
+	case e.Deletes != 0:
+		flags |= flagDeletes
+	}
 	dst = append(dst, binaryVersion, flags, byte(e.Class))
 	dst = binary.AppendUvarint(dst, e.Seq)
 	dst = binary.AppendVarint(dst, e.Timestamp)
 	dst = binary.AppendVarint(dst, e.Type)
 	dst = binary.AppendVarint(dst, e.TTL)
+	if n := e.Revises(); n != 0 {
+		dst = binary.AppendUvarint(dst, n)
+	}
 	for _, s := range [...]string{
 		e.ID, string(e.DestNode), string(e.DestClient), string(e.DestSession),
 		string(e.SrcNode), string(e.SrcClient), e.Key,
@@ -63,6 +75,14 @@ func ParseBinary(b []byte) (e Envelope, rest []byte, err error) {
 	e.Timestamp = r.varint()
 	e.Type = r.varint()
 	e.TTL = r.varint()
+	switch b[1] & (flagEdits | flagDeletes) {
+	case flagEdits:
+		e.Edits = r.Uvarint()
+	case flagDeletes:
+		e.Deletes = r.Uvarint()
+	case flagEdits | flagDeletes:
+		return e, nil, ErrBinary
+	}
 	e.ID = r.String()
 	e.DestNode = NodeID(r.String())
 	e.DestClient = ClientID(r.String())

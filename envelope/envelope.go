@@ -89,6 +89,11 @@ type Envelope struct {
 	TTL     int64  // seconds; 0 means no limit
 	Receipt bool
 
+	// The seq of an earlier entry of the same log that this one revises; at
+	// most one of the two is not 0.
+	Edits   uint64 // that entry has this one's Body from now on
+	Deletes uint64 // that entry has no Body any more
+
 	// Body holds the members the server does not read ("payload", "payload1"
 	// and so on) as the sender wrote them: `"payload":"hi","x":1`.
 	Body []byte
@@ -107,6 +112,10 @@ func (e *Envelope) Dest() Address {
 	}
 	return Address{}
 }
+
+// Revises returns the seq of the entry that e edits or deletes; 0 when e is a
+// message of its own.
+func (e *Envelope) Revises() uint64 { return max(e.Edits, e.Deletes) }
 
 // Expires returns when the message need no longer be delivered, and false when
 // it always must be.

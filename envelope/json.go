@@ -50,6 +50,12 @@ func (e *Envelope) appendRouting(dst []byte) []byte {
 	if e.Seq != 0 {
 		dst = appendIntMember(dst, "seq", int64(e.Seq))
 	}
+	if e.Edits != 0 {
+		dst = appendIntMember(dst, "edits", int64(e.Edits))
+	}
+	if e.Deletes != 0 {
+		dst = appendIntMember(dst, "deletes", int64(e.Deletes))
+	}
 	return dst
 }
 

@@ -79,9 +79,12 @@ func (p *Parser) members(frame []byte, e *Envelope) error {
 			return notJSON(err)
 		}
 		start := len(e.Body)
-		field := fieldByName[string(p.name)]
+		field, reserved := fieldByName[string(p.name)]
+		if field == fieldRevised && p.From == FromServer {
+			field = fieldOpaque
+		}
 		if field == fieldOpaque {
-			if err := notReserved(p.name); err != nil {
+			if err := notReserved(p.name); err != nil && !reserved {
 				return err
 			}
 			if e.Body == nil {
@@ -140,6 +143,9 @@ const (
 	fieldTTL
 	fieldReceipt
 	fieldSeq
+	fieldEdits
+	fieldDeletes
+	fieldRevised // said by the server of an entry; opaque to whoever believes it
 	fieldIgnored // a switch of the original system that clients may not set
 )
 
@@ -158,6 +164,10 @@ var fieldByName = map[string]field{
 	"ttl":              fieldTTL,
 	"receipt":          fieldReceipt,
 	"seq":              fieldSeq,
+	"edits":            fieldEdits,
+	"deletes":          fieldDeletes,
+	"edited":           fieldRevised,
+	"deleted":          fieldRevised,
 	"anonymize_src_id": fieldIgnored,
 }
 
@@ -230,9 +240,13 @@ func (p *Parser) set(e *Envelope, f field, v jsontext.Value) (err error) {
 		if !trusted {
 			return Errorf(BadRequest, `"seq" is set by the server`)
 		}
-		var n int64
-		n, err = intValue("seq", v, 0, 1<<53)
-		e.Seq = uint64(n)
+		e.Seq, err = seqValue("seq", v, 0)
+	case fieldEdits:
+		e.Edits, err = seqValue("edits", v, 1)
+	case fieldDeletes:
+		e.Deletes, err = seqValue("deletes", v, 1)
+	case fieldRevised:
+		return Errorf(BadRequest, `"edited" and "deleted" are said by the server`)
 	}
 	return err
 }
@@ -242,8 +256,14 @@ func (p *Parser) check(e *Envelope) error {
 	if e.Class == Latest && e.Key == "" || e.Class != Latest && e.Key != "" {
 		return Errorf(BadRequest, `class "latest" goes with a "key", and only it does`)
 	}
+	if e.Edits != 0 && e.Deletes != 0 {
+		return Errorf(BadRequest, `either "edits" or "deletes"`)
+	}
 	if p.From == FromServer {
 		return nil
+	}
+	if e.Revises() != 0 && (e.Class != Durable || e.TTL != 0 || e.ID == "") {
+		return Errorf(BadRequest, `"edits" and "deletes" go with an "id", and with no "ttl" and no class but "durable"`)
 	}
 	if e.HasType && (SystemType(e.Type) || e.Type < 0 && p.From != FromLegacyClient) {
 		return Errorf(BadRequest, "type %d is the server's", e.Type)
@@ -282,6 +302,11 @@ func intValue(name string, v jsontext.Value, lo, hi int64) (int64, error) {
 		return 0, Errorf(BadRequest, "%q must be a whole number from %d to %d", name, lo, hi)
 	}
 	return n, nil
+}
+
+func seqValue(name string, v jsontext.Value, least int64) (uint64, error) {
+	n, err := intValue(name, v, least, 1<<53)
+	return uint64(n), err
 }
 
 func classValue(v jsontext.Value) (Class, error) {

@@ -29,6 +29,12 @@ func TestParse(t *testing.T) {
 		{name: "legacy config", from: FromLegacyClient, in: `{"type":-101}`, want: `{"type":-101}`},
 		{name: "from server", from: FromServer, in: `{"id":"1","dest_id":"b","src_id":"a","src_client_id":"ac","timestamp":5,"type":100,"seq":9,"payload":1}`, want: `{"id":"1","dest_id":"b","src_id":"a","src_client_id":"ac","timestamp":5,"type":100,"seq":9,"payload":1}`},
 
+		{name: "edit", in: `{"id":"2","dest_id":"b","edits":7,"payload":"new"}`, want: `{"id":"2","dest_id":"b","edits":7,"payload":"new"}`},
+		{name: "deletion", in: `{"id":"2","dest_id":"b","deletes":9007199254740992}`, want: `{"id":"2","dest_id":"b","deletes":9007199254740992}`},
+		{name: "legacy edit", from: FromLegacyClient, in: `{"id":"2","dest_id":"b","type":5,"edits":1}`, want: `{"id":"2","dest_id":"b","type":5,"edits":1}`},
+		{name: "edited, from server", from: FromServer, in: `{"dest_id":"b","seq":7,"edited":{"seq":9,"timestamp":5},"payload":"new"}`, want: `{"dest_id":"b","seq":7,"edited":{"seq":9,"timestamp":5},"payload":"new"}`},
+		{name: "deleted, from server", from: FromServer, in: `{"dest_id":"b","seq":7,"deleted":true}`, want: `{"dest_id":"b","seq":7,"deleted":true}`},
+
 		{name: "empty", in: ``, code: BadRequest},
 		{name: "array", in: `[]`, code: BadRequest},
 		{name: "string", in: `"x"`, code: BadRequest},
@@ -72,6 +78,24 @@ func TestParse(t *testing.T) {
 		{name: "key without latest", in: `{"dest_id":"b","key":"k"}`, code: BadRequest},
 		{name: "ttl zero", in: `{"dest_id":"b","ttl":0}`, code: BadRequest},
 		{name: "receipt", in: `{"dest_id":"b","receipt":1}`, code: BadRequest},
+		{name: "edits and deletes", in: `{"id":"1","dest_id":"b","edits":1,"deletes":1}`, code: BadRequest},
+		{name: "edits and deletes, from server", from: FromServer, in: `{"id":"1","dest_id":"b","edits":1,"deletes":1}`, code: BadRequest},
+		{name: "edits nothing", in: `{"id":"1","dest_id":"b","edits":0}`, code: BadRequest},
+		{name: "deletes below nothing", in: `{"id":"1","dest_id":"b","deletes":-1}`, code: BadRequest},
+		{name: "edits too far", in: `{"id":"1","dest_id":"b","edits":9007199254740993}`, code: BadRequest},
+		{name: "edits a text", in: `{"id":"1","dest_id":"b","edits":"1"}`, code: BadRequest},
+		{name: "edits true", in: `{"id":"1","dest_id":"b","edits":true}`, code: BadRequest},
+		{name: "edits a fraction", in: `{"id":"1","dest_id":"b","edits":1.0}`, code: BadRequest},
+		{name: "deletes twice", in: `{"id":"1","dest_id":"b","deletes":1,"deletes":2}`, code: BadRequest},
+		{name: "deletes, other case", in: `{"id":"1","dest_id":"b","Deletes":1}`, code: BadRequest},
+		{name: "edits without id", in: `{"dest_id":"b","edits":1}`, code: BadRequest},
+		{name: "deletes for a while", in: `{"id":"1","dest_id":"b","deletes":1,"ttl":5}`, code: BadRequest},
+		{name: "volatile edit", in: `{"id":"1","dest_id":"b","edits":1,"class":"volatile"}`, code: BadRequest},
+		{name: "latest edit", in: `{"id":"1","dest_id":"b","edits":1,"class":"latest","key":"k"}`, code: BadRequest},
+		{name: "legacy volatile edit", from: FromLegacyClient, in: `{"id":"1","dest_id":"b","type":0,"edits":1}`, code: BadRequest},
+		{name: "edited", in: `{"dest_id":"b","edited":{"seq":1}}`, code: BadRequest},
+		{name: "deleted", in: `{"dest_id":"b","deleted":true}`, code: BadRequest},
+		{name: "edited, other case", from: FromServer, in: `{"dest_id":"b","Edited":1}`, code: BadRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := Parser{From: tt.from}
@@ -159,9 +183,17 @@ func TestRequestRoundTrip(t *testing.T) {
 }
 
 func TestBinaryRoundTrip(t *testing.T) {
+	for _, revises := range []Envelope{{}, {Edits: 1 << 40}, {Deletes: 7}} {
+		binaryRoundTrip(t, revises.Edits, revises.Deletes)
+	}
+}
+
+func binaryRoundTrip(t *testing.T, edits, deletes uint64) {
+	t.Helper()
 	e := Envelope{
 		ID: "1", DestNode: "b", DestClient: "c", DestSession: "s", SrcNode: "n", SrcClient: "sc",
 		Timestamp: 1 << 40, Seq: 1 << 50, Type: -101, HasType: true, Class: Latest, Key: "k", TTL: 9, Receipt: true,
+		Edits: edits, Deletes: deletes,
 		Body: []byte(`"payload":1`),
 	}
 	b := e.AppendBinary(nil)
@@ -187,6 +219,11 @@ func TestDigest(t *testing.T) {
 	other.Body = []byte(`"payload":2`)
 	if a.Digest() == other.Digest() {
 		t.Error("the body does not count")
+	}
+	edit, deletion := a, a
+	edit.Edits, deletion.Deletes = 3, 3
+	if edit.Digest() == deletion.Digest() || edit.Digest() == a.Digest() || deletion.Digest() == a.Digest() {
+		t.Error("what it revises does not count")
 	}
 }
 
