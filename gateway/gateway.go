@@ -286,9 +286,10 @@ type Options struct {
 	// acknowledge for itself. Without a Hello the node acknowledges what an
 	// answered ping shows to have arrived.
 	Hello bool
-	// Answers is true when the sender of a stored message is told, by a message
-	// of [envelope.TypeOffline] or [envelope.TypeUnknown], that its destination
-	// is connected nowhere.
+	// Answers is true when a sender is told by messages what became of its own:
+	// by [envelope.TypeOffline] or [envelope.TypeUnknown] that the destination of
+	// a stored one is connected nowhere, by [envelope.TypeNotMember] that one was
+	// refused for want of a membership.
 	Answers bool
 	// Expires is when the credential does; zero means never.
 	Expires time.Time

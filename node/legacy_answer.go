@@ -39,6 +39,21 @@ func (c *conn) answerAway(env *envelope.Envelope) {
 	}
 }
 
+// answerNotMember tells a legacy client that its message to a session was
+// refused because it, or the device named, is not a member, and reports
+// whether that was the reason.
+func (c *conn) answerNotMember(id string, node envelope.NodeID, session envelope.SessionID, err error) bool {
+	if !c.options.Answers || session == "" || envelope.CodeOf(err) != envelope.NotFound {
+		return false
+	}
+	c.n.stats.refused(envelope.NotFound)
+	c.reply(gateway.Message{Envelope: &envelope.Envelope{
+		ID: id, DestNode: node, DestSession: session,
+		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeNotMember,
+	}})
+	return true
+}
+
 // answerLoop looks for what waits, all at once, until nothing does.
 func (c *conn) answerLoop() {
 	for {

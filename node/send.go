@@ -70,6 +70,7 @@ func (c *conn) send(env *envelope.Envelope) {
 
 	id, durable := env.ID, env.Class == envelope.Durable
 	log := env.Dest() // also when it is refused before that is known to be right
+	node, session := env.DestNode, env.DestSession
 	before := func(addr envelope.Address) error {
 		if durable && id != "" {
 			c.mu.Lock()
@@ -100,7 +101,9 @@ func (c *conn) send(env *envelope.Envelope) {
 				c.close(envelope.Busy, "messages to too many addresses were refused")
 			}
 		}
-		c.refuse(id, err)
+		if !c.answerNotMember(id, node, session, err) {
+			c.refuse(id, err)
+		}
 	})
 	c.passage.end(&c.mu)
 }

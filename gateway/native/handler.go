@@ -35,6 +35,7 @@ type Handler struct {
 func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /ws", h.serveWS)
 	mux.HandleFunc("GET /connectV3", h.serveLegacy)
+	h.registerSessions(mux)
 }
 
 func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {

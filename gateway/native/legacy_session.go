@@ -1,0 +1,176 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// legacyCall carries out one of the original system's session calls. form
+// holds the parameters of the query and of the body, of which the body's count.
+type legacyCall func(ctx context.Context, who auth.Verified, form url.Values) (any, error)
+
+// registerSessions adds the session calls to a mux. The original system took
+// each as GET and as POST.
+func (h *Handler) registerSessions(mux *http.ServeMux) {
+	for path, call := range map[string]legacyCall{
+		"/create_session":   h.createSession,
+		"/join_session":     h.joinSession,
+		"/unjoin_session":   h.leaveSession,
+		"/get_session_info": h.sessionInfo,
+		"/reveal_anonymity": revealAnonymity,
+	} {
+		mux.HandleFunc("GET "+path, h.legacyCall(call))
+		mux.HandleFunc("POST "+path, h.legacyCall(call))
+	}
+}
+
+// plainText is an answer that is not JSON.
+type plainText string
+
+// legacyCall reads the parameters, authenticates by auth_key, runs call and
+// writes its answer. The original closed the connection where it refused;
+// here there is a problem document.
+func (h *Handler) legacyCall(call legacyCall) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer, err := h.answer(w, r, call)
+		if err != nil {
+			gateway.Refuse(w, h.Core, h.Log, err)
+			return
+		}
+		if text, ok := answer.(plainText); ok {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set("Cache-Control", "no-store")
+			_, _ = io.WriteString(w, string(text))
+			return
+		}
+		gateway.WriteJSON(w, http.StatusOK, answer)
+	}
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call legacyCall) (any, error) {
+	r.Body = http.MaxBytesReader(w, r.Body, int64(h.MaxFrame))
+	if err := r.ParseForm(); err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, envelope.Errorf(envelope.TooLarge, "the body has at most %d bytes", h.MaxFrame)
+		}
+		// Without its cause, which quotes the parameters.
+		return nil, envelope.Errorf(envelope.BadRequest, "the parameters are not in the form of a query")
+	}
+	who, err := h.Verifier.Verify(r.Context(), r.Form.Get("auth_key"))
+	if err != nil {
+		return nil, err
+	}
+	return call(r.Context(), who, r.Form)
+}
+
+// createSession answers with the session's id and nothing else.
+func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
+	switch {
+	case wanted(form.Get("is_anonymous")):
+		return nil, errNoAnonymity
+	case wanted(form.Get("session_type")), wanted(form.Get("session_game_master_node_id")):
+		return nil, notServed("games")
+	case wanted(form.Get("notify_only_last_few_users")):
+		return nil, notServed("notify_only_last_few_users")
+	}
+	cmd := gateway.CreateSession{AnyoneCanJoin: isTrue(form.Get("anyone_can_join"))}
+	if form.Get("_session_info_") != "" {
+		return nil, notServed("_session_info_")
+	}
+	ev, err := h.Core.Do(ctx, who.Principal, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return plainText(ev.(gateway.SessionInfo).ID), nil
+}
+
+// joinSession answers with the device's id and its alias, of which there is none.
+func (h *Handler) joinSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
+	node := envelope.NodeID(form.Get("node_id"))
+	switch {
+	case form.Get("anonymous_id") != "":
+		return nil, errNoAnonymity
+	case node == "":
+		node = who.Node
+	case node != who.Node:
+		return nil, envelope.Errorf(envelope.Forbidden, "a device joins by itself")
+	}
+	if _, err := h.Core.Do(ctx, who.Principal, gateway.JoinSession{ID: sessionOf(form)}); err != nil {
+		return nil, err
+	}
+	return legacyMember{node}, nil
+}
+
+// leaveSession answers with null.
+func (h *Handler) leaveSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
+	_, err := h.Core.Do(ctx, who.Principal, gateway.LeaveSession{ID: sessionOf(form)})
+	return nil, err
+}
+
+// legacySession is the original system's description of a session. What it
+// says of games and of notices is what holds for every session here.
+type legacySession struct {
+	SessionID     envelope.SessionID `json:"session_id"`
+	NodeID        envelope.NodeID    `json:"node_id"`    // the owner
+	CreatedAt     float64            `json:"created_at"` // Unix seconds
+	SessionType   int                `json:"session_type"`
+	GameMaster    *envelope.NodeID   `json:"session_game_master_node_id"`
+	NotifyLast    int                `json:"notify_only_last_few_users"` // −1: everybody
+	AnyoneCanJoin bool               `json:"anyone_can_join"`
+	NodeIDs       []envelope.NodeID  `json:"node_ids"`
+	Current       legacyMember       `json:"current_node_info"`
+}
+
+// legacyMember is a device's id and its alias, which is null.
+type legacyMember [1]envelope.NodeID
+
+// MarshalJSON implements [json.Marshaler].
+func (m legacyMember) MarshalJSON() ([]byte, error) {
+	return []byte(`["` + string(m[0]) + `",null]`), nil
+}
+
+func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
+	ev, err := h.Core.Do(ctx, who.Principal, gateway.GetSession{ID: sessionOf(form)})
+	if err != nil {
+		return nil, err
+	}
+	info := ev.(gateway.SessionInfo)
+	reply := legacySession{
+		SessionID: info.ID, NodeID: info.Owner, CreatedAt: float64(info.Created.UnixMilli()) / 1000, NotifyLast: -1,
+		AnyoneCanJoin: info.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)), Current: legacyMember{who.Node},
+	}
+	for i, m := range info.Members {
+		reply.NodeIDs[i] = m.Node
+	}
+	return reply, nil
+}
+
+func revealAnonymity(context.Context, auth.Verified, url.Values) (any, error) {
+	return nil, errNoAnonymity
+}
+
+func sessionOf(form url.Values) envelope.SessionID { return envelope.SessionID(form.Get("session_id")) }
+
+var errNoAnonymity = notServed("anonymity")
+
+func notServed(what string) *envelope.Error {
+	return envelope.Errorf(envelope.BadRequest, "%s: not served yet", what)
+}
+
+// wanted reports whether a parameter asks for something. The original took
+// every text for true; words that clearly say no are not asking for anything.
+func wanted(s string) bool {
+	switch strings.ToLower(s) {
+	case "", "false", "0", "-1", "no", "none", "null":
+		return false
+	}
+	return true
+}

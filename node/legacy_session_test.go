@@ -1,0 +1,332 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// legacyCall makes one of the original system's session calls as a GET with
+// everything in the query, and as a POST with the parameters in the body; both
+// must have the same outcome, which it returns.
+func (m *mesh) legacyCall(id, at, call string, params ...string) (status int, body string) {
+	m.t.Helper()
+	return m.legacyCallWith(m.mint(id, id, time.Hour), at, call, params...)
+}
+
+func (m *mesh) legacyCallWith(key, at, call string, params ...string) (status int, body string) {
+	m.t.Helper()
+	form := url.Values{}
+	for _, p := range params {
+		name, value, _ := strings.Cut(p, "=")
+		form.Set(name, value)
+	}
+	base := "http://" + at + "/" + call
+	status, body = m.fetch(http.MethodPost, base+"?auth_key="+key, form)
+	form.Set("auth_key", key)
+	if call == "create_session" && form.Get("_session_info_") == "" {
+		return status, body // each makes another one
+	}
+	if s, b := m.fetch(http.MethodGet, base+"?"+form.Encode(), nil); s != status || b != body {
+		m.t.Errorf("%s %v: as POST %d %s, as GET %d %s", call, params, status, body, s, b)
+	}
+	return status, body
+}
+
+func (m *mesh) fetch(method, url string, form url.Values) (int, string) {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), method, url, strings.NewReader(form.Encode()))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := m.network.Client().Do(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.Header.Get("Cache-Control") != "no-store" {
+		m.t.Errorf("%s: %v, %v", url, resp.Header, err)
+	}
+	return resp.StatusCode, strings.TrimSuffix(string(body), "\n")
+}
+
+// legacySession makes a session by the legacy call and returns its id.
+func (m *mesh) legacySession(owner, at string, params ...string) string {
+	m.t.Helper()
+	status, id := m.legacyCall(owner, at, "create_session", params...)
+	if status != http.StatusOK || !envelope.ValidID(id) {
+		m.t.Fatalf("created %d %q", status, id)
+	}
+	return id
+}
+
+func TestLegacySessionCalls(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		open := m.legacySession("alice", "a", "anyone_can_join=True")
+		closed := m.legacySession("alice", "b", "anyone_can_join=False", "is_anonymous=", "session_type=0")
+		if again := m.legacySession("alice", "b"); again == closed || open == closed {
+			t.Error("two sessions have one id")
+		}
+		pass(3 * time.Second)
+		for _, tt := range []struct {
+			who, at, call, params string
+			want                  string // the reply, or the code of the refusal
+		}{
+			{"bob", "b", "join_session", "session_id=" + open, `["bob",null]`},
+			{"bob", "a", "join_session", "session_id=" + open, `["bob",null]`},
+			{"bob", "a", "join_session", "session_id=" + open + "&node_id=bob", `["bob",null]`},
+			{"bob", "a", "join_session", "session_id=" + open + "&anonymous_id=b", "bad_request"},
+			{"carol", "a", "join_session", "session_id=" + open + "&anonymous_id=b", "bad_request"},
+			{"carol", "a", "join_session", "session_id=" + closed, "not_found"},
+			{"carol", "a", "join_session", "session_id=none", "not_found"},
+			{"carol", "a", "join_session", "session_id=a%20b", "bad_request"},
+			{"carol", "a", "join_session", "", "bad_request"},
+			{"carol", "a", "join_session", "session_id=" + open + "&node_id=dave", "forbidden"},
+			{"alice", "a", "join_session", "session_id=" + open + "&node_id=dave", "forbidden"},
+			{"carol", "a", "get_session_info", "session_id=" + open, "not_found"},
+			{"carol", "a", "get_session_info", "session_id=none", "not_found"},
+			{"carol", "b", "unjoin_session", "session_id=" + open, "not_found"},
+			{"bob", "b", "reveal_anonymity", "session_id=" + open, "bad_request"},
+			{"bob", "b", "create_session", "is_anonymous=True", "bad_request"},
+			{"bob", "b", "create_session", "is_anonymous=anything", "bad_request"},
+			{"bob", "b", "create_session", "session_type=1", "bad_request"},
+			{"bob", "b", "create_session", "session_game_master_node_id=bob", "bad_request"},
+			{"bob", "b", "create_session", "notify_only_last_few_users=5", "bad_request"},
+			{"bob", "b", "create_session", `_session_info_=["r",[["carol"]]]`, "bad_request"},
+			{"bob", "b", "unjoin_session", "session_id=" + open, "null"},
+			{"bob", "a", "unjoin_session", "session_id=" + open, "null"},
+			{"bob", "a", "get_session_info", "session_id=" + open, "not_found"},
+			{"bob", "a", "join_session", "session_id=" + open, `["bob",null]`},
+		} {
+			var params []string
+			if tt.params != "" {
+				params = strings.Split(tt.params, "&")
+			}
+			for i, p := range params {
+				params[i], _ = url.PathUnescape(p)
+			}
+			status, body := m.legacyCall(tt.who, tt.at, tt.call, params...)
+			var refusal struct {
+				Code   envelope.Code
+				Status int
+			}
+			if status != http.StatusOK && json.Unmarshal([]byte(body), &refusal) == nil {
+				body = string(refusal.Code)
+			}
+			if body != tt.want || refusal.Status != 0 && refusal.Status != status {
+				t.Errorf("%s: %s %s: got %d %s, want %s", tt.who, tt.call, tt.params, status, body, tt.want)
+			}
+		}
+		status, body := m.legacyCall("bob", "b", "get_session_info", "session_id="+open)
+		var info map[string]any
+		if err := json.Unmarshal([]byte(body), &info); err != nil || status != http.StatusOK {
+			t.Fatalf("%d %s: %v", status, body, err)
+		}
+		if at, _ := info["created_at"].(float64); at < float64(time.Now().Unix()-60) || at > float64(time.Now().Unix()) {
+			t.Errorf("created at %v, now it is %v", info["created_at"], time.Now().Unix())
+		}
+		delete(info, "created_at")
+		slices.SortFunc(info["node_ids"].([]any), func(a, b any) int { return cmp.Compare(a.(string), b.(string)) })
+		want := map[string]any{
+			"session_id": open, "node_id": "alice", "session_type": 0.0, "session_game_master_node_id": nil,
+			"notify_only_last_few_users": -1.0, "anyone_can_join": true,
+			"node_ids": []any{"alice", "bob"}, "current_node_info": []any{"bob", nil},
+		}
+		if fmt.Sprint(info) != fmt.Sprint(want) {
+			t.Errorf("got\n%v, want\n%v", info, want)
+		}
+	})
+}
+
+func TestBadLegacySessionCalls(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		expired := m.mint("bob", "bob", time.Minute)
+		pass(10 * time.Minute)
+		key := m.mint("bob", "bob", time.Hour)
+		for _, call := range []string{"create_session", "join_session", "unjoin_session", "get_session_info", "reveal_anonymity"} {
+			for name, auth := range map[string]string{
+				"no key": "", "a wrong key": key + "x", "a validation token": m.ticket("bob", "bob", "a"),
+				"an expired key": expired,
+			} {
+				if status, body := m.legacyCallWith(auth, "a", call, "session_id=r"); status != http.StatusUnauthorized {
+					t.Errorf("%s with %s: %d %s", call, name, status, body)
+				}
+			}
+			if status, body := m.fetch("GET", "http://a/"+call+"?auth_key="+key+"&session_id=%zz", nil); status != http.StatusBadRequest || strings.Contains(body, key) {
+				t.Errorf("%s with a bad escape: %d %s", call, status, body)
+			}
+			large := url.Values{"session_id": {strings.Repeat("x", envelope.DefaultMaxFrame)}}
+			if status, _ := m.fetch("POST", "http://a/"+call+"?auth_key="+key, large); status != http.StatusRequestEntityTooLarge {
+				t.Errorf("%s with a large body: %d", call, status)
+			}
+		}
+	})
+}
+
+// collector is a legacy connection of which all messages are noted.
+type collector struct {
+	*raw
+	mu  sync.Mutex
+	got []frame // guarded by mu
+}
+
+func (m *mesh) collector(id, at string) *collector {
+	c := &collector{raw: m.legacy(id, at)}
+	go func() {
+		for {
+			_, b, err := c.ws.Read(context.Background())
+			if err != nil {
+				return
+			}
+			f := frame{text: string(b)}
+			parser := envelope.Parser{From: envelope.FromServer}
+			f.msg, err = parser.Parse(b)
+			if err != nil {
+				m.t.Errorf("%s: %s: %v", id, b, err)
+			}
+			c.mu.Lock()
+			c.got = append(c.got, f)
+			c.mu.Unlock()
+		}
+	}()
+	return c
+}
+
+func (c *collector) frames() []frame {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.got)
+}
+
+// Who joins and who leaves is told to the others, wherever they are, with what
+// the original told: who, which session, which type and when.
+func TestLegacyNotices(t *testing.T) {
+	inMesh(t, 3, func(t *testing.T, m *mesh) {
+		room := m.legacySession("alice", "a", "anyone_can_join=1")
+		alice := m.collector("alice", "b")
+		pass(3 * time.Second)
+		m.legacyCall("bob", "c", "join_session", "session_id="+room)
+		bob := m.collector("bob", "c")
+		pass(3 * time.Second)
+		if _, err := m.api("carol", "carol", "a").JoinSession(t.Context(), roomID(room)); err != nil {
+			t.Fatal(err)
+		}
+		pass(3 * time.Second)
+		m.legacyCall("bob", "a", "unjoin_session", "session_id="+room)
+		pass(3 * time.Second)
+		if _, err := m.api("carol", "carol", "c").LeaveSession(t.Context(), roomID(room)); err != nil {
+			t.Fatal(err)
+		}
+		pass(3 * time.Second)
+		for name, want := range map[*collector][]string{
+			alice: {"100 bob", "100 carol", "103 bob", "103 carol"},
+			bob:   {"100 carol"},
+		} {
+			var got []string
+			for _, f := range name.frames() {
+				var notice struct {
+					Type    int     `json:"type"`
+					Source  string  `json:"src_id"`
+					Session string  `json:"dest_session_id"`
+					Time    float64 `json:"timestamp"`
+					Payload any     `json:"payload"`
+				}
+				if err := json.Unmarshal([]byte(f.text), &notice); err != nil || notice.Session != room || notice.Time == 0 || notice.Payload != nil {
+					t.Errorf("got %s, %v", f.text, err)
+				}
+				got = append(got, fmt.Sprint(notice.Type, " ", notice.Source))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	})
+}
+
+// Who is not in a session hears so, in the same words whether it exists or not,
+// and nothing of what it said goes anywhere.
+func TestLegacyNotMember(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		room := m.legacySession("alice", "a", "anyone_can_join=1")
+		alice := m.collector("alice", "a")
+		m.legacyCall("bob", "a", "join_session", "session_id="+room)
+		m.legacyCall("bob", "a", "unjoin_session", "session_id="+room)
+		pass(5 * time.Second)
+		before := len(alice.frames())
+		refused := m.at("b").Stats().Refusals()[envelope.NotFound]
+		for _, who := range []string{"bob", "eve"} { // once a member, and never
+			old := m.collector(who, "b")
+			var want []envelope.Envelope
+			for i, dest := range []string{
+				`"dest_session_id":"` + room + `"`, `"dest_session_id":"none"`,
+				`"dest_session_id":"` + room + `","dest_id":"alice"`, `"dest_session_id":"none","dest_id":"alice"`,
+			} {
+				for _, more := range []string{`,"id":"%d"`, ``, `,"id":"%d","type":0`, `,"id":"%d","type":1`} {
+					if more != "" {
+						more = fmt.Sprintf(strings.ReplaceAll(more, "%d", "%[1]d"), i*10+len(more))
+					}
+					frame := "{" + dest + more + `,"payload":"secret"}`
+					var e envelope.Parser
+					e.From = envelope.FromServer
+					about, err := e.Parse([]byte(frame))
+					if err != nil {
+						t.Fatal(err)
+					}
+					want = append(want, envelope.Envelope{
+						ID: about.ID, DestNode: about.DestNode, DestSession: about.DestSession, HasType: true, Type: envelope.TypeNotMember,
+					})
+					old.send(frame)
+				}
+			}
+			pass(5 * time.Second)
+			got := old.frames()
+			if len(got) != len(want) {
+				t.Fatalf("%s: %d answers to %d messages", who, len(got), len(want))
+			}
+			for i, f := range got {
+				if f.msg.Timestamp == 0 {
+					t.Errorf("%s: no time in %s", who, f.text)
+				}
+				f.msg.Timestamp = 0
+				if fmt.Sprint(f.msg) != fmt.Sprint(want[i]) {
+					t.Errorf("%s: got %s, want %+v", who, f.text, want[i])
+				}
+			}
+			_ = old.ws.CloseNow()
+		}
+		if n := m.at("b").Stats().Refusals()[envelope.NotFound] - refused; n != 32 {
+			t.Errorf("%d refusals were counted, want 32", n)
+		}
+		if got := alice.frames(); len(got) != before {
+			t.Errorf("alice got %v", got[before:])
+		}
+		// A member that names somebody who is none hears the same of that one.
+		m.legacyCall("bob", "b", "join_session", "session_id="+room)
+		old := m.legacy("bob", "b")
+		old.send(`{"id":"1","dest_session_id":"` + room + `","dest_id":"eve","payload":"x"}`)
+		old.answer(envelope.TypeNotMember, "1", deviceAddr("eve"))
+		// Others have an error with a code.
+		r := m.raw("eve", "a")
+		r.hello("")
+		r.control("caught_up")
+		r.send(`{"id":"1","dest_session_id":"` + room + `","payload":"x"}`)
+		if nack := r.control("nack"); nack.ID != "1" || nack.Code != envelope.NotFound {
+			t.Errorf("got %+v", nack)
+		}
+	})
+}
