@@ -62,6 +62,17 @@ type Found struct {
 	Timestamp int64 // when it was accepted, Unix milliseconds; 0 when that is not known any more
 }
 
+// Range is the entries of a log from First to Last, both included.
+type Range struct{ First, Last uint64 }
+
+// Revision is an entry that edits or deletes an earlier one of its log, see
+// [envelope.Envelope.Revises].
+type Revision struct {
+	Of      uint64 // the seq of the earlier one
+	Seq     uint64
+	Deletes bool // else it edits
+}
+
 // Store keeps logs and cursors. Package storetest holds its promises as tests.
 // All methods are safe for concurrent use. Errors are [*envelope.Error];
 // Busy means that the outcome is unknown or that nothing happened, and that
@@ -107,6 +118,12 @@ type Store interface {
 	// logs that Read would tell more of: those that were trimmed, those far
 	// behind the others in bytes.
 	ReadMany(ctx context.Context, after map[envelope.Address]uint64, limit, maxBytes int) (map[envelope.Address][]envelope.Envelope, error)
+
+	// Revisions returns, for a range of each log, the entries anywhere in that
+	// log that revise one of the range, in the order of Of and of Seq within
+	// that. Logs where there are none are absent. A revision is known as soon as
+	// it can be read, and for as long as what it revises; it may be known longer.
+	Revisions(ctx context.Context, of map[envelope.Address]Range) (map[envelope.Address][]Revision, error)
 
 	// Heads returns the highest durable seq of each log that has an entry at
 	// the seq given with it or beyond; the other logs are absent. 0 means 1.

@@ -14,6 +14,7 @@ import (
 //	e kind id 0 seq            entry: uvarint bytes of the log up to it, the envelope's binary form
 //	d kind id 0 src 0 msgid    where a message with an id went, see stub
 //	t kind id 0 seq            a trimmed entry with an id, see remnant
+//	u kind id 0 of seq         the entry seq edits or deletes the entry of: one byte, e or d
 //	c node 0 kind id           cursor: uvarint delivered, uvarint read
 //	r kind id 0 node           the same cursor found by log: empty
 //	s session                  session (JSON)
@@ -29,6 +30,7 @@ const (
 	rowEntry           = 'e'
 	rowStub            = 'd'
 	rowRemnant         = 't'
+	rowRevision        = 'u'
 	rowCursor          = 'c'
 	rowReader          = 'r'
 	rowSession         = 's'
@@ -57,6 +59,11 @@ func appendEntryKey(key []byte, log envelope.Address, seq uint64) []byte {
 
 func appendRemnantKey(key []byte, log envelope.Address, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendAddress(append(key, rowRemnant), log), seq)
+}
+
+func appendRevisionKey(key []byte, log envelope.Address, of, seq uint64) []byte {
+	key = binary.BigEndian.AppendUint64(appendAddress(append(key, rowRevision), log), of)
+	return binary.BigEndian.AppendUint64(key, seq)
 }
 
 func appendStubKey(key []byte, log envelope.Address, src envelope.NodeID, id string) []byte {
@@ -101,7 +108,7 @@ func sightingKey(a envelope.Address) []byte {
 
 func metaKey(name string) []byte { return append([]byte{rowMeta}, name...) }
 
-// seqOf returns the number at the end of the key of an entry or remnant: in
+// seqOf returns the number at the end of the key of an entry, remnant or revision: in
 // the range of a log no key is shorter.
 func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 

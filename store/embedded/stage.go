@@ -98,6 +98,11 @@ func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
 	if err := b.Set(st.key, st.value, nil); err != nil {
 		return 0, err
 	}
+	if e.env.Revises() != 0 {
+		if err := stageRevision(b, e.log, seq, e.env); err != nil {
+			return 0, err
+		}
+	}
 	st.spans[e.log] = at
 	return seq, nil
 }

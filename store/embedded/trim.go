@@ -60,6 +60,9 @@ func (s *Store) nextPart(ctx context.Context, log envelope.Address, floor uint64
 	// The bound comes after the iterator, as in page.
 	err = p.trim(it, floor, s.durable(log), forget)
 	if err = errors.Join(err, it.Close()); err == nil {
+		err = p.unrevise(s.db)
+	}
+	if err == nil {
 		err = p.forget(s.db, forget)
 	}
 	if err == nil && p.now != p.was {

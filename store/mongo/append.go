@@ -129,6 +129,7 @@ func newEntry(env *envelope.Envelope, done func(uint64, error)) *entry {
 	unnumbered.Seq = 0
 	e := &entry{
 		done: done, time: env.Timestamp, weight: inbox.Size(env), exempt: inbox.Exempt(env),
+		revises: int64(env.Revises()), deletes: env.Deletes != 0,
 		binary: unnumbered.AppendBinary(make([]byte, 0, len(env.Body)+256)),
 	}
 	if env.ID == "" {

@@ -63,13 +63,15 @@ type row struct {
 // entry is one message on its way into a log.
 type entry struct {
 	// Static.
-	key    string // tells it from every other message of the log
-	digest []byte // nil for a message without an id
-	binary []byte // of the envelope
-	time   int64  // the envelope's Timestamp
-	weight int64  // what it counts for in the log, see inbox.Size
-	exempt bool   // from quotas, see inbox.Exempt
-	done   func(seq uint64, err error)
+	key     string // tells it from every other message of the log
+	digest  []byte // nil for a message without an id
+	binary  []byte // of the envelope
+	time    int64  // the envelope's Timestamp
+	revises int64  // the seq that it edits, or deletes
+	deletes bool
+	weight  int64 // what it counts for in the log, see inbox.Size
+	exempt  bool  // from quotas, see inbox.Exempt
+	done    func(seq uint64, err error)
 
 	// Only the lane's goroutine.
 	settled bool

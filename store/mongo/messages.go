@@ -24,6 +24,8 @@ type messageRow struct {
 	Total    int64  `bson:"b"`           // sizes of all entries that the log ever had, up to this one
 	Digest   []byte `bson:"d,omitempty"` // none without an id
 	Envelope []byte `bson:"e,omitempty"`
+	Revises  int64  `bson:"r,omitempty"` // the seq that it edits or deletes
+	Deletes  bool   `bson:"w,omitempty"`
 	Stub     bool   `bson:"x,omitempty"`
 }
 
@@ -31,6 +33,7 @@ type messageRow struct {
 const (
 	logSeqIndex = "log_seq" // unique
 	stubIndex   = "stubs"   // of stubs only, by log and seq
+	revIndex    = "revises" // of what revises an entry only, by log and that entry's seq
 )
 
 // messages is the collection of that name; every command on it asks for a
@@ -47,7 +50,7 @@ func (m messages) insert(ctx context.Context, log string, last tip, entries []*e
 		rows[i] = &messageRow{
 			ID: messageID(log, e.key), Log: log, Seq: int64(last.seq),
 			Time: e.time, Size: e.weight, Total: last.total,
-			Digest: e.digest, Envelope: e.binary,
+			Digest: e.digest, Envelope: e.binary, Revises: e.revises, Deletes: e.deletes,
 		}
 	}
 	_, err := m.InsertMany(ctx, rows, options.InsertMany().SetOrdered(true))

@@ -170,6 +170,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	// Only what has been trimmed is in it, so that an append does not pay for it.
 	stubs := options.Index().SetName(stubIndex).SetPartialFilterExpression(bson.D{equals("x", true)})
+	revisions := options.Index().SetName(revIndex).SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$gt", Value: 0}}}})
 	for _, index := range []struct {
 		collection *mongo.Collection
 		options    *options.IndexOptionsBuilder
@@ -177,6 +178,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}{
 		{s.messages.Collection, options.Index().SetName(logSeqIndex).SetUnique(true), []string{"l", "s"}},
 		{s.messages.Collection, stubs, []string{"l", "x", "s"}},
+		{s.messages.Collection, revisions, []string{"l", "r", "s"}},
 		{s.cursors, options.Index().SetName("node"), []string{"n"}},
 		{s.cursors, options.Index().SetName("log"), []string{"l"}},
 		{s.edges, options.Index().SetName("addr"), []string{"a"}},

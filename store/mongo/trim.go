@@ -117,7 +117,7 @@ func (m messages) strip(ctx context.Context, log string, first, end int64) error
 		},
 		bson.D{
 			{Key: "$set", Value: bson.D{{Key: "x", Value: true}}},
-			{Key: "$unset", Value: bson.D{{Key: "e", Value: ""}}},
+			{Key: "$unset", Value: bson.D{{Key: "e", Value: ""}, {Key: "r", Value: ""}, {Key: "w", Value: ""}}},
 		})
 	return err
 }

@@ -64,7 +64,7 @@ func random(s *suite) {
 		},
 	}
 	steps := []func(){
-		w.append, w.append, w.append, w.burst, w.readPage, w.heads,
+		w.append, w.append, w.append, w.burst, w.readPage, w.heads, w.revisionsOfOne,
 		w.trim, w.extent, w.findOne, w.allLogs, w.readersOf, w.putSighting, w.allSightings,
 		w.advance, w.advance, w.cursorsOf, w.claim, w.renew, w.release, w.allServers,
 		w.putEdges, w.deleteEdges, w.dropEdges, w.edgesOf,

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -70,6 +72,12 @@ func (w *walk) message() *envelope.Envelope {
 	env := message(w.node(), id, one(w, "hi", "hi", "hi", "ho"))
 	w.clock += int64(w.rnd.IntN(1000)) // the entries of a log are in the order of time
 	env.Timestamp += w.clock
+	switch w.rnd.IntN(6) {
+	case 0:
+		env.Edits = 1 + w.number(30)
+	case 1:
+		env.Deletes = 1 + w.number(30)
+	}
 	return env
 }
 
@@ -100,6 +108,23 @@ func (w *walk) readPage() {
 	w.noError(err)
 	rest := l.entries[min(max(after, l.trimmed), len(l.entries)):]
 	w.sameLog(page, rest[:min(limit, len(rest))])
+}
+
+func (w *walk) revisionsOfOne() {
+	log := w.log()
+	l := w.model.log(log)
+	first := uint64(l.trimmed) + 1 + w.number(10) // of what has gone it may know more
+	last := first + w.number(30)
+	var want []inbox.Revision
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Revises() >= first && e.Revises() <= last && i >= l.trimmed {
+			want = append(want, inbox.Revision{Of: e.Revises(), Seq: e.Seq, Deletes: e.Deletes != 0})
+		}
+	}
+	slices.SortStableFunc(want, func(a, b inbox.Revision) int { return cmp.Compare(a.Of, b.Of) })
+	// Here the names of entries to come are used as well, which may go before them.
+	got := slices.DeleteFunc(w.suite.revisionsOf(w.store, log, first, last), func(r inbox.Revision) bool { return r.Seq <= uint64(l.trimmed) })
+	w.equal("revisions", append([]inbox.Revision(nil), got...), want)
 }
 
 func (w *walk) heads() {
