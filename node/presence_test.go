@@ -388,6 +388,9 @@ func TestPresenceLimit(t *testing.T) {
 		if f := w.ask(m, subscribeBob); len(f.Presence) != 1 {
 			t.Errorf("in its place: %+v", f)
 		}
+		if n := m.at("a").watchers.followed; n != maxWatched {
+			t.Errorf("%d are counted", n)
+		}
 		if n := len(m.at("a").watchers.watches); n != maxWatched {
 			t.Errorf("%d watches", n)
 		}
@@ -400,6 +403,13 @@ func TestPresenceLimit(t *testing.T) {
 		pass(time.Second)
 		if n := len(m.at("a").watchers.watches); n != 0 {
 			t.Errorf("%d watches after the end of the connection", n)
+		}
+		if n := m.at("a").watchers.followed; n != 0 {
+			t.Errorf("%d are counted after the end of the connection", n)
+		}
+		m.at("a").watchers.followed = maxFollowed // by others
+		if f := m.watching("dora", "a").ask(m, subscribeBob); f.Code != envelope.Busy {
+			t.Errorf("at a server that follows all it can: %+v", f)
 		}
 	})
 }

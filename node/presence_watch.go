@@ -13,6 +13,9 @@ import (
 const (
 	// maxWatched bounds the users whose presence one connection follows.
 	maxWatched = 1000
+	// maxFollowed bounds those of all connections of a server, counted once
+	// for each connection.
+	maxFollowed = 1_000_000
 	// goneAfter is how long a user must be gone before it is told: a device
 	// that connects again, here or elsewhere, has not been away.
 	goneAfter = 1500 * time.Millisecond
@@ -36,10 +39,11 @@ type watchers struct {
 
 	servers map[envelope.ServerID]bool // only serversChanged; those alive, true while draining
 
-	mu      sync.Mutex
-	watches map[envelope.ClientID]*watch // guarded by mu; of users that somebody here follows
-	due     map[envelope.ClientID]bool   // guarded by mu; to be looked at; true: who is gone is told at once
-	looks   uint64                       // guarded by mu; numbers the looks as they begin
+	mu       sync.Mutex
+	watches  map[envelope.ClientID]*watch // guarded by mu; of users that somebody here follows
+	due      map[envelope.ClientID]bool   // guarded by mu; to be looked at; true: who is gone is told at once
+	looks    uint64                       // guarded by mu; numbers the looks as they begin
+	followed int                          // guarded by mu; users followed, once for each connection
 }
 
 // watch is one user that somebody here follows. Its fields are guarded by
@@ -88,7 +92,9 @@ func (w *watchers) subscribe(ctx context.Context, c *conn, clients []envelope.Cl
 	if len(c.watched)+len(fresh) > maxWatched {
 		return envelope.Errorf(envelope.Quota, "a connection follows the presence of at most %d users", maxWatched)
 	}
-	w.enter(c, fresh)
+	if !w.enter(c, fresh) {
+		return envelope.BusyError(1000, "this server follows the presence of as many users as it can", nil)
+	}
 	if err := w.look(ctx, clients, false); err != nil {
 		w.unsubscribe(c, fresh)
 		return err
@@ -105,9 +111,14 @@ func (w *watchers) subscribe(ctx context.Context, c *conn, clients []envelope.Cl
 	return nil
 }
 
-func (w *watchers) enter(c *conn, clients []envelope.ClientID) {
+// enter reports false when this server follows as many users as it can.
+func (w *watchers) enter(c *conn, clients []envelope.ClientID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.followed+len(clients) > maxFollowed {
+		return false
+	}
+	w.followed += len(clients)
 	for _, client := range clients {
 		at := w.watches[client]
 		if at == nil {
@@ -120,6 +131,7 @@ func (w *watchers) enter(c *conn, clients []envelope.ClientID) {
 		}
 		c.watched[client] = struct{}{}
 	}
+	return true
 }
 
 // unsubscribe takes back subscribe. Only c's read loop calls it.
@@ -127,6 +139,9 @@ func (w *watchers) unsubscribe(c *conn, clients []envelope.ClientID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, client := range clients {
+		if _, known := c.watched[client]; known {
+			w.followed--
+		}
 		delete(c.watched, client)
 		if at := w.watches[client]; at != nil {
 			delete(at.readers, c)
