@@ -119,11 +119,12 @@ type Store interface {
 	// behind the others in bytes.
 	ReadMany(ctx context.Context, after map[envelope.Address]uint64, limit, maxBytes int) (map[envelope.Address][]envelope.Envelope, error)
 
-	// Revisions returns, for a range of each log, the entries anywhere in that
-	// log that revise one of the range, in the order of Of and of Seq within
-	// that. Logs where there are none are absent. A revision is known as soon as
-	// it can be read, and for as long as what it revises; it may be known longer.
-	Revisions(ctx context.Context, of map[envelope.Address]Range) (map[envelope.Address][]Revision, error)
+	// Revisions returns, for ranges of each log that do not overlap, the entries
+	// anywhere in that log that revise one of the ranges; those of one entry in
+	// rising order. Logs where there are none are absent. A revision is known as
+	// soon as it can be read, and for as long as what it revises; it may be known
+	// longer.
+	Revisions(ctx context.Context, of map[envelope.Address][]Range) (map[envelope.Address][]Revision, error)
 
 	// Heads returns the highest durable seq of each log that has an entry at
 	// the seq given with it or beyond; the other logs are absent. 0 means 1.

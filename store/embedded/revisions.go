@@ -30,7 +30,7 @@ func stageRevision(b *pebble.Batch, log envelope.Address, seq uint64, env *envel
 }
 
 // Revisions implements inbox.Store.
-func (s *Store) Revisions(ctx context.Context, of map[envelope.Address]inbox.Range) (map[envelope.Address][]inbox.Revision, error) {
+func (s *Store) Revisions(ctx context.Context, of map[envelope.Address][]inbox.Range) (map[envelope.Address][]inbox.Revision, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -39,13 +39,12 @@ func (s *Store) Revisions(ctx context.Context, of map[envelope.Address]inbox.Ran
 		return nil, readError(err)
 	}
 	found := make(map[envelope.Address][]inbox.Revision)
-	for log, r := range of {
-		if r.First > r.Last {
-			continue
-		}
-		all, err := s.revisions(it, log, r)
-		if err != nil {
-			return nil, readError(errors.Join(err, it.Close()))
+	for log, ranges := range of {
+		var all []inbox.Revision
+		for _, r := range ranges {
+			if all, err = s.appendRevisions(all, it, log, r); err != nil {
+				return nil, readError(errors.Join(err, it.Close()))
+			}
 		}
 		if len(all) > 0 {
 			found[log] = all
@@ -57,7 +56,10 @@ func (s *Store) Revisions(ctx context.Context, of map[envelope.Address]inbox.Ran
 	return found, nil
 }
 
-func (s *Store) revisions(it *pebble.Iterator, log envelope.Address, r inbox.Range) (all []inbox.Revision, err error) {
+func (s *Store) appendRevisions(all []inbox.Revision, it *pebble.Iterator, log envelope.Address, r inbox.Range) ([]inbox.Revision, error) {
+	if r.First > r.Last {
+		return all, nil
+	}
 	it.SetBounds(appendRevisionKey(nil, log, r.First, 0), appendRevisionKey(nil, log, r.Last, math.MaxUint64))
 	bound := s.durable(log) // after the iterator, as in page
 	for valid := it.First(); valid; valid = it.Next() {

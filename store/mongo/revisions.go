@@ -11,21 +11,23 @@ import (
 	"github.com/allsparkrt/allspark/inbox"
 )
 
-// Revisions implements [inbox.Store]. It is one query: a range of the index of
-// revisions, which is small, for each log. A revision is a row like any other,
+// Revisions implements [inbox.Store]. It is one query: ranges of the index of
+// revisions, which is small. A revision is a row like any other,
 // so there is no moment at which it is stored and not found.
-func (s *Store) Revisions(ctx context.Context, of map[envelope.Address]inbox.Range) (map[envelope.Address][]inbox.Revision, error) {
-	if len(of) == 0 {
-		return nil, nil
-	}
+func (s *Store) Revisions(ctx context.Context, of map[envelope.Address][]inbox.Range) (map[envelope.Address][]inbox.Revision, error) {
 	ranges := make(bson.A, 0, len(of))
 	logs := make(map[string]envelope.Address, len(of))
-	for log, r := range of {
+	for log, list := range of {
 		logs[log.String()] = log
-		first, last := min(max(r.First, 1), math.MaxInt64), min(r.Last, math.MaxInt64)
-		ranges = append(ranges, bson.D{equals("l", log.String()), {Key: "r", Value: bson.D{
-			{Key: "$gte", Value: int64(first)}, {Key: "$lte", Value: int64(last)},
-		}}})
+		for _, r := range list {
+			first, last := min(max(r.First, 1), math.MaxInt64), min(r.Last, math.MaxInt64)
+			ranges = append(ranges, bson.D{equals("l", log.String()), {Key: "r", Value: bson.D{
+				{Key: "$gte", Value: int64(first)}, {Key: "$lte", Value: int64(last)},
+			}}})
+		}
+	}
+	if len(ranges) == 0 {
+		return nil, nil
 	}
 	found := make(map[envelope.Address][]inbox.Revision)
 	err := s.query(ctx, func(ctx context.Context, _ bool) error {
