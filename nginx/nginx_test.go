@@ -147,6 +147,11 @@ func TestBalance(t *testing.T) {
 		{"POST", "/v1/connect"},
 		{"GET", "/connectV3?get_pre_connection_info=True"},
 		{"GET", "/v1/sessions/s"},
+		{"POST", "/create_session"},
+		{"GET", "/join_session?session_id=s"},
+		{"GET", "/unjoin_session?session_id=s"},
+		{"GET", "/get_session_info?session_id=s"},
+		{"GET", "/reveal_anonymity?session_id=s"},
 	}
 	for _, c := range calls {
 		count := make(map[string]int)
@@ -205,6 +210,7 @@ func TestOneServer(t *testing.T) {
 		{"/ws", "/ws"},
 		{"/ws?token=a%2Fb&x=%20", "/ws?token=a%2Fb&x=%20"},
 		{"/connectV3?auth_key=k", "/connectV3?auth_key=k"},
+		{"/join_session?auth_key=k&session_id=s", "/join_session?auth_key=k&session_id=s"},
 		{"/v1/connect", "/v1/connect"},
 		{"/v1/sessions/a:b@c/join", "/v1/sessions/a:b@c/join"},
 		{"/v1/sessions/%E2%82%AC", "/v1/sessions/%E2%82%AC"},
@@ -411,12 +417,14 @@ func TestNoTokensInLogs(t *testing.T) {
 		"User-Agent":             {secret},
 	}
 	wants := map[string]int{
-		"/node/a/ws":        http.StatusOK,
-		"/node/b/ws":        http.StatusBadGateway,
-		"/node/b/connectV3": http.StatusBadGateway,
-		"/node/b/v1/x":      http.StatusBadGateway,
-		"/peer":             http.StatusNotFound,
-		"/node/c/ws":        http.StatusNotFound,
+		"/node/a/ws":             http.StatusOK,
+		"/node/b/ws":             http.StatusBadGateway,
+		"/node/b/connectV3":      http.StatusBadGateway,
+		"/node/b/v1/x":           http.StatusBadGateway,
+		"/node/a/create_session": http.StatusOK,
+		"/node/b/join_session":   http.StatusBadGateway,
+		"/peer":                  http.StatusNotFound,
+		"/node/c/ws":             http.StatusNotFound,
 	}
 	for path, want := range wants {
 		if status, _ := call(t, http.DefaultClient, "GET", p.http+path+"?token="+secret, header); status != want {

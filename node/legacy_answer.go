@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // maxUnanswered bounds the messages of a connection whose destinations are
@@ -42,13 +44,13 @@ func (c *conn) answerAway(env *envelope.Envelope) {
 // answerNotMember tells a legacy client that its message to a session was
 // refused because it, or the device named, is not a member, and reports
 // whether that was the reason.
-func (c *conn) answerNotMember(id string, node envelope.NodeID, session envelope.SessionID, err error) bool {
-	if !c.options.Answers || session == "" || envelope.CodeOf(err) != envelope.NotFound {
+func (c *conn) answerNotMember(id string, node envelope.NodeID, room envelope.SessionID, err error) bool {
+	if !c.options.Answers || room == "" || !errors.Is(err, session.ErrNotFound) {
 		return false
 	}
 	c.n.stats.refused(envelope.NotFound)
 	c.reply(gateway.Message{Envelope: &envelope.Envelope{
-		ID: id, DestNode: node, DestSession: session,
+		ID: id, DestNode: node, DestSession: room,
 		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeNotMember,
 	}})
 	return true

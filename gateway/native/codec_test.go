@@ -144,6 +144,24 @@ func events() map[string]gateway.Event {
 				{DestSession: "r", SrcNode: "alice", Timestamp: 6, Seq: 9, HasType: true, Type: 100},
 			},
 		},
+		"to all": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "1", DestSession: "r", SrcNode: "alice", SrcClient: "al", Timestamp: 5, Seq: 8, Body: []byte(`"payload":"hi"`),
+		}},
+		"to a member": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "2", DestSession: "r", DestNode: "bob", SrcNode: "alice", SrcClient: "al", Timestamp: 5, Seq: 7, Body: []byte(`"payload":"hi"`),
+		}},
+		"joined": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "o1", DestSession: "r", SrcNode: "alice", SrcClient: "al", Timestamp: 5, Seq: 2, HasType: true, Type: envelope.TypeJoined,
+		}},
+		"left": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "o2", DestSession: "r", SrcNode: "alice", SrcClient: "al", Timestamp: 6, Seq: 9, HasType: true, Type: envelope.TypeLeft,
+		}},
+		"not a member": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "3", DestSession: "r", Timestamp: 5, HasType: true, Type: envelope.TypeNotMember,
+		}},
+		"member not known": gateway.Message{Envelope: &envelope.Envelope{
+			ID: "4", DestSession: "r", DestNode: "eve", Timestamp: 5, HasType: true, Type: envelope.TypeNotMember,
+		}},
 		"pending nothing": gateway.Pending{Node: "bob"},
 		"pending clock":   gateway.Pending{Node: "bob", ID: "9", ClockOnly: true, ClockAdd: 1500},
 	}

@@ -77,13 +77,13 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 	case wanted(form.Get("is_anonymous")):
 		return nil, errNoAnonymity
 	case wanted(form.Get("session_type")), wanted(form.Get("session_game_master_node_id")):
-		return nil, notServed("games")
+		return nil, errNoGames
 	case wanted(form.Get("notify_only_last_few_users")):
-		return nil, notServed("notify_only_last_few_users")
+		return nil, errNoLastFew
 	}
 	cmd := gateway.CreateSession{AnyoneCanJoin: isTrue(form.Get("anyone_can_join"))}
 	if form.Get("_session_info_") != "" {
-		return nil, notServed("_session_info_")
+		return nil, envelope.Errorf(envelope.BadRequest, "_session_info_ is not served yet")
 	}
 	ev, err := h.Core.Do(ctx, who.Principal, cmd)
 	if err != nil {
@@ -159,11 +159,12 @@ func revealAnonymity(context.Context, auth.Verified, url.Values) (any, error) {
 
 func sessionOf(form url.Values) envelope.SessionID { return envelope.SessionID(form.Get("session_id")) }
 
-var errNoAnonymity = notServed("anonymity")
-
-func notServed(what string) *envelope.Error {
-	return envelope.Errorf(envelope.BadRequest, "%s: not served yet", what)
-}
+// What the original had and is not served yet.
+var (
+	errNoAnonymity = envelope.Errorf(envelope.BadRequest, "anonymity is not served yet")
+	errNoGames     = envelope.Errorf(envelope.BadRequest, "games are not served yet")
+	errNoLastFew   = envelope.Errorf(envelope.BadRequest, "notify_only_last_few_users is not served yet")
+)
 
 // wanted reports whether a parameter asks for something. The original took
 // every text for true; words that clearly say no are not asking for anything.

@@ -263,7 +263,20 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 		t.Fatalf("%s: %v", body, err)
 	}
 	token := reply.Servers[0].ValidationToken
-	for _, path := range []string{"/ws?token=" + token, "/ws?token=" + token + "x", "/connectV3?auth_key=" + key, "/connectV3?auth_key=" + key + "x&validation_key=" + token} {
+	paths := []string{"/ws?token=" + token, "/ws?token=" + token + "x", "/connectV3?auth_key=" + key, "/connectV3?auth_key=" + key + "x&validation_key=" + token}
+	for _, call := range []string{"create_session", "join_session", "unjoin_session", "get_session_info", "reveal_anonymity"} {
+		for _, params := range []string{"", "x", "&session_id=none", "&session_id=%zz", ";"} {
+			paths = append(paths, "/"+call+"?auth_key="+key+params)
+		}
+		for _, form := range []string{"auth_key=" + key, "auth_key=" + key + "&session_id=%zz"} {
+			resp, err := http.Post(s.url+"/"+call, "application/x-www-form-urlencoded", strings.NewReader(form))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+	}
+	for _, path := range paths {
 		resp, err := http.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)

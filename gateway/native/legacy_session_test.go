@@ -1,0 +1,129 @@
+package native
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// noteCore notes what it is asked and answers with a session of two members.
+type noteCore struct {
+	gateway.Core
+	asked []string
+}
+
+func (c *noteCore) Refused(envelope.Code) {}
+
+func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
+	c.asked = append(c.asked, fmt.Sprintf("%s: %s", who.Node, describeCall(cmd)))
+	info := gateway.SessionInfo{
+		ID: "r", Owner: "alice", AnyoneCanJoin: true, Created: time.UnixMilli(1_500_000_000_250),
+		Members: []gateway.MemberInfo{{Node: "alice", Client: "al"}, {Node: "bob", Client: "bo"}},
+	}
+	switch cmd := cmd.(type) {
+	case gateway.JoinSession:
+		if cmd.ID != "r" {
+			return nil, envelope.Errorf(envelope.NotFound, "no such session, or not yours to see")
+		}
+		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
+	case gateway.LeaveSession:
+		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
+	}
+	return info, nil
+}
+
+func describeCall(cmd gateway.Command) string {
+	switch cmd := cmd.(type) {
+	case gateway.CreateSession:
+		return fmt.Sprintf("create id=%s anyone=%v", cmd.ID, cmd.AnyoneCanJoin)
+	case gateway.JoinSession:
+		return fmt.Sprintf("join id=%s", cmd.ID)
+	case gateway.LeaveSession:
+		return fmt.Sprintf("leave id=%s", cmd.ID)
+	case gateway.GetSession:
+		return fmt.Sprintf("get id=%s", cmd.ID)
+	}
+	return fmt.Sprintf("%T", cmd)
+}
+
+// TestLegacyCalls reads testdata/calls/legacy.txtar. In "calls" each line is a call:
+// the method, whose auth key, and the path with its parameters, which a POST
+// has in its body. "commands" is what the core is asked, or "-", and "out" the
+// status and the body of the answer.
+func TestLegacyCalls(t *testing.T) {
+	const file = "testdata/calls/legacy.txtar"
+	a, err := txtar.ParseFile(file)
+	if err != nil || len(a.Files) != 3 {
+		t.Fatal(a, err)
+	}
+	secret := auth.Secret("a token secret for tests, long enough")
+	verifier, err := auth.NewVerifier(t.Context(), auth.Config{Keys: []auth.KeySource{{Secret: secret}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer verifier.Close()
+	core := &noteCore{}
+	mux := http.NewServeMux()
+	(&Handler{Core: core, Verifier: verifier, MaxFrame: 1 << 10, Log: slog.New(slog.DiscardHandler)}).Register(mux)
+
+	var commands, out strings.Builder
+	for line := range strings.Lines(string(a.Files[0].Data)) {
+		method, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		who, target, _ := strings.Cut(line, " ")
+		path, query, _ := strings.Cut(target, "?")
+		form, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := auth.Mint(auth.MintKey{Secret: secret}, auth.Claims{
+			Client: "c", Node: envelope.NodeID(who), App: who == "app", Issued: time.Now(), Expires: time.Now().Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who != "nobody" {
+			form.Set("auth_key", key)
+		}
+		req := httptest.NewRequestWithContext(t.Context(), method, path+"?"+form.Encode(), nil)
+		if method == http.MethodPost {
+			req = httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form.Encode()))
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		core.asked = nil
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, req)
+		body, _ := io.ReadAll(rec.Body)
+		if len(core.asked) == 0 {
+			core.asked = []string{"-"}
+		}
+		fmt.Fprintln(&commands, strings.Join(core.asked, ", "))
+		fmt.Fprintln(&out, rec.Code, rec.Header().Get("Content-Type"), strings.TrimSuffix(string(body), "\n"))
+	}
+	for i, got := range []string{commands.String(), out.String()} {
+		part := &a.Files[i+1]
+		if *update {
+			part.Data = []byte(got)
+		} else if got != string(part.Data) {
+			t.Errorf("%s: got\n%s\nin place of\n%s", part.Name, got, part.Data)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
