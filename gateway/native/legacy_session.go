@@ -13,14 +13,14 @@ import (
 	"github.com/allsparkrt/allspark/gateway"
 )
 
-// legacyCall carries out one of the original system's session calls. form
+// sessionCall carries out one of the original system's session calls. form
 // holds the parameters of the query and of the body, of which the body's count.
-type legacyCall func(ctx context.Context, who auth.Verified, form url.Values) (any, error)
+type sessionCall func(ctx context.Context, who auth.Verified, form url.Values) (any, error)
 
 // registerSessions adds the session calls to a mux. The original system took
 // each as GET and as POST.
 func (h *Handler) registerSessions(mux *http.ServeMux) {
-	for path, call := range map[string]legacyCall{
+	for path, call := range map[string]sessionCall{
 		"/create_session":   h.createSession,
 		"/join_session":     h.joinSession,
 		"/unjoin_session":   h.leaveSession,
@@ -38,7 +38,7 @@ type plainText string
 // legacyCall reads the parameters, authenticates by auth_key, runs call and
 // writes its answer. The original closed the connection where it refused;
 // here there is a problem document.
-func (h *Handler) legacyCall(call legacyCall) http.HandlerFunc {
+func (h *Handler) legacyCall(call sessionCall) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer, err := h.answer(w, r, call)
 		if err != nil {
@@ -55,7 +55,7 @@ func (h *Handler) legacyCall(call legacyCall) http.HandlerFunc {
 	}
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call legacyCall) (any, error) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call sessionCall) (any, error) {
 	r.Body = http.MaxBytesReader(w, r.Body, int64(h.MaxFrame))
 	if err := r.ParseForm(); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -96,7 +96,7 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 func (h *Handler) joinSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
 	node := envelope.NodeID(form.Get("node_id"))
 	switch {
-	case form.Get("anonymous_id") != "":
+	case form.Get("anonymous_id") != "", wanted(form.Get("is_anonymous")):
 		return nil, errNoAnonymity
 	case node == "":
 		node = who.Node
