@@ -53,13 +53,17 @@ const (
 	TypeJoined         = 100
 	TypeLeft           = 103
 	TypeAnonymityEnded = 104
+	TypeInvited        = 105 // in the log of a device: it may join dest_session_id
+	TypeRole           = 106 // a member of a session has another role
+	TypeSettings       = 107 // a session has other settings
 )
 
 // SystemType reports whether t is a type that only the server may send.
 // [TypeConfig] is not one of them.
 func SystemType(t int64) bool {
 	switch t {
-	case TypeConfigReply, TypeUnknown, TypeOffline, TypeNotMember, TypeJoined, TypeLeft, TypeAnonymityEnded:
+	case TypeConfigReply, TypeUnknown, TypeOffline, TypeNotMember, TypeJoined, TypeLeft, TypeAnonymityEnded,
+		TypeInvited, TypeRole, TypeSettings:
 		return true
 	}
 	return false

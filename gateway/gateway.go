@@ -42,13 +42,17 @@ type (
 		Session   envelope.SessionID
 		Subscribe *bool
 	}
-	// History asks for entries of a log that the caller may see: after a seq,
-	// and not before a time. The reply is [Page].
+	// History asks for entries of a log that the caller may see, each as its
+	// last revision has left it: after a seq and not before a time, or with
+	// Back before a seq and not after a time. The reply is [Page].
 	History struct {
-		Log   envelope.Address
-		After uint64
-		Since int64 // Unix milliseconds; 0: from any time
-		Limit int   // at most; 0: [inbox.PageEntries]
+		Log    envelope.Address
+		Limit  int // at most; 0: [inbox.PageEntries]
+		After  uint64
+		Since  int64 // Unix milliseconds; 0: from any time
+		Back   bool
+		Before uint64 // 0: the newest
+		Until  int64  // Unix milliseconds; 0: to any time
 	}
 	// FetchPending is a legacy client's request for what is pending for its
 	// device, in all its logs. The reply is [Pending].
@@ -71,12 +75,31 @@ type (
 	CreateSession struct {
 		ID            envelope.SessionID
 		AnyoneCanJoin bool
+		MemberLimit   int  // 0: any number
+		MembersHidden bool // the member list, but from moderators and the owner
+	}
+	// UpdateSession changes settings of a session; nil leaves one as it is. The
+	// reply is [SessionInfo] without members.
+	UpdateSession struct {
+		ID            envelope.SessionID
+		AnyoneCanJoin *bool
+		MemberLimit   *int
+		MembersHidden *bool
+	}
+	// ChangeMember acts on the membership of a device. The reply is [MemberInfo].
+	ChangeMember struct {
+		ID     envelope.SessionID
+		Action MemberAction
+		Node   envelope.NodeID   // of Decline: the caller's own
+		Client envelope.ClientID // of Add: whose device it is
+		Role   string            // of Invite, SetRole and Add
 	}
 	// JoinSession makes the caller a member. The reply is [Membership].
 	JoinSession struct{ ID envelope.SessionID }
 	// LeaveSession ends the caller's membership. The reply is [Membership].
 	LeaveSession struct{ ID envelope.SessionID }
-	// GetSession asks for a session's members. The reply is [SessionInfo].
+	// GetSession asks for a session, its members as far as the caller may see
+	// them, and the caller's own membership. The reply is [SessionInfo].
 	GetSession struct{ ID envelope.SessionID }
 
 	// Locate asks for servers to connect to, best first. The reply is [Servers].
@@ -97,9 +120,26 @@ func (FetchPending) command()  {}
 func (Trace) command()         {}
 func (CreateSession) command() {}
 func (JoinSession) command()   {}
+func (UpdateSession) command() {}
+func (ChangeMember) command()  {}
 func (LeaveSession) command()  {}
 func (GetSession) command()    {}
 func (Locate) command()        {}
+
+// MemberAction is what [ChangeMember] does.
+type MemberAction uint8
+
+// The actions.
+const (
+	Invite   MemberAction = iota + 1 // offers to join in a role
+	Decline                          // refuses an invitation
+	Kick                             // ends a membership or takes an invitation back
+	Ban                              // the same, for good
+	Unban                            // ends that
+	SetRole                          // gives a member another role
+	Transfer                         // makes a member the owner
+	Add                              // makes a device a member without asking; for the app
+)
 
 // Event is something a client is told; one of the types below.
 type Event interface{ event() }
@@ -136,10 +176,11 @@ type (
 	Presence struct{ Of []envelope.Presence }
 	// Page answers [History].
 	Page struct {
-		Entries []envelope.Envelope
-		Floor   uint64 // entries below it are gone
+		Entries []envelope.Envelope // in rising order
+		Floor   uint64              // entries below it are gone
 		Head    uint64
-		Next    uint64 // After of the next page
+		Back    bool   // as asked
+		Next    uint64 // After, or with Back Before, of the next page
 		More    bool   // there is one
 	}
 	// Pending answers [FetchPending].
@@ -203,14 +244,20 @@ type (
 		ID            envelope.SessionID
 		Owner         envelope.NodeID
 		AnyoneCanJoin bool
+		MemberLimit   int
+		MembersHidden bool
 		Created       time.Time
 		Members       []MemberInfo
+		Own           MemberInfo // the caller's; zero when it has none
 	}
-	// MemberInfo is one member of a session.
+	// MemberInfo is one device's membership of a session.
 	MemberInfo struct {
 		Node   envelope.NodeID
 		Client envelope.ClientID
-		Since  uint64 // seq of the entry that let it in
+		State  string // "joined", "left", "invited", "declined", "banned" or "none"
+		Role   string // "owner", "moderator", "member" or "reader"
+		Since  uint64 // seq of the entry that let it in; 0 if it is not
+		Until  uint64 // seq of the entry that let it out; 0 if it is not out
 	}
 	// Membership answers [JoinSession] and [LeaveSession].
 	Membership struct {
@@ -245,6 +292,7 @@ func (CaughtUp) event()    {}
 func (Gap) event()         {}
 func (Reconnect) event()   {}
 func (SessionInfo) event() {}
+func (MemberInfo) event()  {}
 func (Membership) event()  {}
 func (Servers) event()     {}
 

@@ -52,9 +52,12 @@ func (q Quota) Exceeded(x Extent, size int64) bool {
 type Quotas map[envelope.Kind]Quota
 
 // Exempt reports whether an entry is taken without asking for room: the
-// server's own notes of who has joined and left. A session that its members
-// have filled must not keep them in it.
-func Exempt(env *envelope.Envelope) bool { return env.HasType && envelope.SystemType(env.Type) }
+// server's own notes of who has joined and left and the like, which package
+// session bounds. A session that its members have filled must not keep them in
+// it. An invitation is somebody else's message in a device's log, and is not.
+func Exempt(env *envelope.Envelope) bool {
+	return env.HasType && envelope.SystemType(env.Type) && env.Type != envelope.TypeInvited
+}
 
 // Found is what is known of a stored message.
 type Found struct {

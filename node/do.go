@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
@@ -23,12 +22,21 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	case gateway.Send:
 		return n.sendWait(ctx, who, cmd.Envelope)
 	case gateway.CreateSession:
-		ses, err := n.sessions.Create(ctx, who, cmd.ID, cmd.AnyoneCanJoin)
+		ses, err := n.sessions.Create(ctx, who, cmd.ID, session.Settings{
+			AnyoneCanJoin: cmd.AnyoneCanJoin, MemberLimit: cmd.MemberLimit, MembersHidden: cmd.MembersHidden,
+		})
 		if err != nil {
 			return nil, err
 		}
 		n.moved(who.Node)
-		return describe(ses, nil), nil
+		return describe(ses, nil, who.Node), nil
+	case gateway.UpdateSession:
+		ses, err := n.sessions.Update(ctx, who, cmd.ID, session.SettingsChange{
+			AnyoneCanJoin: cmd.AnyoneCanJoin, MemberLimit: cmd.MemberLimit, MembersHidden: cmd.MembersHidden,
+		})
+		return describe(ses, nil, who.Node), err
+	case gateway.ChangeMember:
+		return n.changeMember(ctx, who, cmd)
 	case gateway.JoinSession:
 		m, err := n.sessions.Join(ctx, who, cmd.ID)
 		if err != nil {
@@ -48,7 +56,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		return describe(ses, members), nil
+		return describe(ses, members, who.Node), nil
 	case gateway.Acknowledge:
 		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, false)
 	case gateway.MarkRead:
@@ -81,14 +89,4 @@ func (n *Node) sendWait(ctx context.Context, who envelope.Principal, env envelop
 	case <-ctx.Done():
 		return nil, envelope.BusyError(1000, "the store did not answer in time", context.Cause(ctx))
 	}
-}
-
-func describe(ses session.Session, members []session.Member) gateway.SessionInfo {
-	info := gateway.SessionInfo{
-		ID: ses.ID, Owner: ses.Owner, AnyoneCanJoin: ses.AnyoneCanJoin, Created: time.UnixMilli(ses.Created),
-	}
-	for _, m := range members {
-		info.Members = append(info.Members, gateway.MemberInfo{Node: m.Node, Client: m.Client, Since: m.Spans[len(m.Spans)-1].From})
-	}
-	return info
 }

@@ -110,6 +110,11 @@ func (s *faultyStore) ReadMany(ctx context.Context, after map[envelope.Address]u
 	return pages, err
 }
 
+func (s *faultyStore) Revisions(ctx context.Context, of map[envelope.Address][]inbox.Range) (found map[envelope.Address][]inbox.Revision, err error) {
+	err = s.do(ctx, "revisions", func() error { found, err = s.Store.Revisions(ctx, of); return err })
+	return found, err
+}
+
 func (s *faultyStore) Heads(ctx context.Context, from map[envelope.Address]uint64) (heads map[envelope.Address]uint64, err error) {
 	err = s.do(ctx, "heads", func() error { heads, err = s.Store.Heads(ctx, from); return err })
 	return heads, err
@@ -174,6 +179,10 @@ func (s *faultyStore) Create(ctx context.Context, ses session.Session) error {
 func (s *faultyStore) Session(ctx context.Context, id envelope.SessionID) (ses session.Session, err error) {
 	err = s.do(ctx, "session", func() error { ses, err = s.Store.Session(ctx, id); return err })
 	return ses, err
+}
+
+func (s *faultyStore) UpdateSession(ctx context.Context, of session.Session) error {
+	return s.do(ctx, "update session", func() error { return s.Store.UpdateSession(ctx, of) })
 }
 
 func (s *faultyStore) PutMember(ctx context.Context, m session.Member) error {

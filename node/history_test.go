@@ -292,10 +292,10 @@ func TestTraceOfTrimmed(t *testing.T) {
 func TestTraceAfterLeaving(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice, bob := m.api("alice", "alice", "a"), m.api("bob", "bob", "a")
-		if _, err := alice.CreateSession(t.Context(), "r", true); err != nil {
+		if _, err := bob.CreateSession(t.Context(), "r", true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := bob.JoinSession(t.Context(), "r"); err != nil {
+		if _, err := alice.JoinSession(t.Context(), "r"); err != nil {
 			t.Fatal(err)
 		}
 		if code := m.post("alice", "a", "/v1/messages", `{"id":"1","dest_session_id":"r","payload":""}`); code != "" {

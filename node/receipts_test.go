@@ -188,10 +188,10 @@ func TestReceiptsAfterLeaving(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice, aliceTold := m.asking("alice", "alice", "a")
 		bob, _ := m.asking("bob", "bob", "b")
-		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := bob.CreateSession(t.Context(), "room", true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := bob.JoinSession(t.Context(), "room"); err != nil {
+		if _, err := alice.JoinSession(t.Context(), "room"); err != nil {
 			t.Fatal(err)
 		}
 		pass(2 * time.Second)

@@ -13,6 +13,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/gateway/native"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // visit connects a device, which says hello, and waits for so many frames. The
@@ -92,7 +93,7 @@ func (m *mesh) follower(id envelope.NodeID, sessions int) []envelope.Address {
 		joined.Go(func() {
 			name := roomID(fmt.Sprint("room", i))
 			logs[i] = name.Address()
-			if _, err := s.sessions.Create(ctx, owner, name, true); err != nil {
+			if _, err := s.sessions.Create(ctx, owner, name, session.Settings{AnyoneCanJoin: true}); err != nil {
 				m.t.Error(err)
 			}
 			if _, err := s.sessions.Join(ctx, who, name); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -28,8 +29,11 @@ const maxCached = 100_000
 const maxSpans = 64
 
 // attempts bounds how often an operation starts over because somebody else
-// changed the membership first.
-const attempts = 20
+// changed the session or membership first; the pauses before grow up to maxPause.
+const (
+	attempts = 30
+	maxPause = 250 * time.Millisecond
+)
 
 // Sessions decides who belongs to which session. Its methods are safe for
 // concurrent use; their errors are [*envelope.Error], and those about a session
@@ -39,7 +43,8 @@ type Sessions struct {
 	append AppendFunc
 
 	mu     sync.Mutex
-	cached *simplelru.LRU[memberKey, time.Time] // guarded by mu; until when a membership is trusted
+	cached *simplelru.LRU[memberKey, standing] // guarded by mu
+	news   uint64                              // guarded by mu; rises when a membership is forgotten
 }
 
 type memberKey struct {
@@ -47,9 +52,15 @@ type memberKey struct {
 	node    envelope.NodeID
 }
 
+// standing is what is remembered of a membership: that the device is in.
+type standing struct {
+	until  time.Time // when this is not trusted any more
+	writes bool      // it may send
+}
+
 // New returns Sessions over a store whose entries go through append.
 func New(store Store, append AppendFunc) *Sessions {
-	cached, err := simplelru.NewLRU[memberKey, time.Time](maxCached, nil)
+	cached, err := simplelru.NewLRU[memberKey, standing](maxCached, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
@@ -58,22 +69,25 @@ func New(store Store, append AppendFunc) *Sessions {
 
 // Create makes a session with the caller as owner and first member. Repeated
 // by its owner it returns the session that is there; for others Conflict.
-func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, anyoneCanJoin bool) (Session, error) {
+func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
 	if id == "" {
 		id = envelope.SessionID(rand.Text())
 	} else if !envelope.ValidID(string(id)) {
-		return Session{}, envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
+		return Session{}, errNoID
+	}
+	if err := settings.check(); err != nil {
+		return Session{}, err
 	}
 	made := Session{
-		ID: id, Owner: who.Node, AnyoneCanJoin: anyoneCanJoin,
-		Created: time.Now().UnixMilli(), Token: rand.Text(),
+		ID: id, Owner: who.Node, Settings: settings,
+		Created: time.Now().UnixMilli(), Token: rand.Text(), Version: 1,
 	}
 	if err := s.store.Create(ctx, made); errors.Is(err, ErrExists) {
-		there, err := s.store.Session(ctx, id)
+		there, err := s.session(ctx, id)
 		if err != nil {
-			return Session{}, refuse(err)
+			return Session{}, err
 		}
-		if there.Owner != who.Node || there.AnyoneCanJoin != anyoneCanJoin {
+		if there.Owner != who.Node || there.Settings != settings {
 			return Session{}, envelope.Errorf(envelope.Conflict, "a session with that id exists")
 		}
 		made = there
@@ -85,43 +99,57 @@ func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelo
 }
 
 // Join makes the caller a member and returns the membership, also when it is
-// one already.
+// one already: whoever has been invited, and anyone if the session is open.
+// Conflict when the session is full.
 func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Member, error) {
-	ses, err := s.session(ctx, id)
-	if err != nil {
-		return Member{}, err
-	}
-	return s.settle(ctx, ses.ID, who.Node, func(m Member) (Member, bool, error) {
-		if m.State == Joined {
+	return s.settle(ctx, id, who.Node, func(ses Session, m Member) (Member, bool, error) {
+		switch {
+		case m.in():
 			return m, false, nil
+		case m.State == Banned:
+			return m, false, errOutside
+		case m.State == Invited: // in the role that was offered
+		case ses.Owner == who.Node:
+			m.Role = Moderator // when it will have handed the session over
+		case !ses.AnyoneCanJoin && !who.App:
+			return m, false, errOutside
+		case m.Role != Reader: // who has been made one stays it
+			m.Role = Ordinary
 		}
-		if !ses.AnyoneCanJoin && ses.Owner != who.Node {
-			return m, false, refuse(ErrNotFound)
-		}
-		m.Client, m.State = who.Client, Joining
-		return m, true, nil
+		m.Client, m.State, m.By = who.Client, Joining, ""
+		return m, true, spend(&m.Paid, who)
 	})
 }
 
 // Leave ends the caller's membership and returns it, also when it has ended
-// already.
+// already. The owner goes last, or hands the session over first: else Conflict.
+// It stays owner of the session that it has left empty, and may come back.
 func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Member, error) {
-	if _, err := s.session(ctx, id); err != nil {
-		return Member{}, err
-	}
-	return s.settle(ctx, id, who.Node, func(m Member) (Member, bool, error) {
-		switch m.State {
-		case Left:
+	return s.settle(ctx, id, who.Node, func(ses Session, m Member) (Member, bool, error) {
+		switch {
+		case m.in():
+		case len(m.Spans) > 0 && (m.State == Left || m.State == Banned):
 			return m, false, nil
-		case Joined:
-			m.State = Leaving
-			return m, true, nil
+		default:
+			return m, false, errOutside // never a member
 		}
-		return m, false, refuse(ErrNotFound) // never a member
+		if ses.Owner == who.Node {
+			others, err := s.seats(ctx, id, who.Node)
+			if err != nil {
+				return m, false, err
+			}
+			if others > 0 {
+				return m, false, errIsOwner
+			}
+		}
+		m.State, m.By, m.Next = Leaving, "", Ordinary
+		return m, true, nil
 	})
 }
 
-// Get returns a session and its present members to one of them.
+// Get returns a session and its present members to one of them or the app.
+// Where the caller may not see the others, it is the only one; one that has
+// been invited sees itself as that.
 func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Session, []Member, error) {
 	ses, err := s.session(ctx, id)
 	if err != nil {
@@ -131,15 +159,22 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 	if err != nil {
 		return Session{}, nil, refuse(err)
 	}
-	members, allowed := all[:0], false
+	members, own := all[:0], []Member(nil)
 	for _, m := range all {
-		if m.State == Joined || m.State == Leaving {
+		if m.in() || m.State == Leaving {
 			members = append(members, m)
-			allowed = allowed || m.Node == who.Node
+		}
+		if m.Node == who.Node && (m.in() || m.State == Leaving || m.State == Invited) {
+			own = []Member{m}
 		}
 	}
-	if !allowed {
-		return Session{}, nil, refuse(ErrNotFound)
+	switch {
+	case who.App:
+		return ses, members, nil
+	case len(own) == 0:
+		return Session{}, nil, errOutside
+	case own[0].State == Invited, ses.MembersHidden && ses.RoleOf(own[0]) < Moderator:
+		return ses, own, nil
 	}
 	return ses, members, nil
 }
@@ -153,7 +188,7 @@ func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, erro
 	}
 	readable := all[:0]
 	for _, m := range all {
-		if m.State == Joining || m.State == Leaving {
+		if !m.atRest() {
 			m, err = s.Stays(ctx, m.Session, node)
 			if err != nil {
 				return nil, err
@@ -170,18 +205,23 @@ func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, erro
 // a change that a crash interrupted completed. It has no Spans if the device
 // never was a member, or there is no such session.
 func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.settle(ctx, id, node, func(m Member) (Member, bool, error) { return m, false, nil })
+	return s.rest(ctx, id, node)
 }
 
 // Resolve returns the address whose log a message goes to, once the sender's
-// right to write there is sure.
+// right to write there is sure: NotFound for who is not in the session,
+// Forbidden for who only reads.
 func (s *Sessions) Resolve(ctx context.Context, env *envelope.Envelope) (envelope.Address, error) {
 	if env.DestSession != "" {
-		if err := s.mustBeMember(ctx, env.DestSession, env.SrcNode); err != nil {
+		writes, err := s.standing(ctx, env.DestSession, env.SrcNode)
+		if err == nil && !writes {
+			err = envelope.Errorf(envelope.Forbidden, "a reader does not send to the session")
+		}
+		if err != nil {
 			return envelope.Address{}, err
 		}
 		if env.DestNode != "" {
-			if err := s.mustBeMember(ctx, env.DestSession, env.DestNode); err != nil {
+			if _, err := s.standing(ctx, env.DestSession, env.DestNode); err != nil {
 				return envelope.Address{}, err
 			}
 		}
@@ -189,57 +229,99 @@ func (s *Sessions) Resolve(ctx context.Context, env *envelope.Envelope) (envelop
 	return env.Dest(), nil
 }
 
-// Observe learns from an entry of a session's log who came or went.
-func (s *Sessions) Observe(env *envelope.Envelope) {
-	if !env.HasType || env.DestSession == "" {
-		return
-	}
-	switch env.Type {
-	case envelope.TypeJoined, envelope.TypeLeft:
-		s.mu.Lock()
-		s.cached.Remove(memberKey{env.DestSession, env.SrcNode})
-		s.mu.Unlock()
-	}
-}
-
-func (s *Sessions) session(ctx context.Context, id envelope.SessionID) (Session, error) {
-	if !envelope.ValidID(string(id)) {
-		return Session{}, envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
-	}
-	ses, err := s.store.Session(ctx, id)
-	return ses, refuse(err)
-}
-
 // IsMember reports whether a device is in a session, which need not exist.
 func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (bool, error) {
-	err := s.mustBeMember(ctx, id, node)
+	_, err := s.standing(ctx, id, node)
 	if envelope.CodeOf(err) == envelope.NotFound {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// mustBeMember refuses with NotFound unless the device is in the session.
-func (s *Sessions) mustBeMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) error {
+// Observe learns from an entry of a session's log whose rights have changed.
+func (s *Sessions) Observe(env *envelope.Envelope) {
+	if node := concerns(env); node != "" {
+		s.forget(env.DestSession, node)
+	}
+}
+
+func (s *Sessions) forget(id envelope.SessionID, node envelope.NodeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached.Remove(memberKey{id, node})
+	s.news++
+}
+
+// standing reports whether a device may write to a session; NotFound unless it
+// is in.
+func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (writes bool, err error) {
 	key := memberKey{id, node}
 	now := time.Now()
 	s.mu.Lock()
-	until, ok := s.cached.Get(key)
+	known, ok := s.cached.Get(key)
+	news := s.news
 	s.mu.Unlock()
-	if !ok || now.After(until) {
-		m, err := s.store.Member(ctx, id, node)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return refuse(err)
-		}
-		if err != nil || m.State != Joined {
-			// Not remembered: whoever joins now, at any server, may write at once.
-			return refuse(ErrNotFound)
-		}
-		s.mu.Lock()
-		s.cached.Add(key, now.Add(trust))
-		s.mu.Unlock()
+	if ok && !now.After(known.until) {
+		return known.writes, nil
 	}
-	return nil
+	m, err := s.store.Member(ctx, id, node)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, refuse(err)
+	}
+	if err != nil || !m.in() {
+		// Not remembered: whoever joins now, at any server, may write at once.
+		return false, errOutside
+	}
+	if !m.mayWrite() {
+		return false, nil // nor that, for the same reason
+	}
+	s.mu.Lock()
+	if s.news == news { // else what was read may be older than what the log says
+		s.cached.Add(key, standing{now.Add(trust), true})
+	}
+	s.mu.Unlock()
+	return true, nil
+}
+
+// session reads a session, with a change of settings that was begun completed.
+func (s *Sessions) session(ctx context.Context, id envelope.SessionID) (Session, error) {
+	if !envelope.ValidID(string(id)) {
+		return Session{}, errNoID
+	}
+	for i := range attempts {
+		ses, err := s.store.Session(ctx, id)
+		if err == nil && ses.Op != "" {
+			ses, err = s.apply(ctx, ses)
+		}
+		if !errors.Is(err, ErrChanged) {
+			return ses, refuse(err)
+		}
+		if err := pause(ctx, i); err != nil {
+			return Session{}, err
+		}
+	}
+	return Session{}, errTooFast
+}
+
+// rest reads a membership, with a change that was begun completed. It is of
+// version 0 when there is none.
+func (s *Sessions) rest(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
+	for i := range attempts {
+		m, err := s.store.Member(ctx, id, node)
+		if errors.Is(err, ErrNotFound) {
+			return Member{Session: id, Node: node}, nil
+		}
+		if err == nil && !m.atRest() {
+			m, err = s.complete(ctx, m)
+		}
+		if !errors.Is(err, ErrChanged) {
+			return m, refuse(err)
+		}
+		if err := pause(ctx, i); err != nil {
+			return Member{}, err
+		}
+	}
+	return Member{}, errTooFast
 }
 
 // settle brings a membership to rest and then lets change say what it should
@@ -248,73 +330,116 @@ func (s *Sessions) mustBeMember(ctx context.Context, id envelope.SessionID, node
 //
 // The order makes each step repeatable by anyone: the entry's id is in the
 // intent, so appending it again after a crash returns the same seq.
-func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envelope.NodeID, change func(Member) (Member, bool, error)) (Member, error) {
-	for range attempts {
-		m, err := s.store.Member(ctx, id, node)
-		if errors.Is(err, ErrNotFound) {
-			m = Member{Session: id, Node: node}
-		} else if err != nil {
-			return Member{}, refuse(err)
+//
+// The session is read after the membership. A device becomes owner by way of
+// its membership, so as long as that has not changed, what was read of the
+// session is right about whether the device is the owner.
+func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envelope.NodeID, change func(Session, Member) (Member, bool, error)) (Member, error) {
+	if !envelope.ValidID(string(id)) {
+		return Member{}, errNoID
+	}
+	for i := range attempts {
+		m, err := s.rest(ctx, id, node)
+		if err != nil {
+			return Member{}, err
 		}
-		if m.State != Joining && m.State != Leaving {
-			next, changed, err := change(m)
-			if err != nil || !changed {
-				return next, err
-			}
+		ses, err := s.session(ctx, id)
+		if err != nil {
+			return Member{}, err
+		}
+		next, changed, err := change(ses, m)
+		if err != nil || !changed {
+			return next, err
+		}
+		next.Version++
+		if !next.atRest() {
 			next.Op = rand.Text()
-			next.Version++
-			if err := s.store.PutMember(ctx, next); errors.Is(err, ErrChanged) {
-				continue
-			} else if err != nil {
-				return Member{}, refuse(err)
-			}
-			m = next
 		}
-		if m, err = s.complete(ctx, m); err == nil {
-			// Once more, for a change that came to a half-done intent.
-			next, changed, err := change(m)
-			if !changed {
-				return next, err
-			}
-		} else if !errors.Is(err, ErrChanged) {
-			return Member{}, refuse(err)
+		if err = s.put(ctx, ses, next); err == nil && !next.atRest() {
+			next, err = s.complete(ctx, next)
+		}
+		if err == nil || !errors.Is(err, ErrChanged) {
+			return next, refuse(err)
+		}
+		if err := pause(ctx, i); err != nil {
+			return Member{}, err
 		}
 	}
-	return Member{}, envelope.BusyError(500, "the membership is changing too fast", nil)
+	return Member{}, errTooFast
 }
 
-// complete carries out an intent.
+// put writes a membership, once there is room for it.
+func (s *Sessions) put(ctx context.Context, ses Session, m Member) error {
+	if m.State == Joining && ses.MemberLimit > 0 {
+		if err := s.admit(ctx, ses, m); err != nil {
+			return err
+		}
+	}
+	return s.store.PutMember(ctx, m)
+}
+
+// complete carries out an intent. ErrChanged when it is to be looked at again.
 func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
-	entry := envelope.Envelope{
-		ID: m.Op, DestSession: m.Session, SrcNode: m.Node, SrcClient: m.Client,
-		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeJoined,
+	if m.State == Changing && m.Next == Owner {
+		crowned, err := s.crown(ctx, m)
+		if err != nil {
+			return Member{}, err
+		}
+		if !crowned {
+			m.State, m.Next, m.Reign = Joined, Ordinary, 0
+			m.Version++
+			return Member{}, errors.Join(s.store.PutMember(ctx, m), ErrChanged)
+		}
 	}
-	if m.State == Leaving {
-		entry.Type = envelope.TypeLeft
-	}
+	entry := entryOf(m)
 	seq, err := s.append(ctx, m.Session.Address(), &entry)
 	if err != nil {
 		return Member{}, err
 	}
-	spans := append([]Span(nil), m.Spans...)
-	if m.State == Joining {
+	m.Spans = append([]Span(nil), m.Spans...)
+	switch m.State {
+	case Joining:
 		m.State = Joined
-		spans = append(spans, Span{From: seq})
-		spans = spans[max(0, len(spans)-maxSpans):]
-	} else {
+		m.Spans = append(m.Spans, Span{From: seq})
+		m.Spans = m.Spans[max(0, len(m.Spans)-maxSpans):]
+	case Leaving:
 		m.State = Left
-		spans[len(spans)-1].Until = seq
+		if m.Next == Outcast {
+			m.State = Banned
+		}
+		if m.Role == Moderator {
+			m.Role = Ordinary // a role that is given anew; a reader stays one
+		}
+		m.Spans[len(m.Spans)-1].Until = seq
+	case Changing:
+		m.State, m.Role = Joined, min(m.Next, Moderator) // see Member.Role
 	}
-	m.Spans = spans
+	m.Next, m.Reign = Ordinary, 0
 	m.Version++
 	if err := s.store.PutMember(ctx, m); err != nil {
 		return Member{}, err
 	}
-	s.mu.Lock()
-	s.cached.Remove(memberKey{m.Session, m.Node})
-	s.mu.Unlock()
+	s.forget(m.Session, m.Node)
 	return m, nil
 }
+
+// pause waits before an operation starts over, the longer the more often.
+func pause(ctx context.Context, attempt int) error {
+	longest := min(time.Millisecond<<min(attempt, 10), maxPause)
+	select {
+	case <-time.After(mathrand.N(longest)):
+		return nil
+	case <-ctx.Done():
+		return envelope.BusyError(500, "gave up waiting", context.Cause(ctx))
+	}
+}
+
+var (
+	errNoID    = envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
+	errOutside = refuse(ErrNotFound)
+	errTooFast = envelope.BusyError(500, "the session is changing too fast", nil)
+	errIsOwner = envelope.Errorf(envelope.Conflict, "the owner hands the session over first")
+)
 
 // refuse turns a store's error into one for the client.
 func refuse(err error) error {

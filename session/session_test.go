@@ -109,7 +109,7 @@ func TestStates(t *testing.T) {
 	} {
 		t.Run(tt.state+" "+tt.call, func(t *testing.T) {
 			w := newWorld(t)
-			if _, err := w.Create(t.Context(), who("alice"), "r", true); err != nil {
+			if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
 				t.Fatal(err)
 			}
 			states[tt.state](t, w)
@@ -146,7 +146,7 @@ func TestStates(t *testing.T) {
 // Many at once for one device end in one membership, with one entry for each change.
 func TestConcurrentJoins(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.Create(t.Context(), who("alice"), "r", true); err != nil {
+	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
 		t.Fatal(err)
 	}
 	seqs := make([]uint64, 16)
@@ -174,7 +174,7 @@ func TestConcurrentJoins(t *testing.T) {
 // A membership is remembered for a moment, and forgotten when the log says so.
 func TestObserve(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.Create(t.Context(), who("alice"), "r", true); err != nil {
+	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Join(t.Context(), who("bob"), "r"); err != nil {

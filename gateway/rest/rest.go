@@ -41,6 +41,13 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/sessions/{id}", h.call(h.getSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
+	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
+	for name, action := range map[string]gateway.MemberAction{
+		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,
+		"role": gateway.SetRole, "transfer": gateway.Transfer, "add": gateway.Add,
+	} {
+		mux.HandleFunc("POST /v1/sessions/{id}/"+name, h.call(h.changeMember(action)))
+	}
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
 	})

@@ -24,6 +24,21 @@ func (s *Store) Create(ctx context.Context, group session.Session) error {
 	})
 }
 
+// UpdateSession implements session.Store.
+func (s *Store) UpdateSession(ctx context.Context, group session.Session) error {
+	return s.do(ctx, synced, func(b *pebble.Batch) error {
+		var was session.Session
+		there, err := getJSON(b, sessionKey(group.ID), &was)
+		if err != nil {
+			return err
+		}
+		if !there || group.Version != was.Version+1 {
+			return session.ErrChanged
+		}
+		return setJSON(b, sessionKey(group.ID), group)
+	})
+}
+
 // Session implements session.Store.
 func (s *Store) Session(ctx context.Context, id envelope.SessionID) (session.Session, error) {
 	var group session.Session

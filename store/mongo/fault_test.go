@@ -106,6 +106,7 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 	member := session.Member{Session: "room", Node: "bob", State: session.Joining, Op: "op", Version: 1}
 	joined := member
 	joined.State, joined.Spans, joined.Version = session.Joined, []session.Span{{From: 1}}, 2
+	updated := session.Session{ID: "room", Token: "t", Owner: "bob", Version: 1}
 	edge := graph.Edge{Addr: room, Server: "server", Boot: "boot2", Gen: 1}
 	log := envelope.SessionID("trimmed").Address()
 	for i := range 6 {
@@ -125,6 +126,7 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 		{"drop edges", func() error { return s.DropEdges(ctx, "server", "boot2") }},
 		{"release", func() error { return s.Release(ctx, "server", "boot2") }},
 		{"create", func() error { return s.Create(ctx, session.Session{ID: "room", Token: "t"}) }},
+		{"update session", func() error { return s.UpdateSession(ctx, updated) }},
 		{"join", func() error { return s.PutMember(ctx, member) }},
 		{"joined", func() error { return s.PutMember(ctx, joined) }},
 		{"advance", func() error {
@@ -146,6 +148,7 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 	}
 	for name, try := range map[string]struct{ err, want error }{
 		"create":    {s.Create(ctx, session.Session{ID: "room", Token: "t"}), session.ErrExists},
+		"update":    {s.UpdateSession(ctx, updated), session.ErrChanged},
 		"join":      {s.PutMember(ctx, member), session.ErrChanged},
 		"joined":    {s.PutMember(ctx, joined), session.ErrChanged},
 		"renew":     {s.Renew(ctx, next), graph.ErrTakenOver},

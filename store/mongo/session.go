@@ -3,6 +3,7 @@ package mongo
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -14,17 +15,49 @@ import (
 
 // sessionRow is a document of the collection sessions.
 type sessionRow struct {
-	ID            envelope.SessionID `bson:"_id"`
-	Owner         envelope.NodeID    `bson:"o"`
-	AnyoneCanJoin bool               `bson:"a"`
-	Created       int64              `bson:"t"`
-	Token         string             `bson:"k"`
+	ID       envelope.SessionID `bson:"_id"`
+	Owner    envelope.NodeID    `bson:"o"`
+	Former   envelope.NodeID    `bson:"f,omitempty"`
+	Reign    int64              `bson:"g,omitempty"`
+	Created  int64              `bson:"t"`
+	Token    string             `bson:"k"`
+	Settings settingsRow        `bson:"s"`
+
+	Version         int64           `bson:"v"`
+	Op              string          `bson:"p,omitempty"`
+	By              envelope.NodeID `bson:"b,omitempty"`
+	Next            settingsRow     `bson:"x,omitempty"`
+	Admitted        envelope.NodeID `bson:"m,omitempty"`
+	AdmittedVersion int64           `bson:"w,omitempty"`
+	Paid            int64           `bson:"d,omitempty"`
+}
+
+type settingsRow struct {
+	AnyoneCanJoin bool `bson:"a,omitempty"`
+	MemberLimit   int  `bson:"l,omitempty"`
+	MembersHidden bool `bson:"h,omitempty"`
+}
+
+func sessionRowOf(s session.Session) sessionRow {
+	return sessionRow{
+		ID: s.ID, Owner: s.Owner, Former: s.Former, Reign: int64(s.Reign), Created: s.Created, Token: s.Token,
+		Settings: settingsRow(s.Settings), Version: int64(s.Version), Op: s.Op, By: s.By, Next: settingsRow(s.Next),
+		Admitted: s.Admitted, AdmittedVersion: int64(s.AdmittedVersion), Paid: s.Paid,
+	}
+}
+
+func (r sessionRow) session() session.Session {
+	return session.Session{
+		ID: r.ID, Owner: r.Owner, Former: r.Former, Reign: uint64(r.Reign), Created: r.Created, Token: r.Token,
+		Settings: session.Settings(r.Settings), Version: uint64(r.Version), Op: r.Op, By: r.By, Next: session.Settings(r.Next),
+		Admitted: r.Admitted, AdmittedVersion: uint64(r.AdmittedVersion), Paid: r.Paid,
+	}
 }
 
 // Create implements [session.Store].
 func (s *Store) Create(ctx context.Context, made session.Session) error {
 	return s.change(ctx, func(ctx context.Context, again bool) error {
-		_, err := s.sessions.InsertOne(ctx, sessionRow(made))
+		_, err := s.sessions.InsertOne(ctx, sessionRowOf(made))
 		if !mongo.IsDuplicateKeyError(err) {
 			return err
 		}
@@ -58,7 +91,33 @@ func (s *Store) findSession(ctx context.Context, id envelope.SessionID) (session
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		err = session.ErrNotFound
 	}
-	return session.Session(row), err
+	return row.session(), err
+}
+
+// UpdateSession implements [session.Store].
+func (s *Store) UpdateSession(ctx context.Context, changed session.Session) error {
+	if changed.Version == 0 {
+		return session.ErrChanged
+	}
+	return s.change(ctx, func(ctx context.Context, again bool) error {
+		before := byID(changed.ID, equals("v", int64(changed.Version-1)))
+		result, err := s.sessions.ReplaceOne(ctx, before, sessionRowOf(changed))
+		if err != nil || result.MatchedCount == 1 {
+			return err
+		}
+		if !again {
+			return session.ErrChanged
+		}
+		// Perhaps it was changed by this very call.
+		stored, err := s.findSession(ctx, changed.ID)
+		switch {
+		case errors.Is(err, session.ErrNotFound), err == nil && stored.Version >= changed.Version && stored != changed:
+			return session.ErrChanged
+		case err == nil && stored.Version < changed.Version:
+			return errOld
+		}
+		return err
+	})
 }
 
 // memberRow is a document of the collection members.
@@ -68,9 +127,14 @@ type memberRow struct {
 	Node    envelope.NodeID    `bson:"n"`
 	Client  envelope.ClientID  `bson:"c,omitempty"`
 	State   int32              `bson:"w"`
+	Role    int32              `bson:"r,omitempty"`
 	Op      string             `bson:"o,omitempty"`
+	By      envelope.NodeID    `bson:"b,omitempty"`
 	Stays   []stayRow          `bson:"p,omitempty"`
 	Version int64              `bson:"v"`
+	Next    int32              `bson:"x,omitempty"`
+	Reign   int64              `bson:"g,omitempty"`
+	Paid    int64              `bson:"d,omitempty"`
 }
 
 type stayRow struct {
@@ -85,7 +149,8 @@ func memberID(id envelope.SessionID, node envelope.NodeID) string {
 func memberRowOf(m session.Member) memberRow {
 	row := memberRow{
 		ID: memberID(m.Session, m.Node), Session: m.Session, Node: m.Node, Client: m.Client,
-		State: int32(m.State), Op: m.Op, Version: int64(m.Version),
+		State: int32(m.State), Role: int32(m.Role), Op: m.Op, By: m.By, Version: int64(m.Version),
+		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid,
 	}
 	for _, span := range m.Spans {
 		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until)})
@@ -96,7 +161,8 @@ func memberRowOf(m session.Member) memberRow {
 func (r memberRow) member() session.Member {
 	m := session.Member{
 		Session: r.Session, Node: r.Node, Client: r.Client,
-		State: session.State(r.State), Op: r.Op, Version: uint64(r.Version),
+		State: session.State(r.State), Role: session.Role(r.Role), Op: r.Op, By: r.By, Version: uint64(r.Version),
+		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid,
 	}
 	for _, stay := range r.Stays {
 		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until)})
@@ -105,8 +171,9 @@ func (r memberRow) member() session.Member {
 }
 
 func (r memberRow) equal(other memberRow) bool {
-	return r.ID == other.ID && r.Client == other.Client && r.State == other.State && r.Op == other.Op &&
-		slices.Equal(r.Stays, other.Stays) && r.Version == other.Version
+	stays := slices.Equal(r.Stays, other.Stays)
+	r.Stays, other.Stays = nil, nil
+	return stays && reflect.DeepEqual(r, other)
 }
 
 // PutMember implements [session.Store].

@@ -21,7 +21,7 @@ func reopened(s *suite) {
 	s.noError(err)
 	first := message(alice, "m0", "0")
 	want := []envelope.Envelope{stored(first, s.append(log, first))}
-	room := session.Session{ID: "room", Owner: alice, AnyoneCanJoin: true, Created: 5, Token: "t"}
+	room := session.Session{ID: "room", Owner: alice, Settings: session.Settings{AnyoneCanJoin: true}, Created: 5, Token: "t"}
 	s.noError(s.store.Create(ctx, room))
 	member := session.Member{
 		Session: "room", Node: bob, Client: "bob", State: session.Joined, Op: "op", Spans: []session.Span{{From: 1}}, Version: 1,

@@ -68,7 +68,7 @@ func random(s *suite) {
 		w.trim, w.extent, w.findOne, w.allLogs, w.readersOf, w.putSighting, w.allSightings,
 		w.advance, w.advance, w.cursorsOf, w.claim, w.renew, w.release, w.allServers,
 		w.putEdges, w.deleteEdges, w.dropEdges, w.edgesOf,
-		w.create, w.putMember, w.putMember, w.memberOf, w.allMembers,
+		w.create, w.updateSession, w.putMember, w.putMember, w.memberOf, w.allMembers,
 	}
 	for i := range 400 {
 		if s.Reopen != nil && i%100 == 99 {
@@ -208,13 +208,27 @@ func (w *walk) create() {
 	w.equal("session", got, w.model.sessions[room.ID])
 }
 
+func (w *walk) updateSession() {
+	id := w.room()
+	room, there := w.model.sessions[id]
+	room.ID, room.Owner, room.MemberLimit = id, w.node(), int(w.number(100))
+	was := room.Version
+	room.Version += one[uint64](w, 1, 1, 1, 2)
+	var want error = session.ErrChanged
+	if there && room.Version == was+1 {
+		want = nil
+		w.model.sessions[id] = room
+	}
+	w.expect("UpdateSession", w.store.UpdateSession(w.Context(), room), want)
+}
+
 func memberKey(id envelope.SessionID, node envelope.NodeID) [2]envelope.Address {
 	return [2]envelope.Address{id.Address(), node.Address()}
 }
 
 func (w *walk) putMember() {
 	m := session.Member{
-		Session: w.room(), Node: w.node(), Client: "c", State: session.State(1 + w.rnd.IntN(4)),
+		Session: w.room(), Node: w.node(), Client: "c", State: session.State(1 + w.rnd.IntN(8)), Role: session.Role(w.rnd.IntN(3)),
 		Op: fmt.Sprint(w.number(100)), Spans: []session.Span{{From: 1 + w.number(100)}},
 	}
 	key := memberKey(m.Session, m.Node)

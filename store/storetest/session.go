@@ -11,7 +11,7 @@ func createSession(s *suite) {
 	ctx := s.Context()
 	_, err := s.store.Session(ctx, "room.1")
 	s.isError("Session of nothing", err, session.ErrNotFound)
-	one := session.Session{ID: "room.1", Owner: alice, AnyoneCanJoin: true, Created: 1_700_000_000_123, Token: "t1"}
+	one := session.Session{ID: "room.1", Owner: alice, Settings: session.Settings{AnyoneCanJoin: true}, Created: 1_700_000_000_123, Token: "t1"}
 	two := session.Session{ID: "room", Owner: bob, Created: 1, Token: "t2"}
 	s.noError(s.store.Create(ctx, one))
 	s.noError(s.store.Create(ctx, two))
@@ -35,6 +35,74 @@ func createRace(s *suite) {
 		got, err := s.store.Session(s.Context(), id)
 		s.noError(err)
 		s.equal("token stored", got.Token, fmt.Sprint("t", winner))
+	}
+}
+
+func (s *suite) session(want session.Session) {
+	s.Helper()
+	got, err := s.store.Session(s.Context(), want.ID)
+	s.noError(err)
+	s.equal("session", got, want)
+}
+
+func sessionVersions(s *suite) {
+	ctx := s.Context()
+	ses := session.Session{ID: "room", Owner: alice, Created: 5, Token: "t", Version: 1}
+	for _, v := range []uint64{0, 1, 2} {
+		ses.Version = v
+		s.isError(fmt.Sprint("version ", v, " of nothing"), s.store.UpdateSession(ctx, ses), session.ErrChanged)
+	}
+	_, err := s.store.Session(ctx, ses.ID)
+	s.isError("Session of nothing", err, session.ErrNotFound)
+
+	ses.Version = 1
+	s.noError(s.store.Create(ctx, ses))
+	other := ses
+	other.ID, other.Token = "room.1", "t2"
+	s.noError(s.store.Create(ctx, other))
+	for v, change := range []func(*session.Session){
+		func(ses *session.Session) {
+			ses.Op, ses.By = "op1", alice
+			ses.Next = session.Settings{AnyoneCanJoin: true, MemberLimit: 7, MembersHidden: true}
+		},
+		func(ses *session.Session) {
+			ses.Op, ses.By, ses.Settings, ses.Next = "", "", ses.Next, session.Settings{}
+		},
+		func(ses *session.Session) { ses.Owner, ses.Former, ses.Reign = bob, alice, 1<<40 },
+		func(ses *session.Session) {
+			ses.Admitted, ses.AdmittedVersion, ses.Paid = bob, 1<<40, 1_700_000_000_123
+		},
+		func(ses *session.Session) { ses.Settings = session.Settings{} },
+	} {
+		before := ses
+		change(&ses)
+		for _, wrong := range []uint64{0, before.Version, before.Version + 2} {
+			ses.Version = wrong
+			s.isError(fmt.Sprint("version ", wrong, " over ", before.Version), s.store.UpdateSession(ctx, ses), session.ErrChanged)
+			s.session(before)
+		}
+		ses.Version = uint64(v + 2)
+		s.noError(s.store.UpdateSession(ctx, ses))
+		s.session(ses)
+	}
+	s.session(other)
+	s.isError("Create again", s.store.Create(ctx, ses), session.ErrExists)
+}
+
+func sessionRace(s *suite) { s.raceSessions(s.store, s.store) }
+
+// raceSessions lets eight goroutines write each version, by turns through
+// either store.
+func (s *suite) raceSessions(stores ...Store) {
+	s.noError(s.store.Create(s.Context(), session.Session{ID: "room", Owner: alice, Token: "t", Version: 1}))
+	for version := uint64(2); version <= 8; version++ {
+		update := func(i int) session.Session {
+			return session.Session{ID: "room", Owner: alice, Token: "t", Op: fmt.Sprint("op", i), Version: version}
+		}
+		winner := s.oneWinner(race(8, func(i int) error {
+			return stores[i%len(stores)].UpdateSession(s.Context(), update(i))
+		}), session.ErrChanged)
+		s.session(update(winner))
 	}
 }
 
@@ -83,6 +151,11 @@ func memberVersions(s *suite) {
 		func(m *session.Member) { m.State, m.Op, m.Client = session.Joining, "op3", "bob2" },
 		func(m *session.Member) { m.Spans = []session.Span{{From: 5, Until: 1 << 40}, {From: 1<<40 + 7}} },
 		func(m *session.Member) { m.Spans = nil },
+		func(m *session.Member) {
+			m.State, m.Next, m.Reign, m.By = session.Changing, session.Owner, 1<<40, alice
+		},
+		func(m *session.Member) { m.State, m.Role, m.Next, m.Reign = session.Joined, session.Moderator, 0, 0 },
+		func(m *session.Member) { m.State, m.By, m.Paid = session.Banned, "", 1_700_000_000_123 },
 	} {
 		before := m
 		change(&m)

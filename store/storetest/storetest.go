@@ -117,6 +117,8 @@ func Run(t *testing.T, open Open, o Options) {
 		{"graph/sightings forward only", sightings},
 		{"session/create once", createSession},
 		{"session/create has one winner", createRace},
+		{"session/versions", sessionVersions},
+		{"session/a session's version has one winner", sessionRace},
 		{"session/member versions", memberVersions},
 		{"session/a version has one winner", memberRace},
 		{"session/members and memberships", memberships},

@@ -1,0 +1,106 @@
+package session
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// note is the payload of the entries that say what has changed in a session.
+// Those of joining and leaving have one only when somebody else has done it.
+//
+//	type                     src_id            payload
+//	[envelope.TypeJoined]    who is in         {by, reason: "added"}
+//	[envelope.TypeLeft]      who is out        {by, reason: "kicked" or "banned"}
+//	[envelope.TypeRole]      who changed it    {node_id, role}
+//	[envelope.TypeSettings]  who changed them  {anyone_can_join, member_limit, member_list}
+type note struct {
+	By     envelope.NodeID `json:"by,omitempty"`
+	Reason string          `json:"reason,omitempty"`
+	Node   envelope.NodeID `json:"node_id,omitempty"`
+	Role   string          `json:"role,omitempty"`
+}
+
+type settingsNote struct {
+	AnyoneCanJoin bool   `json:"anyone_can_join"`
+	MemberLimit   int    `json:"member_limit"`
+	MemberList    string `json:"member_list"`
+}
+
+// payload returns what a note is in the body of an envelope.
+func payload(note any) []byte {
+	text, err := json.Marshal(note)
+	if err != nil {
+		panic(err) // strings, a number and a bool
+	}
+	return append([]byte(`"payload":`), text...)
+}
+
+// entryOf returns the entry that an intent stands for: the same one whoever
+// completes it.
+func entryOf(m Member) envelope.Envelope {
+	entry := envelope.Envelope{
+		ID: m.Op, DestSession: m.Session, SrcNode: m.Node, SrcClient: m.Client,
+		Timestamp: time.Now().UnixMilli(), HasType: true,
+	}
+	by := note{By: m.By}
+	switch m.State {
+	case Joining:
+		entry.Type, by.Reason = envelope.TypeJoined, "added"
+	case Leaving:
+		entry.Type, by.Reason = envelope.TypeLeft, "kicked"
+		if m.Next == Outcast {
+			by.Reason = "banned"
+		}
+	case Changing:
+		entry.Type, entry.SrcNode, entry.SrcClient = envelope.TypeRole, m.By, ""
+		entry.Body = payload(note{Node: m.Node, Role: m.Next.String()})
+		return entry
+	}
+	if m.By != "" {
+		entry.Body = payload(by)
+	}
+	return entry
+}
+
+// settingsEntry returns the entry of a session's change of settings.
+func settingsEntry(ses Session) envelope.Envelope {
+	list := "members"
+	if ses.Next.MembersHidden {
+		list = "moderators"
+	}
+	return envelope.Envelope{
+		ID: ses.Op, DestSession: ses.ID, SrcNode: ses.By,
+		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeSettings,
+		Body: payload(settingsNote{ses.Next.AnyoneCanJoin, ses.Next.MemberLimit, list}),
+	}
+}
+
+// invitation returns the message that tells a device that it is invited; a
+// repetition has the same id and contents.
+func invitation(m Member) envelope.Envelope {
+	return envelope.Envelope{
+		ID: m.Op, DestNode: m.Node, DestSession: m.Session, SrcNode: m.By,
+		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeInvited,
+	}
+}
+
+// concerns returns the device whose rights an entry of a session's log changes.
+func concerns(env *envelope.Envelope) envelope.NodeID {
+	if !env.HasType || env.DestSession == "" {
+		return ""
+	}
+	switch env.Type {
+	case envelope.TypeJoined, envelope.TypeLeft:
+		return env.SrcNode
+	case envelope.TypeRole:
+		var said struct {
+			Payload note `json:"payload"`
+		}
+		if json.Unmarshal(append(append([]byte("{"), env.Body...), '}'), &said) == nil {
+			return said.Payload.Node
+		}
+	}
+	return ""
+}

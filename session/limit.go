@@ -1,0 +1,94 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// maxMembers is the highest limit of members.
+const maxMembers = 100_000
+
+func (s Settings) check() error {
+	if s.MemberLimit < 0 || s.MemberLimit > maxMembers {
+		return envelope.Errorf(envelope.BadRequest, "member_limit is a number up to %d; 0 means none", maxMembers)
+	}
+	return nil
+}
+
+// admit gives a membership that is about to be written leave to take a seat,
+// so that a limit holds whatever several servers do at once.
+//
+// The seats taken are the rows that say so; no count is kept beside them that
+// a crash could falsify. The session's row only puts admissions in order: its
+// Version changes with each, and the next one comes after the row of the one
+// before has been written, or never can be. So what is counted is all there is.
+// ErrChanged: somebody else came first.
+func (s *Sessions) admit(ctx context.Context, ses Session, m Member) error {
+	if ses.Admitted != "" && ses.Admitted != m.Node {
+		if err := s.forestall(ctx, ses); err != nil {
+			return err
+		}
+	}
+	others, err := s.seats(ctx, ses.ID, m.Node)
+	if err != nil {
+		return err
+	}
+	if others >= ses.MemberLimit {
+		return envelope.Errorf(envelope.Conflict, "the session is full")
+	}
+	ses.Admitted, ses.AdmittedVersion = m.Node, m.Version
+	ses.Version++
+	return s.store.UpdateSession(ctx, ses)
+}
+
+// forestall makes sure that the membership admitted last is written or cannot
+// be written any more: it raises the version that its server counts on. That
+// one starts over.
+func (s *Sessions) forestall(ctx context.Context, ses Session) error {
+	m, err := s.member(ctx, ses.ID, ses.Admitted)
+	if err != nil || m.Version >= ses.AdmittedVersion {
+		return err
+	}
+	if m.Version == 0 {
+		m.State = Left
+	}
+	m.Version++
+	return s.store.PutMember(ctx, m)
+}
+
+// seats returns how many devices other than one are members or about to be.
+func (s *Sessions) seats(ctx context.Context, id envelope.SessionID, except envelope.NodeID) (int, error) {
+	members, err := s.store.Members(ctx, id)
+	n := 0
+	for _, m := range members {
+		if m.seated() && m.Node != except {
+			n++
+		}
+	}
+	return n, err
+}
+
+// An allowance bounds the entries that changes of one row may cause in the
+// session's log, where no quota holds for them: so many at once, and in the
+// long run one in so much time. Leaving is always allowed; it takes a joining.
+const (
+	allowance      = 60
+	allowanceEvery = 30 * time.Second
+)
+
+// spend takes one change from an allowance. What is kept of it is the time, in
+// Unix milliseconds, up to which the changes so far have used it (the virtual
+// scheduling of ITU-T I.371). The app's own calls cost nothing.
+func spend(paid *int64, who envelope.Principal) error {
+	if who.App {
+		return nil
+	}
+	now, every := time.Now().UnixMilli(), allowanceEvery.Milliseconds()
+	if over := *paid - now - (allowance-1)*every; over > 0 {
+		return &envelope.Error{Code: envelope.RateLimited, Detail: "too many changes of the membership", RetryMS: over}
+	}
+	*paid = max(*paid, now) + every
+	return nil
+}
