@@ -51,7 +51,12 @@ func (c *conn) catchUp(behind map[*follow]uint64) {
 		var page []envelope.Envelope
 		if failed == nil {
 			page, failed = c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
-			c.readFailed(failed)
+			if failed == nil {
+				failed = c.n.hideDeleted(c.ctx, map[envelope.Address][]envelope.Envelope{f.log: page})
+			}
+			if c.readFailed(failed); failed != nil {
+				page = nil
+			}
 		}
 		c.replay(f, after, page)
 		if failed == nil {
@@ -67,6 +72,12 @@ func (c *conn) catchUpTogether(behind map[*follow]uint64) {
 		from[f.log] = after
 	}
 	pages, err := c.n.inbox.ReadMany(c.ctx, from, max(togetherEntries/len(behind), 1), inbox.PageBytes)
+	if err == nil {
+		err = c.n.hideDeleted(c.ctx, pages)
+	}
+	if err != nil {
+		pages = nil // each is read alone
+	}
 	c.readFailed(err)
 	for f, after := range behind {
 		if page := pages[f.log]; len(page) > 0 {

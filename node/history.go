@@ -23,11 +23,19 @@ const (
 // stamped before.
 const clockSkew = 10 * time.Second
 
-// history returns a page of a log that the caller may read.
+// history returns a page of a log that the caller may read. Revisions are in
+// what they revise, and not in the page themselves.
 func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.History) (gateway.Page, error) {
 	v, err := n.view(ctx, who, cmd.Log)
 	if err != nil {
 		return gateway.Page{}, err
+	}
+	if cmd.Limit <= 0 {
+		cmd.Limit = inbox.PageEntries
+	}
+	cmd.Limit = min(cmd.Limit, maxHistory)
+	if cmd.Back {
+		return n.historyBack(ctx, v, cmd)
 	}
 	after := cmd.After
 	if cmd.Since > 0 {
@@ -35,12 +43,8 @@ func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.
 			return gateway.Page{}, err
 		}
 	}
-	limit := cmd.Limit
-	if limit <= 0 {
-		limit = inbox.PageEntries
-	}
-	entries, next, err := n.page(ctx, v, after, min(limit, maxHistory), func(env *envelope.Envelope) bool {
-		return env.Timestamp >= cmd.Since
+	entries, next, err := n.page(ctx, v, after, cmd.Limit, func(env *envelope.Envelope) bool {
+		return env.Timestamp >= cmd.Since && env.Revises() == 0
 	})
 	if err != nil {
 		return gateway.Page{}, err
@@ -118,8 +122,9 @@ func (v *view) skip(after uint64) uint64 {
 }
 
 // page returns entries behind after, at most limit, and the position it has
-// come to: those that may be seen, have not expired and are wanted. When there
-// are none for long, it ends empty before the head.
+// come to: those that may be seen, have not expired and are wanted, as their
+// last revisions have left them. When there are none for long, it ends empty
+// before the head.
 func (n *Node) page(ctx context.Context, v view, after uint64, limit int, wanted func(*envelope.Envelope) bool) ([]envelope.Envelope, uint64, error) {
 	var entries []envelope.Envelope
 	now := time.Now()
@@ -140,13 +145,21 @@ func (n *Node) page(ctx context.Context, v view, after uint64, limit int, wanted
 		}
 		after = v.skip(read[len(read)-1].Seq)
 	}
-	return entries, after, nil
+	shown, err := n.revised(ctx, v, entries)
+	if err == nil && len(shown) < len(entries) {
+		after = shown[len(shown)-1].Seq
+	}
+	return shown, after, err
 }
 
 // before returns a position behind after, with no entry of that time or later
 // between the two. It searches by halves; time stamps rise but for clockSkew.
 func (n *Node) before(ctx context.Context, v view, after uint64, since int64) (uint64, error) {
-	since -= clockSkew.Milliseconds()
+	return n.search(ctx, v, after, since-clockSkew.Milliseconds())
+}
+
+// search is before for time stamps that rise.
+func (n *Node) search(ctx context.Context, v view, after uint64, since int64) (uint64, error) {
 	low, high := max(after+1, v.floor), v.head+1 // the entry sought is among these, or is high
 	for low < high {
 		middle := low + (high-low)/2

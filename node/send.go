@@ -23,6 +23,9 @@ func stamp(env *envelope.Envelope, who envelope.Principal) {
 func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
 	stamp(env, who)
 	addr, err := n.sessions.Resolve(ctx, env)
+	if err == nil && env.Revises() != 0 {
+		err = n.mayRevise(ctx, who, addr, env)
+	}
 	if err == nil && before != nil {
 		err = before(addr)
 	}

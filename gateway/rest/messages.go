@@ -47,13 +47,20 @@ func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
 // verbatim is an answer that is JSON already.
 type verbatim []byte
 
-// history answers GET /v1/messages?log=&after=&since=&limit= with a page of a log.
+// history answers GET /v1/messages?log=&limit= with a page of a log: behind
+// &after=, from &since= on; or backwards, before &before=, up to &until=.
 func (h *Handler) history(r *http.Request, who auth.Verified) (any, error) {
-	q, err := query(r, "log", "after", "since", "limit")
+	q, err := query(r, "log", "after", "since", "before", "until", "limit")
 	if err != nil {
 		return nil, err
 	}
-	cmd := gateway.History{After: q.number("after"), Since: int64(q.number("since")), Limit: int(q.number("limit"))}
+	cmd := gateway.History{
+		Limit: int(q.number("limit")), After: q.number("after"), Since: int64(q.number("since")),
+		Back: q.Has("before") || q.Has("until"), Before: q.number("before"), Until: int64(q.number("until")),
+	}
+	if cmd.Back && (q.Has("after") || q.Has("since")) {
+		return nil, envelope.Errorf(envelope.BadRequest, "after and since lead forwards, before and until backwards")
+	}
 	if q.err != nil {
 		return nil, q.err
 	}
@@ -72,7 +79,13 @@ func (h *Handler) history(r *http.Request, who auth.Verified) (any, error) {
 		}
 		reply = page.Entries[i].AppendJSON(reply)
 	}
-	rest, err := json.Marshal(pageReply{page.Floor, page.Head, page.Next, page.More})
+	end := pageReply{Floor: page.Floor, Head: page.Head, More: page.More}
+	if page.Back {
+		end.Prev = &page.Next
+	} else {
+		end.Next = &page.Next
+	}
+	rest, err := json.Marshal(end)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +94,11 @@ func (h *Handler) history(r *http.Request, who auth.Verified) (any, error) {
 
 // pageReply is what follows the messages of a page.
 type pageReply struct {
-	Floor uint64 `json:"floor"` // entries below it are gone
-	Head  uint64 `json:"head"`
-	Next  uint64 `json:"next"` // after= of the next page
-	More  bool   `json:"more"`
+	Floor uint64  `json:"floor"` // entries below it are gone
+	Head  uint64  `json:"head"`
+	Next  *uint64 `json:"next,omitempty"` // after= of the next page
+	Prev  *uint64 `json:"prev,omitempty"` // before= of the next page, backwards
+	More  bool    `json:"more"`
 }
 
 type traceReply struct {
