@@ -60,6 +60,7 @@ type streamEvent struct {
 // events opens the stream of a device of a client of the same name.
 func (m *mesh) events(device, at, lastEventID string) *events {
 	m.t.Helper()
+	time.Sleep(time.Millisecond) // of two connections made at the same moment any may be the newer
 	s, err := m.tryEvents(device, at, lastEventID)
 	if err != nil {
 		m.t.Fatal(err)
