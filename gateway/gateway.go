@@ -77,6 +77,7 @@ type (
 		AnyoneCanJoin bool
 		MemberLimit   int  // 0: any number
 		MembersHidden bool // the member list, but from moderators and the owner
+		Empty         bool // the caller is no member; for the app
 	}
 	// UpdateSession changes settings of a session; nil leaves one as it is. The
 	// reply is [SessionInfo] without members.

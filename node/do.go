@@ -22,7 +22,11 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	case gateway.Send:
 		return n.sendWait(ctx, who, cmd.Envelope)
 	case gateway.CreateSession:
-		ses, err := n.sessions.Create(ctx, who, cmd.ID, session.Settings{
+		create := n.sessions.Create
+		if cmd.Empty {
+			create = n.sessions.CreateEmpty
+		}
+		ses, err := create(ctx, who, cmd.ID, session.Settings{
 			AnyoneCanJoin: cmd.AnyoneCanJoin, MemberLimit: cmd.MemberLimit, MembersHidden: cmd.MembersHidden,
 		})
 		if err != nil {

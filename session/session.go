@@ -70,6 +70,22 @@ func New(store Store, append AppendFunc) *Sessions {
 // Create makes a session with the caller as owner and first member. Repeated
 // by its owner it returns the session that is there; for others Conflict.
 func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
+	made, err := s.found(ctx, who, id, settings)
+	if err == nil {
+		_, err = s.Join(ctx, who, made.ID)
+	}
+	return made, err
+}
+
+// CreateEmpty is Create without a first member. Only the app may.
+func (s *Sessions) CreateEmpty(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
+	if !who.App {
+		return Session{}, errForbidden
+	}
+	return s.found(ctx, who, id, settings)
+}
+
+func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
 	if id == "" {
 		id = envelope.SessionID(rand.Text())
 	} else if !envelope.ValidID(string(id)) {
@@ -90,12 +106,11 @@ func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelo
 		if there.Owner != who.Node || there.Settings != settings {
 			return Session{}, envelope.Errorf(envelope.Conflict, "a session with that id exists")
 		}
-		made = there
+		return there, nil
 	} else if err != nil {
 		return Session{}, refuse(err)
 	}
-	_, err := s.Join(ctx, who, id)
-	return made, err
+	return made, nil
 }
 
 // Join makes the caller a member and returns the membership, also when it is

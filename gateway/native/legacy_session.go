@@ -45,13 +45,20 @@ func (h *Handler) legacyCall(call sessionCall) http.HandlerFunc {
 			gateway.Refuse(w, h.Core, h.Log, err)
 			return
 		}
-		if text, ok := answer.(plainText); ok {
+		switch answer := answer.(type) {
+		case plainText:
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			w.Header().Set("Cache-Control", "no-store")
-			_, _ = io.WriteString(w, string(text))
-			return
+			_, _ = io.WriteString(w, string(answer))
+		case legacyMember:
+			status := http.StatusOK
+			if answer.invited {
+				status = http.StatusAccepted
+			}
+			gateway.WriteJSON(w, status, answer)
+		default:
+			gateway.WriteJSON(w, http.StatusOK, answer)
 		}
-		gateway.WriteJSON(w, http.StatusOK, answer)
 	}
 }
 
@@ -82,32 +89,64 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 		return nil, errNoLastFew
 	}
 	cmd := gateway.CreateSession{AnyoneCanJoin: isTrue(form.Get("anyone_can_join"))}
-	if form.Get("_session_info_") != "" {
-		return nil, envelope.Errorf(envelope.BadRequest, "_session_info_ is not served yet")
+	var members []envelope.NodeID
+	if listed := form.Get("_session_info_"); listed != "" {
+		if !who.App {
+			return nil, envelope.Errorf(envelope.Forbidden, "_session_info_ is for auth keys of the app")
+		}
+		var err error
+		if cmd.ID, members, err = decodeSessionInfo(listed); err != nil {
+			return nil, err
+		}
+		cmd.Empty = true
 	}
 	ev, err := h.Core.Do(ctx, who.Principal, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return plainText(ev.(gateway.SessionInfo).ID), nil
+	id := ev.(gateway.SessionInfo).ID
+	for _, node := range members {
+		if _, err := h.change(ctx, who, id, gateway.Add, node); err != nil {
+			return nil, err
+		}
+	}
+	return plainText(id), nil
 }
 
-// joinSession answers with the device's id and its alias, of which there is none.
+// joinSession answers with the device's id and its alias, of which there is
+// none. Where the original let the owner add others, the owner invites them:
+// they join by the same call. The app adds them.
 func (h *Handler) joinSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
 	node := envelope.NodeID(form.Get("node_id"))
 	switch {
 	case form.Get("anonymous_id") != "", wanted(form.Get("is_anonymous")):
 		return nil, errNoAnonymity
-	case node == "":
-		node = who.Node
-	case node != who.Node:
-		return nil, envelope.Errorf(envelope.Forbidden, "a device joins by itself")
+	case node != "" && node != who.Node && who.App:
+		return h.change(ctx, who, sessionOf(form), gateway.Add, node)
+	case node != "" && node != who.Node:
+		return h.change(ctx, who, sessionOf(form), gateway.Invite, node)
 	}
 	if _, err := h.Core.Do(ctx, who.Principal, gateway.JoinSession{ID: sessionOf(form)}); err != nil {
 		return nil, err
 	}
-	return legacyMember{node}, nil
+	return legacyMember{node: who.Node}, nil
 }
+
+// change adds or invites a device. To whom it belongs no parameter says; it
+// is taken for a user's only one.
+func (h *Handler) change(ctx context.Context, who auth.Verified, id envelope.SessionID, action gateway.MemberAction, node envelope.NodeID) (any, error) {
+	ev, err := h.Core.Do(ctx, who.Principal, gateway.ChangeMember{ID: id, Action: action, Node: node, Client: envelope.ClientID(node)})
+	if err != nil {
+		return nil, err
+	}
+	return legacyMember{node: node, invited: ev.(gateway.MemberInfo).State == stateInvited}, nil
+}
+
+// The states of a membership that make a difference here, see [gateway.MemberInfo].
+const (
+	stateJoined  = "joined"
+	stateInvited = "invited"
+)
 
 // leaveSession answers with null.
 func (h *Handler) leaveSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
@@ -126,15 +165,18 @@ type legacySession struct {
 	NotifyLast    int                `json:"notify_only_last_few_users"` // −1: everybody
 	AnyoneCanJoin bool               `json:"anyone_can_join"`
 	NodeIDs       []envelope.NodeID  `json:"node_ids"`
-	Current       legacyMember       `json:"current_node_info"`
+	Current       *legacyMember      `json:"current_node_info,omitempty"`
 }
 
 // legacyMember is a device's id and its alias, which is null.
-type legacyMember [1]envelope.NodeID
+type legacyMember struct {
+	node    envelope.NodeID
+	invited bool // and not a member yet
+}
 
 // MarshalJSON implements [json.Marshaler].
 func (m legacyMember) MarshalJSON() ([]byte, error) {
-	return []byte(`["` + string(m[0]) + `",null]`), nil
+	return []byte(`["` + string(m.node) + `",null]`), nil // an id needs no escaping
 }
 
 func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
@@ -145,7 +187,10 @@ func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.V
 	info := ev.(gateway.SessionInfo)
 	reply := legacySession{
 		SessionID: info.ID, NodeID: info.Owner, CreatedAt: float64(info.Created.UnixMilli()) / 1000, NotifyLast: -1,
-		AnyoneCanJoin: info.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)), Current: legacyMember{who.Node},
+		AnyoneCanJoin: info.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)),
+	}
+	if info.Own.State == stateJoined { // else it is the app, or invited
+		reply.Current = &legacyMember{node: who.Node}
 	}
 	for i, m := range info.Members {
 		reply.NodeIDs[i] = m.Node

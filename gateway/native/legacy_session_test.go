@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -34,12 +35,23 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 		ID: "r", Owner: "alice", AnyoneCanJoin: true, Created: time.UnixMilli(1_500_000_000_250),
 		Members: []gateway.MemberInfo{{Node: "alice", Client: "al"}, {Node: "bob", Client: "bo"}},
 	}
+	if !who.App {
+		info.Own = gateway.MemberInfo{Node: who.Node, State: "joined"}
+	}
 	switch cmd := cmd.(type) {
+	case gateway.CreateSession:
+		info.ID = cmp.Or(cmd.ID, info.ID)
 	case gateway.JoinSession:
 		if cmd.ID != "r" {
 			return nil, envelope.Errorf(envelope.NotFound, "no such session, or not yours to see")
 		}
 		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
+	case gateway.ChangeMember:
+		state := "joined"
+		if cmd.Action == gateway.Invite {
+			state = "invited"
+		}
+		return gateway.MemberInfo{Node: cmd.Node, State: state}, nil
 	case gateway.LeaveSession:
 		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
 	}
@@ -49,13 +61,16 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 func describeCall(cmd gateway.Command) string {
 	switch cmd := cmd.(type) {
 	case gateway.CreateSession:
-		return fmt.Sprintf("create id=%s anyone=%v", cmd.ID, cmd.AnyoneCanJoin)
+		return fmt.Sprintf("create id=%s anyone=%v empty=%v", cmd.ID, cmd.AnyoneCanJoin, cmd.Empty)
 	case gateway.JoinSession:
 		return fmt.Sprintf("join id=%s", cmd.ID)
 	case gateway.LeaveSession:
 		return fmt.Sprintf("leave id=%s", cmd.ID)
 	case gateway.GetSession:
 		return fmt.Sprintf("get id=%s", cmd.ID)
+	case gateway.ChangeMember:
+		action := map[gateway.MemberAction]string{gateway.Invite: "invite", gateway.Add: "add"}[cmd.Action]
+		return fmt.Sprintf("%s id=%s node=%s client=%s role=%s", action, cmd.ID, cmd.Node, cmd.Client, cmd.Role)
 	}
 	return fmt.Sprintf("%T", cmd)
 }
