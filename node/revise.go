@@ -26,7 +26,9 @@ var (
 	errMuchEdited = envelope.Errorf(envelope.Forbidden, "an entry can be edited %d times", maxEdits)
 )
 
-// mayRevise refuses an edit or deletion that a device may not make. A
+// mayRevise refuses an edit or deletion that a device may not make: an entry is
+// its sender's to edit and delete, the user's on whatever device, and a
+// session's moderators may delete what is said there. A
 // repetition of one that was stored is for the store to recognise, whatever has
 // become of the entry since.
 func (n *Node) mayRevise(ctx context.Context, who envelope.Principal, log envelope.Address, env *envelope.Envelope) error {
@@ -69,8 +71,13 @@ func (n *Node) checkRevision(ctx context.Context, who envelope.Principal, log en
 		return errNoEntry
 	case entry.Revises() != 0 || entry.HasType && envelope.SystemType(entry.Type):
 		return errNotSaid
-	case !own:
+	case own:
+	case env.Deletes == 0 || log.Kind != envelope.KindSession:
 		return errNotRevised
+	default: // nobody puts words into another's mouth, but may have to take them out
+		if err := n.sessions.MayDelete(ctx, who, envelope.SessionID(log.ID), entry.SrcNode); err != nil {
+			return err
+		}
 	}
 	of, err := n.inbox.Revisions(ctx, map[envelope.Address][]inbox.Range{log: {{First: seq, Last: seq}}})
 	if err != nil {

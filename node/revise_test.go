@@ -86,9 +86,19 @@ func TestMayRevise(t *testing.T) {
 		api := func(id string) *client.API { return m.api(id, id, "a") }
 		do(second(api("alice").CreateSession(ctx, "r", true))) // 1
 		do(second(api("bob").JoinSession(ctx, "r")))           // 2
+		do(second(api("mara").JoinSession(ctx, "r")))
+		for _, id := range []string{"mara", "max"} {
+			if id == "max" {
+				do(second(api(id).JoinSession(ctx, "r")))
+			}
+			do(second(m.at("a").Do(ctx, as("alice"), gateway.ChangeMember{ID: "r", Action: gateway.SetRole, Node: envelope.NodeID(id), Role: "moderator"})))
+		}
 		early := m.mustSendAs("alice", "a", to(r, "early", "early"))
 		do(second(api("carol").JoinSession(ctx, "r")))
 		said := m.mustSendAs("bob", "a", to(r, "said", "said"))
+		rude := m.mustSendAs("bob", "a", to(r, "rude", "rude"))
+		ruder := m.mustSendAs("bob", "a", to(r, "ruder", "ruder"))
+		mod := m.mustSendAs("max", "a", to(r, "mod", "mod"))
 		deleted := m.mustSendAs("alice", "a", to(r, "deleted", "deleted"))
 		deleting := m.mustSendAs("alice", "a", deletion(r, "deleting", deleted))
 		own := m.mustSendAs("alice", "a", to(r, "own", "own"))
@@ -111,6 +121,9 @@ func TestMayRevise(t *testing.T) {
 		do(m.store.Trim(ctx, bob, trimmed+1, time.Time{}))
 		privately := edit(bob, "x", inRoom, "private, edited")
 		privately.DestSession = "r"
+		moderated := deletion(bob, "", inRoom)
+		moderated.DestSession = "r"
+		const mara = 3 // where she joined
 		tablet := envelope.Principal{Node: "tablet", Client: "alice"}
 
 		for i, tt := range []struct {
@@ -137,6 +150,16 @@ func TestMayRevise(t *testing.T) {
 			{"edits what has expired", as("alice"), edit(r, "", expired, "x"), envelope.NotFound},
 			{"edits what comes later", as("alice"), edit(r, "", 1000, "x"), envelope.NotFound},
 			{"edits what never comes", as("alice"), edit(r, "", 1<<53, "x"), envelope.NotFound},
+			{"moderator deletes a member's", as("mara"), deletion(r, "", rude), ""},
+			{"moderator deletes the owner's", as("mara"), deletion(r, "", own), envelope.Forbidden},
+			{"moderator deletes another moderator's", as("mara"), deletion(r, "", mod), envelope.Forbidden},
+			{"moderator deletes what somebody left behind", as("mara"), deletion(r, "", left), ""},
+			{"moderator edits a member's", as("mara"), edit(r, "", said, "x"), envelope.Forbidden},
+			{"moderator deletes a note of the server", as("mara"), deletion(r, "", mara), envelope.Forbidden},
+			{"sender edits what a moderator has deleted", as("bob"), edit(r, "", rude, "x"), envelope.NotFound},
+			{"owner deletes a member's", as("alice"), deletion(r, "", ruder), ""},
+			{"owner deletes a moderator's", as("alice"), deletion(r, "", mod), ""},
+			{"moderator deletes what was sent within the session", as("mara"), moderated, envelope.NotFound},
 			{"has left", as("dave"), edit(r, "", left, "x"), envelope.NotFound},
 			{"never was there", as("eve"), deletion(r, "", own), envelope.NotFound},
 			{"with another device that is not there", tablet, deletion(r, "", own), envelope.NotFound},
