@@ -44,7 +44,8 @@ type (
 	}
 	// History asks for entries of a log that the caller may see, each as its
 	// last revision has left it: after a seq and not before a time, or with
-	// Back before a seq and not after a time. The reply is [Page].
+	// Back, and then without the revisions themselves, before a seq and not
+	// after a time. The reply is [Page].
 	History struct {
 		Log    envelope.Address
 		Limit  int // at most; 0: [inbox.PageEntries]

@@ -124,9 +124,8 @@ type Store interface {
 
 	// Revisions returns, for ranges of each log that do not overlap, the entries
 	// anywhere in that log that revise one of the ranges; those of one entry in
-	// rising order. Logs where there are none are absent. A revision is known as
-	// soon as it can be read, and for as long as what it revises; it may be known
-	// longer.
+	// rising order. Logs where there are none are absent. A revision is known
+	// exactly while it can be read itself.
 	Revisions(ctx context.Context, of map[envelope.Address][]Range) (map[envelope.Address][]Revision, error)
 
 	// Heads returns the highest durable seq of each log that has an entry at

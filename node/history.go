@@ -23,8 +23,10 @@ const (
 // stamped before.
 const clockSkew = 10 * time.Second
 
-// history returns a page of a log that the caller may read. Revisions are in
-// what they revise, and not in the page themselves.
+// history returns a page of a log that the caller may read. Its entries are as
+// their revisions have left them. Who goes on from where it has come to must
+// learn what has become of the entries it has, so forwards the revisions are in
+// the page as well; backwards they are not.
 func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.History) (gateway.Page, error) {
 	v, err := n.view(ctx, who, cmd.Log)
 	if err != nil {
@@ -44,7 +46,7 @@ func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.
 		}
 	}
 	entries, next, err := n.page(ctx, v, after, cmd.Limit, func(env *envelope.Envelope) bool {
-		return env.Timestamp >= cmd.Since && env.Revises() == 0
+		return env.Timestamp >= cmd.Since
 	})
 	if err != nil {
 		return gateway.Page{}, err

@@ -78,16 +78,3 @@ func (s *Store) appendRevisions(all []inbox.Revision, it *pebble.Iterator, log e
 	}
 	return all, it.Error()
 }
-
-// unrevise removes what is known of revisions of entries that go.
-func (p *part) unrevise(db *pebble.DB) error {
-	from, to := appendRevisionKey(nil, p.log, p.was.floor, 0), appendRevisionKey(nil, p.log, p.now.floor, 0)
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-	if err != nil {
-		return err
-	}
-	if it.First() { // most logs have none, and a range that was deleted costs its readers something
-		err = p.batch.DeleteRange(from, to, nil)
-	}
-	return errors.Join(err, it.Close())
-}

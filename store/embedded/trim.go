@@ -60,9 +60,6 @@ func (s *Store) nextPart(ctx context.Context, log envelope.Address, floor uint64
 	// The bound comes after the iterator, as in page.
 	err = p.trim(it, floor, s.durable(log), forget)
 	if err = errors.Join(err, it.Close()); err == nil {
-		err = p.unrevise(s.db)
-	}
-	if err == nil {
 		err = p.forget(s.db, forget)
 	}
 	if err == nil && p.now != p.was {
@@ -100,6 +97,9 @@ func (p *part) trim(it *logIter, floor, durable uint64, forget int64) error {
 		}
 		// With the size the database knows where room is to be won.
 		err = p.batch.DeleteSized(it.Key(), uint32(len(value)), nil)
+		if of := env.Revises(); err == nil && of != 0 {
+			err = p.batch.Delete(appendRevisionKey(nil, p.log, of, seq), nil)
+		}
 		if err == nil && env.ID != "" {
 			err = p.leave(seq, remnant{env.Timestamp, env.SrcNode, env.ID}, forget)
 		}

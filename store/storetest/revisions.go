@@ -68,11 +68,14 @@ func revisions(s *suite) {
 	s.noError(err)
 	s.equal("logs of none", len(found), 0)
 
-	// Of what is left everything is known, whatever has been trimmed.
-	s.noError(s.store.Trim(s.Context(), log, 5, time.Now().AddDate(100, 0, 0)))
-	s.equal("what revises the rest", s.revisionsOf(s.store, log, 5, 300), of[5:])
+	// They go when they are trimmed, and not when what they revise is.
+	s.noError(s.store.Trim(s.Context(), log, 6, time.Now().AddDate(100, 0, 0)))
+	s.equal("what revised what is gone", s.revisionsOf(s.store, log, 1, 300), of)
+	s.noError(s.store.Trim(s.Context(), log, 10, time.Now().AddDate(100, 0, 0)))
+	left := []inbox.Revision{of[0], of[4], of[6]}
+	s.equal("what is left", s.revisionsOf(s.store, log, 1, 300), left)
 	if s.Reopen != nil {
 		s.reopen()
-		s.equal("what revises the rest, opened anew", s.revisionsOf(s.store, log, 5, 300), of[5:])
+		s.equal("what is left, opened anew", s.revisionsOf(s.store, log, 1, 300), left)
 	}
 }
