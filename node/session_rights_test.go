@@ -314,6 +314,38 @@ func TestMemberLimit(t *testing.T) {
 	})
 }
 
+// After a kick or ban that was made elsewhere is answered, nothing later
+// arrives, and the connection does not follow the session any more.
+func TestKickedHearsNothing(t *testing.T) {
+	for _, call := range []string{"kick", "ban"} {
+		inMesh(t, 3, func(t *testing.T, m *mesh) {
+			alice := m.client("alice", "a").connected(m)
+			bob := m.client("bob", "b").connected(m)
+			m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+			m.must("bob", "/v1/sessions/r/join", "")
+			alice.send(to(room("r"), "1", "before"))
+			pass(time.Second)
+			if code, text := m.do(http.MethodPost, "alice", "c", "/v1/sessions/r/"+call, `{"node_id":"bob"}`); code != "" {
+				t.Fatal(text)
+			}
+			for i := range 20 {
+				e := to(room("r"), "", "secret")
+				if e.Class = envelope.Volatile; i%2 == 0 {
+					e.Class, e.ID = envelope.Durable, fmt.Sprint("s", i)
+				}
+				_, _ = alice.SendHTTP(t.Context(), e)
+			}
+			pass(3 * time.Second)
+			if got := bob.payloads(); fmt.Sprint(got) != "[before]" {
+				t.Errorf("%s: got %q", call, got)
+			}
+			if n := m.at("b").conns.eachFollower(room("r"), func(*conn) {}); n != 0 {
+				t.Errorf("%s: %d connections follow the session", call, n)
+			}
+		})
+	}
+}
+
 // Joining and leaving in a loop does not fill the log: the allowance is used up.
 func TestJoiningInALoop(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {

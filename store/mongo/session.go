@@ -21,7 +21,7 @@ type sessionRow struct {
 	Reign    int64              `bson:"g,omitempty"`
 	Created  int64              `bson:"t"`
 	Token    string             `bson:"k"`
-	Settings settingsRow        `bson:"s"`
+	Settings settingsRow        `bson:",inline"`
 
 	Version         int64           `bson:"v"`
 	Op              string          `bson:"p,omitempty"`
@@ -101,6 +101,9 @@ func (s *Store) UpdateSession(ctx context.Context, changed session.Session) erro
 	}
 	return s.change(ctx, func(ctx context.Context, again bool) error {
 		before := byID(changed.ID, equals("v", int64(changed.Version-1)))
+		if changed.Version == 1 { // one that was made before sessions had versions
+			before = byID(changed.ID, equals("v", bson.D{{Key: "$in", Value: bson.A{int64(0), nil}}}))
+		}
 		result, err := s.sessions.ReplaceOne(ctx, before, sessionRowOf(changed))
 		if err != nil || result.MatchedCount == 1 {
 			return err

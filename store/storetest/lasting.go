@@ -118,3 +118,5 @@ func secondSees(s *suite) {
 }
 
 func secondRace(s *suite) { s.raceMembers(s.store, s.second()) }
+
+func secondSessionRace(s *suite) { s.raceSessions(s.store, s.second()) }

@@ -129,6 +129,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"second/each sees what the other wrote", secondSees},
 		{"second/each sees what the other trimmed", secondTrims},
 		{"second/a version has one winner", secondRace},
+		{"second/a session's version has one winner", secondSessionRace},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, Options: o, ended: map[Store]bool{}}
