@@ -79,7 +79,7 @@ func (c *calls) take() map[string]int {
 
 // opening are the calls that the resume of a connection consists of; others
 // belong to what a server does all the time.
-var opening = []string{"put edges", "edges", "memberships", "cursors", "heads", "session", "member", "members", "read", "extent"}
+var opening = []string{"put edges", "edges", "memberships", "cursors", "heads", "session", "member", "members", "read", "revisions", "extent"}
 
 // follower makes a device a member of so many sessions, all of whose entries
 // it has acknowledged.
