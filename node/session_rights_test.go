@@ -230,6 +230,9 @@ func TestRolesOverTime(t *testing.T) {
 		if s := m.look("max", "r"); s.roles() != "max member" || s.List != "moderators" || !s.Anyone {
 			t.Errorf("who may not see the members sees %+v", s)
 		}
+		if _, text := m.do(http.MethodGet, "max", "b", "/v1/presence?session_id=r", ""); strings.Contains(text, "ann") || strings.Contains(text, "tom") {
+			t.Errorf("presence shows who may not be seen: %s", text)
+		}
 		if code, _ := m.do(http.MethodPost, "eve", "a", "/v1/sessions/r/join", ""); code != envelope.Conflict {
 			t.Errorf("a fourth of three: %q", code)
 		}
