@@ -60,6 +60,17 @@ func (n *Node) refresh(device envelope.NodeID) {
 	})
 }
 
+// memberChanged tells every server to forget what it remembers of a membership.
+// One that is not told trusts it for a moment more.
+func (n *Node) memberChanged(id envelope.SessionID, device envelope.NodeID) {
+	body := envelope.AppendString(envelope.AppendString(nil, string(id)), string(device))
+	for _, r := range n.graph.Servers() {
+		if r.ID != n.cfg.Graph.Self.ID {
+			n.peers.send(r.ID, recordMember, body)
+		}
+	}
+}
+
 // moved tells the connection of a device that has joined or left a session,
 // wherever it is.
 func (n *Node) moved(device envelope.NodeID) {

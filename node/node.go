@@ -126,7 +126,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults(), process: rand.Text(), began: time.Now()}
 	n.conns = newRegistry()
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
-	n.sessions = session.New(cfg.Sessions, n.appendNotice)
+	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
 	n.sweeps = newSweeper(n)
 	n.keeper = newKeeper(n)
 	n.sights = newSightings(n)

@@ -69,6 +69,11 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if r.Err() == nil {
 			p.answered(l, number, seq, refusal)
 		}
+	case recordMember:
+		id, device := r.String(), r.String()
+		if r.Err() == nil {
+			p.n.sessions.Forget(envelope.SessionID(id), envelope.NodeID(device))
+		}
 	case recordNotice:
 		addr, except, ev, err := parseNotice(r)
 		if err != nil {

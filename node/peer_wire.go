@@ -17,6 +17,7 @@ import (
 //	gone     address…           this server has no edges for these addresses any more
 //	head     address, uvarint   the log goes at least so far
 //	refresh  string             that device may have joined a session
+//	member   string, string     that session's membership of that device has changed
 //	notice   address, string, byte, …
 //	                            an event for who follows the address (notice.go)
 //	connected string, uvarint, (string, uvarint, string)…
@@ -45,6 +46,7 @@ const (
 	recordGone      = 'g'
 	recordHead      = 'h'
 	recordRefresh   = 'r'
+	recordMember    = 'M'
 	recordNotice    = 'N'
 	recordConnected = 'c'
 	recordReplaced  = 'p'

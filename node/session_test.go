@@ -235,7 +235,7 @@ func TestSweepDuringDisconnect(t *testing.T) {
 		bob.control("caught_up")
 		_, _ = alice.CreateSession(t.Context(), "r", true)
 		pass(time.Second)
-		elsewhere := session.New(m.store, a.appendNotice) // tells nobody
+		elsewhere := session.New(m.store, a.appendNotice, nil) // tells nobody
 		if _, err := elsewhere.Join(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, "r"); err != nil {
 			t.Fatal(err)
 		}
@@ -346,4 +346,40 @@ func failNth(op string, n int) func(string) error {
 		}
 		return nil
 	}
+}
+
+// A server with no member of a session hears of a changed membership, too: what
+// it remembers from a moment ago does not let anybody write.
+func TestMembershipIsForgottenEverywhere(t *testing.T) {
+	inMesh(t, 3, func(t *testing.T, m *mesh) {
+		if code := m.post("alice", "a", "/v1/sessions", `{"session_id":"r"}`); code != "" {
+			t.Fatal(code)
+		}
+		if code := m.post("bob", "b", "/v1/sessions/r/join", ""); code != "" {
+			t.Fatal(code)
+		}
+		n := 0
+		sends := func(want envelope.Code) {
+			t.Helper()
+			n++
+			if code := m.post("bob", "c", "/v1/messages", fmt.Sprintf(`{"id":"%d","dest_session_id":"r","payload":""}`, n)); code != want {
+				t.Errorf("message %d: %q, want %q", n, code, want)
+			}
+		}
+		sends("")
+		for _, step := range []struct {
+			call, body string
+			want       envelope.Code
+		}{
+			{"role", `{"node_id":"bob","role":"reader"}`, envelope.Forbidden},
+			{"role", `{"node_id":"bob","role":"member"}`, ""},
+			{"kick", `{"node_id":"bob"}`, envelope.NotFound},
+		} {
+			if code := m.post("alice", "a", "/v1/sessions/r/"+step.call, step.body); code != "" {
+				t.Fatal(code)
+			}
+			synctest.Wait()
+			sends(step.want)
+		}
+	})
 }

@@ -110,7 +110,7 @@ func TestInterruptedChanges(t *testing.T) {
 					if op == "entry" {
 						w.err = errAway
 					}
-					_, err := call(session.New(broken, w.append))
+					_, err := call(session.New(broken, w.append, nil))
 					w.err = nil
 					failed := err != nil
 					if failed && envelope.CodeOf(err) != envelope.Busy {
@@ -140,7 +140,7 @@ func TestTransferOvertaken(t *testing.T) {
 	w := newWorld(t)
 	w.group(t, "bob", "carol")
 	broken := &breaking{Store: w.store, fail: nth("update", 1)}
-	if _, err := session.New(broken, w.append).Transfer(t.Context(), who("alice"), "r", "bob"); envelope.CodeOf(err) != envelope.Busy {
+	if _, err := session.New(broken, w.append, nil).Transfer(t.Context(), who("alice"), "r", "bob"); envelope.CodeOf(err) != envelope.Busy {
 		t.Fatal(err)
 	}
 	if _, err := w.Transfer(t.Context(), who("alice"), "r", "carol"); err != nil {
@@ -161,7 +161,7 @@ func TestBanDuringTransfer(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := &breaking{Store: w.store, fail: nth("update", 1)}
-	if _, err := session.New(broken, w.append).Transfer(t.Context(), who("alice"), "r", "bob"); envelope.CodeOf(err) != envelope.Busy {
+	if _, err := session.New(broken, w.append, nil).Transfer(t.Context(), who("alice"), "r", "bob"); envelope.CodeOf(err) != envelope.Busy {
 		t.Fatal(err)
 	}
 	if _, err := w.Ban(t.Context(), who("mo"), "r", "bob"); envelope.CodeOf(err) != envelope.Forbidden {
@@ -256,7 +256,7 @@ func TestObserveRole(t *testing.T) {
 	if code := write(); code != "" {
 		t.Fatal(code)
 	}
-	elsewhere := session.New(w.store, w.append)
+	elsewhere := session.New(w.store, w.append, nil)
 	if _, err := elsewhere.SetRole(t.Context(), who("alice"), "r", "bob", session.Reader); err != nil {
 		t.Fatal(err)
 	}

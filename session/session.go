@@ -39,8 +39,9 @@ const (
 // concurrent use; their errors are [*envelope.Error], and those about a session
 // that does not exist and one that the caller may not see are the same.
 type Sessions struct {
-	store  Store
-	append AppendFunc
+	store   Store
+	append  AppendFunc
+	changed func(envelope.SessionID, envelope.NodeID)
 
 	mu     sync.Mutex
 	cached *simplelru.LRU[memberKey, standing] // guarded by mu
@@ -59,12 +60,14 @@ type standing struct {
 }
 
 // New returns Sessions over a store whose entries go through append.
-func New(store Store, append AppendFunc) *Sessions {
+// After a membership has changed, changed is told, so that other servers can be
+// (see [Sessions.Forget]); it must not block, and may be nil.
+func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelope.NodeID)) *Sessions {
 	cached, err := simplelru.NewLRU[memberKey, standing](maxCached, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &Sessions{store: store, append: append, cached: cached}
+	return &Sessions{store: store, append: append, changed: changed, cached: cached}
 }
 
 // Create makes a session with the caller as owner and first member. Repeated
@@ -256,11 +259,12 @@ func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, node env
 // Observe learns from an entry of a session's log whose rights have changed.
 func (s *Sessions) Observe(env *envelope.Envelope) {
 	if node := concerns(env); node != "" {
-		s.forget(env.DestSession, node)
+		s.Forget(env.DestSession, node)
 	}
 }
 
-func (s *Sessions) forget(id envelope.SessionID, node envelope.NodeID) {
+// Forget drops what is remembered of a membership, because it has changed.
+func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cached.Remove(memberKey{id, node})
@@ -434,7 +438,10 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	if err := s.store.PutMember(ctx, m); err != nil {
 		return Member{}, err
 	}
-	s.forget(m.Session, m.Node)
+	s.Forget(m.Session, m.Node)
+	if s.changed != nil {
+		s.changed(m.Session, m.Node)
+	}
 	return m, nil
 }
 

@@ -29,7 +29,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	w := &world{store: store}
-	w.Sessions = session.New(store, w.append)
+	w.Sessions = session.New(store, w.append, nil)
 	return w
 }
 
@@ -187,7 +187,7 @@ func TestObserve(t *testing.T) {
 	if err := write(); err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := session.New(w.store, w.append)
+	elsewhere := session.New(w.store, w.append, nil)
 	if _, err := elsewhere.Leave(t.Context(), who("bob"), "r"); err != nil {
 		t.Fatal(err)
 	}
