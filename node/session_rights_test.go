@@ -273,11 +273,13 @@ func TestMemberLimit(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range crowd {
 				id, at := fmt.Sprint("d", i), string(rune('a'+i%3))
+				mu.Lock()
+				call := "/join"
+				if round > 0 && in[id] {
+					call = "/leave"
+				}
+				mu.Unlock()
 				all.Go(func() {
-					call := "/join"
-					if round > 0 && in[id] {
-						call = "/leave"
-					}
 					for {
 						code, text := m.do(http.MethodPost, id, at, "/v1/sessions/r"+call, "")
 						switch code {
