@@ -313,6 +313,22 @@ func TestTraceAfterLeaving(t *testing.T) {
 	})
 }
 
+// Where only moderators may see who is in a session, a trace does not name its
+// readers to others.
+func TestTraceHidden(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r","member_list":"moderators"}`)
+		m.must("bob", "/v1/sessions/r/join", "")
+		for device, want := range map[string]string{"alice": "bob false false", "bob": ""} {
+			m.must(device, "/v1/messages", `{"id":"1","dest_session_id":"r","payload":""}`)
+			var a traceAnswer
+			if code := m.ask(device, "b", "/v1/messages/1/trace?dest_session_id=r", &a); code != "" || a.Seq == 0 || a.readers() != want {
+				t.Errorf("%s: %s, %+v; want readers %q", device, code, a, want)
+			}
+		}
+	})
+}
+
 func TestTrace(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)

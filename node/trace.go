@@ -9,7 +9,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
-	"github.com/allsparkrt/allspark/session"
 )
 
 // maxTraced bounds the readers that a trace names.
@@ -68,13 +67,12 @@ func (n *Node) traceRoutes(ctx context.Context, traced *gateway.Traced) (err err
 }
 
 // namesReaders reports whether a caller may know who reads a log it has sent
-// to: a session's members are told to members only.
+// to: of a session, who may see its members.
 func (n *Node) namesReaders(ctx context.Context, who envelope.Principal, log envelope.Address) (bool, error) {
 	if who.App || log.Kind != envelope.KindSession {
 		return true, nil
 	}
-	m, err := n.sessions.Stays(ctx, envelope.SessionID(log.ID), who.Node)
-	return m.State == session.Joined, err
+	return n.sessions.SeesMembers(ctx, who, envelope.SessionID(log.ID))
 }
 
 // tracedReaders returns the devices that a message is for, as far as they are
