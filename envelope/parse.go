@@ -265,6 +265,9 @@ func (p *Parser) check(e *Envelope) error {
 	if e.Revises() != 0 && (e.Class != Durable || e.TTL != 0 || e.ID == "") {
 		return Errorf(BadRequest, `"edits" and "deletes" go with an "id", and with no "ttl" and no class but "durable"`)
 	}
+	if e.Deletes != 0 && len(e.Body) != 0 { // which nobody could delete
+		return Errorf(BadRequest, `"deletes" goes with no payload`)
+	}
 	if e.HasType && (SystemType(e.Type) || e.Type < 0 && p.From != FromLegacyClient) {
 		return Errorf(BadRequest, "type %d is the server's", e.Type)
 	}

@@ -90,6 +90,7 @@ func TestParse(t *testing.T) {
 		{name: "deletes, other case", in: `{"id":"1","dest_id":"b","Deletes":1}`, code: BadRequest},
 		{name: "edits without id", in: `{"dest_id":"b","edits":1}`, code: BadRequest},
 		{name: "deletes for a while", in: `{"id":"1","dest_id":"b","deletes":1,"ttl":5}`, code: BadRequest},
+		{name: "deletes and says", in: `{"id":"1","dest_id":"b","deletes":1,"payload":"x"}`, code: BadRequest},
 		{name: "volatile edit", in: `{"id":"1","dest_id":"b","edits":1,"class":"volatile"}`, code: BadRequest},
 		{name: "latest edit", in: `{"id":"1","dest_id":"b","edits":1,"class":"latest","key":"k"}`, code: BadRequest},
 		{name: "legacy volatile edit", from: FromLegacyClient, in: `{"id":"1","dest_id":"b","type":0,"edits":1}`, code: BadRequest},
