@@ -226,6 +226,25 @@ func TestOwnerLeaves(t *testing.T) {
 	}
 }
 
+// An owner that comes back may write, whatever it was invited as.
+func TestOwnerInvited(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	w.group(t)
+	if _, err := w.Leave(ctx, who("alice"), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Invite(ctx, envelope.Principal{Node: "app", App: true}, "r", "alice", session.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Join(ctx, who("alice"), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resolve(ctx, &envelope.Envelope{SrcNode: "alice", DestSession: "r"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A role that restricts is not lost by leaving; one that allows is.
 func TestRoleAfterRejoin(t *testing.T) {
 	for was, want := range map[session.Role]session.Role{

@@ -126,9 +126,9 @@ func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope
 			return m, false, nil
 		case m.State == Banned:
 			return m, false, errOutside
-		case m.State == Invited: // in the role that was offered
-		case ses.Owner == who.Node:
+		case ses.Owner == who.Node: // whatever it is invited as
 			m.Role = Moderator // when it will have handed the session over
+		case m.State == Invited: // in the role that was offered
 		case !ses.AnyoneCanJoin && !who.App:
 			return m, false, errOutside
 		case m.Role != Reader: // who has been made one stays it
