@@ -66,10 +66,19 @@ func (n *Node) checkRevision(ctx context.Context, who envelope.Principal, log en
 			return err
 		}
 	}
+	alone := false
+	if entry.Edits != 0 && env.Deletes != 0 {
+		// An edit goes with the entry that it edits, and by itself once that is trimmed.
+		x, err := n.inbox.Extent(ctx, log)
+		if err != nil {
+			return err
+		}
+		alone = entry.Edits < x.Floor
+	}
 	switch {
 	case entry.DestNode != env.DestNode || entry.DestClient != env.DestClient || entry.DestSession != env.DestSession:
 		return errNoEntry
-	case entry.Revises() != 0 || entry.HasType && envelope.SystemType(entry.Type):
+	case entry.Revises() != 0 && !alone || entry.HasType && envelope.SystemType(entry.Type):
 		return errNotSaid
 	case own:
 	case env.Deletes == 0 || log.Kind != envelope.KindSession:

@@ -192,6 +192,34 @@ func TestMayRevise(t *testing.T) {
 	})
 }
 
+// An edit whose entry has been trimmed can be deleted by itself.
+func TestDeleteEditOfTrimmed(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("ann", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("bob", "/v1/sessions/r/join", "")
+		r := room("r")
+		m.mustSendAs("bob", "a", to(r, "1", "one")) // 3
+		m.mustSendAs("bob", "a", edit(r, "2", 3, "two"))
+		if _, err := m.sendAs(as("ann"), "a", deletion(r, "3", 4)); envelope.CodeOf(err) != envelope.Forbidden {
+			t.Errorf("an edit of what is there was deleted: %v", err)
+		}
+		if err := m.store.Trim(t.Context(), r, 4, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.sendAs(as("bob"), "a", edit(r, "4", 4, "three")); envelope.CodeOf(err) != envelope.Forbidden {
+			t.Errorf("an edit was edited: %v", err)
+		}
+		m.mustSendAs("ann", "b", deletion(r, "5", 4))
+		var p historyPage
+		if code := m.ask("ann", "b", "/v1/messages?log=session:r", &p); code != "" || len(p.Messages) != 2 {
+			t.Fatal(code, p)
+		}
+		if got := p.bodies(t)[0]; got != `4 "deleted":true` {
+			t.Errorf("it is still there: %s", got)
+		}
+	})
+}
+
 // An entry can be edited so often, and then still deleted.
 func TestEditedOften(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
