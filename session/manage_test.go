@@ -245,6 +245,34 @@ func TestOwnerInvited(t *testing.T) {
 	}
 }
 
+// Who has a seat is listed, also when its join has broken off: so that a
+// moderator can take the seat back from a device that does not return.
+func TestSeatOfInterruptedJoin(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}); err != nil {
+		t.Fatal(err)
+	}
+	w.err = errAway
+	if _, err := w.Join(ctx, who("bob"), "r"); envelope.CodeOf(err) != envelope.Busy {
+		t.Fatal(err)
+	}
+	w.err = nil
+	if _, err := w.Join(ctx, who("carol"), "r"); envelope.CodeOf(err) != envelope.Conflict {
+		t.Fatal(err)
+	}
+	_, members, err := w.Get(ctx, who("alice"), "r")
+	if err != nil || len(members) != 2 {
+		t.Errorf("members: %+v, %v", members, err)
+	}
+	if _, err := w.Kick(ctx, who("alice"), "r", "bob"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Join(ctx, who("carol"), "r"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A role that restricts is not lost by leaving; one that allows is.
 func TestRoleAfterRejoin(t *testing.T) {
 	for was, want := range map[session.Role]session.Role{

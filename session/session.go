@@ -165,7 +165,8 @@ func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelop
 	})
 }
 
-// Get returns a session and its present members to one of them or the app.
+// Get returns a session and its members to one of them or the app, those about
+// to be or not to be one included, since they have a seat.
 // Where the caller may not see the others, it is the only one; one that has
 // been invited sees itself as that.
 func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Session, []Member, error) {
@@ -179,7 +180,7 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 	}
 	members, own := all[:0], []Member(nil)
 	for _, m := range all {
-		if m.in() || m.State == Leaving {
+		if m.seated() {
 			members = append(members, m)
 		}
 		if m.Node == who.Node && (m.in() || m.State == Leaving || m.State == Invited) {
