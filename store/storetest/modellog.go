@@ -47,7 +47,7 @@ func (l *modelLog) append(env *envelope.Envelope) (uint64, envelope.Code) {
 		}
 		return was.Seq, ""
 	}
-	if l.quota.Exceeded(extentOf(l.left()), inbox.Size(env)) {
+	if !inbox.Exempt(env) && l.quota.Exceeded(extentOf(l.left()), inbox.Size(env)) {
 		return 0, envelope.Quota
 	}
 	seq := uint64(len(l.entries) + 1)

@@ -99,7 +99,8 @@ func quotaOfKind(s *suite) {
 	}
 }
 
-// quotaOfNotes fills a log that takes the server's own notes all the same.
+// quotaOfNotes fills a log that takes the server's own notes and deletions all
+// the same.
 func quotaOfNotes(s *suite) {
 	log := envelope.ClientID(bob).Address()
 	want := s.appendN(log, quotaEntries)
@@ -109,9 +110,17 @@ func quotaOfNotes(s *suite) {
 		note.HasType, note.Type = true, kind
 		want = append(want, stored(note, s.append(log, note)))
 	}
+	s.full(log)
+	deletion := message(alice, "deletion", "")
+	deletion.Body, deletion.Deletes = nil, 1
+	want = append(want, stored(deletion, s.append(log, deletion)))
+	edit := message(alice, "edit", "-")
+	edit.Edits = 1
+	_, err := start(s.store, log, edit).wait()
+	s.equal("code for an edit", envelope.CodeOf(err), envelope.Quota)
 	own := message(alice, "type of an app", "-")
 	own.HasType, own.Type = true, 1
-	_, err := start(s.store, log, own).wait()
+	_, err = start(s.store, log, own).wait()
 	s.equal("code for a type of an app", envelope.CodeOf(err), envelope.Quota)
 	s.holds(s.store, log, want)
 }
