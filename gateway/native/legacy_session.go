@@ -29,7 +29,13 @@ func (h *Handler) registerSessions(mux *http.ServeMux) {
 	} {
 		mux.HandleFunc("GET "+path, h.legacyCall(call))
 		mux.HandleFunc("POST "+path, h.legacyCall(call))
+		mux.HandleFunc("HEAD "+path, refuseHead) // which GET includes, and who only looks changes nothing
 	}
+}
+
+func refuseHead(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Allow", "GET, POST")
+	w.WriteHeader(http.StatusMethodNotAllowed)
 }
 
 // plainText is an answer that is not JSON.

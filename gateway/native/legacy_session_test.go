@@ -142,3 +142,17 @@ func TestLegacyCalls(t *testing.T) {
 		}
 	}
 }
+
+// HEAD changes nothing.
+func TestLegacyCallsHead(t *testing.T) {
+	core := &noteCore{}
+	mux := http.NewServeMux()
+	(&Handler{Core: core, Log: slog.New(slog.DiscardHandler)}).Register(mux)
+	for _, path := range []string{"/create_session", "/join_session", "/unjoin_session", "/get_session_info", "/reveal_anonymity"} {
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodHead, path, nil))
+		if rec.Code != http.StatusMethodNotAllowed || len(core.asked) != 0 {
+			t.Errorf("%s: %d, asked %v", path, rec.Code, core.asked)
+		}
+	}
+}
