@@ -31,11 +31,11 @@ func (s *Sessions) admit(ctx context.Context, ses Session, m Member) error {
 			return err
 		}
 	}
-	others, err := s.seats(ctx, ses.ID, m.Node)
+	members, err := s.store.Members(ctx, ses.ID)
 	if err != nil {
 		return err
 	}
-	if others >= ses.MemberLimit {
+	if taken(members, ses.Owner, m.Node) >= ses.MemberLimit {
 		return envelope.Errorf(envelope.Conflict, "the session is full")
 	}
 	ses.Admitted, ses.AdmittedVersion = m.Node, m.Version
@@ -56,6 +56,19 @@ func (s *Sessions) forestall(ctx context.Context, ses Session) error {
 	}
 	m.Version++
 	return s.store.PutMember(ctx, m)
+}
+
+// taken returns how many seats others than a device have. One is kept for an
+// owner that has left: without it nobody could act as owner any more.
+func taken(members []Member, owner, except envelope.NodeID) int {
+	n := 0
+	for _, m := range members {
+		kept := m.Node == owner && m.State == Left && len(m.Spans) > 0
+		if m.Node != except && (m.seated() || kept) {
+			n++
+		}
+	}
+	return n
 }
 
 // seats returns how many devices other than one are members or about to be.

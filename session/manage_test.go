@@ -226,6 +226,27 @@ func TestOwnerLeaves(t *testing.T) {
 	}
 }
 
+// A limited session keeps a seat for its owner, who alone can act as that.
+func TestSeatOfTheOwner(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Leave(ctx, who("alice"), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Join(ctx, who("bob"), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Join(ctx, who("carol"), "r"); envelope.CodeOf(err) != envelope.Conflict {
+		t.Errorf("in the owner's seat: %v", err)
+	}
+	if _, err := w.Join(ctx, who("alice"), "r"); err != nil {
+		t.Error(err)
+	}
+}
+
 // An owner that comes back may write, whatever it was invited as.
 func TestOwnerInvited(t *testing.T) {
 	w := newWorld(t)
