@@ -14,7 +14,7 @@ import (
 // How the keeper goes about it.
 const (
 	tidyChunk  = 200                   // logs listed at once
-	tidyPause  = 20 * time.Millisecond // after each chunk's worth of work, times the work
+	tidyPause  = 20 * time.Millisecond // besides as long a pause as the work took
 	tidyAsked  = 1024                  // logs waiting to be tidied before their turn
 	tidyWithin = time.Minute           // for one log
 )

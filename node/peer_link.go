@@ -105,8 +105,8 @@ func (l *link) refuseAppends(s stream, number uint64) {
 	}
 }
 
-// run serves the link until it breaks or ctx ends.
-// sign returns the body of a sign of life.
+// run serves the link until it breaks or ctx ends. sign returns the body of a
+// sign of life.
 func (l *link) run(ctx context.Context, beat time.Duration, sign func() []byte, stats *Stats, receive func([]byte) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -276,7 +276,7 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 	p.wake() // run waits for all links
 	p.resync()
 
-	err := l.run(ctx, p.n.timing.PeerBeat, p.n.time, &p.n.stats, func(frame []byte) error { return p.receive(l, frame) })
+	err := l.run(ctx, p.n.timing.PeerBeat, p.n.timeHere, &p.n.stats, func(frame []byte) error { return p.receive(l, frame) })
 
 	p.mu.Lock()
 	current := p.links[l.peer] == l

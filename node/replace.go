@@ -74,12 +74,12 @@ func (k *clocks) keep(there map[envelope.ServerID]bool) {
 // rollChunk bounds the connections named by one record.
 const rollChunk = 1000
 
-// time says what time it is by this process's clock.
-func (n *Node) time() []byte {
+// timeHere says what time it is by this process's clock.
+func (n *Node) timeHere() []byte {
 	return binary.AppendUvarint(envelope.AppendString(nil, n.process), uint64(time.Since(n.began)))
 }
 
-// timeThere reads what time wrote, on another server, and returns what is to be
+// timeThere reads what timeHere wrote, on another server, and returns what is to be
 // added to its times.
 func (n *Node) timeThere(from envelope.ServerID, r *envelope.Reader) (ahead time.Duration) {
 	here := time.Since(n.began)
@@ -92,7 +92,7 @@ func (n *Node) timeThere(from envelope.ServerID, r *envelope.Reader) (ahead time
 
 // connectedBody names connections of this server and since when they are.
 func (n *Node) connectedBody(conns []*conn) []byte {
-	body := n.time()
+	body := n.timeHere()
 	for _, c := range conns {
 		body = envelope.AppendString(body, string(c.who.Node))
 		body = binary.AppendUvarint(body, uint64(c.began.Sub(n.began)))
@@ -113,7 +113,7 @@ func (n *Node) tellConnected(c *conn) {
 
 // tellRoll tells a server of all connections here: it has missed some.
 func (n *Node) tellRoll(to envelope.ServerID) {
-	n.peers.send(to, recordBeat, n.time()) // before there is anything to be late
+	n.peers.send(to, recordBeat, n.timeHere()) // before there is anything to be late
 	for some := range slices.Chunk(n.conns.all(), rollChunk) {
 		n.peers.send(to, recordConnected, n.connectedBody(some))
 	}

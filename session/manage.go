@@ -171,7 +171,7 @@ type SettingsChange struct {
 // Update changes settings, which only the owner may, and returns the session.
 // A limit holds for those who ask to join after it was set; nobody has to go.
 func (s *Sessions) Update(ctx context.Context, who envelope.Principal, id envelope.SessionID, change SettingsChange) (Session, error) {
-	for i := range attempts {
+	return again(ctx, func() (Session, error) {
 		ses, err := s.session(ctx, id)
 		if err != nil {
 			return Session{}, err
@@ -195,14 +195,8 @@ func (s *Sessions) Update(ctx context.Context, who envelope.Principal, id envelo
 		if err = s.store.UpdateSession(ctx, ses); err == nil {
 			ses, err = s.apply(ctx, ses)
 		}
-		if !errors.Is(err, ErrChanged) {
-			return ses, refuse(err)
-		}
-		if err := pause(ctx, i); err != nil {
-			return Session{}, err
-		}
-	}
-	return Session{}, errTooFast
+		return ses, err
+	})
 }
 
 func (c SettingsChange) of(s Settings) Settings {

@@ -17,8 +17,9 @@ import (
 // same source and id returns the first one.
 type AppendFunc func(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error)
 
-// A membership is trusted for this long after it was read. The log overrules
-// it sooner on a server that follows the session, see [Sessions.Observe].
+// A membership is trusted for this long after it was read, unless the server
+// hears sooner that it has changed: by the log of a session that it follows,
+// see [Sessions.Observe], or from another server, see [Sessions.Forget].
 const trust = 2 * time.Second
 
 // maxCached bounds the memberships remembered.
@@ -308,25 +309,19 @@ func (s *Sessions) session(ctx context.Context, id envelope.SessionID) (Session,
 	if !envelope.ValidID(string(id)) {
 		return Session{}, errNoID
 	}
-	for i := range attempts {
+	return again(ctx, func() (Session, error) {
 		ses, err := s.store.Session(ctx, id)
 		if err == nil && ses.Op != "" {
 			ses, err = s.apply(ctx, ses)
 		}
-		if !errors.Is(err, ErrChanged) {
-			return ses, refuse(err)
-		}
-		if err := pause(ctx, i); err != nil {
-			return Session{}, err
-		}
-	}
-	return Session{}, errTooFast
+		return ses, err
+	})
 }
 
 // rest reads a membership, with a change that was begun completed. It is of
 // version 0 when there is none.
 func (s *Sessions) rest(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	for i := range attempts {
+	return again(ctx, func() (Member, error) {
 		m, err := s.store.Member(ctx, id, node)
 		if errors.Is(err, ErrNotFound) {
 			return Member{Session: id, Node: node}, nil
@@ -334,14 +329,8 @@ func (s *Sessions) rest(ctx context.Context, id envelope.SessionID, node envelop
 		if err == nil && !m.atRest() {
 			m, err = s.complete(ctx, m)
 		}
-		if !errors.Is(err, ErrChanged) {
-			return m, refuse(err)
-		}
-		if err := pause(ctx, i); err != nil {
-			return Member{}, err
-		}
-	}
-	return Member{}, errTooFast
+		return m, err
+	})
 }
 
 // settle brings a membership to rest and then lets change say what it should
@@ -358,7 +347,7 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 	if !envelope.ValidID(string(id)) {
 		return Member{}, errNoID
 	}
-	for i := range attempts {
+	return again(ctx, func() (Member, error) {
 		m, err := s.rest(ctx, id, node)
 		if err != nil {
 			return Member{}, err
@@ -378,14 +367,8 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 		if err = s.put(ctx, ses, next); err == nil && !next.atRest() {
 			next, err = s.complete(ctx, next)
 		}
-		if err == nil || !errors.Is(err, ErrChanged) {
-			return next, refuse(err)
-		}
-		if err := pause(ctx, i); err != nil {
-			return Member{}, err
-		}
-	}
-	return Member{}, errTooFast
+		return next, err
+	})
 }
 
 // put writes a membership, once there is room for it.
@@ -444,6 +427,22 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 		s.changed(m.Session, m.Node)
 	}
 	return m, nil
+}
+
+// again carries out an operation, from its beginning each time that somebody
+// else was faster.
+func again[T any](ctx context.Context, operation func() (T, error)) (T, error) {
+	var none T
+	for i := range attempts {
+		result, err := operation()
+		if !errors.Is(err, ErrChanged) {
+			return result, refuse(err)
+		}
+		if err := pause(ctx, i); err != nil {
+			return none, err
+		}
+	}
+	return none, errTooFast
 }
 
 // pause waits before an operation starts over, the longer the more often.
