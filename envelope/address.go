@@ -48,6 +48,14 @@ func (a Address) IsZero() bool { return a == Address{} }
 // String returns the text form, which [ParseAddress] reads.
 func (a Address) String() string { return a.Kind.String() + ":" + a.ID }
 
+// valid reports whether the id has the form that the kind asks for.
+func (a Address) valid() bool {
+	if a.Kind == KindNode {
+		return ValidNode(a.ID)
+	}
+	return ValidID(a.ID)
+}
+
 // ParseAddress reads the text form of an address.
 // The error has [BadRequest].
 func ParseAddress(s string) (Address, error) {
@@ -61,7 +69,7 @@ func ParseAddress(s string) (Address, error) {
 	case "session":
 		a.Kind = KindSession
 	}
-	if a.Kind == 0 || !ValidID(id) {
+	if a.Kind == 0 || !a.valid() {
 		return Address{}, Errorf(BadRequest, "not an address of the form node:ID, client:ID or session:ID")
 	}
 	return a, nil

@@ -8,7 +8,7 @@ import (
 // The binary form, used by stores and peer links (never by clients):
 //
 //	byte     version (1)
-//	byte     flags: 1 has type, 2 receipt, 4 edits, 8 deletes
+//	byte     flags: 1 has type, 2 receipt, 4 edits, 8 deletes, 16 for the master
 //	byte     class
 //	uvarint  seq
 //	varint   timestamp, type, ttl
@@ -24,6 +24,7 @@ const (
 	flagReceipt
 	flagEdits
 	flagDeletes
+	flagForMaster
 )
 
 // ErrBinary is returned for bytes that are not an envelope's binary form.
@@ -37,6 +38,9 @@ func (e *Envelope) AppendBinary(dst []byte) []byte {
 	}
 	if e.Receipt {
 		flags |= flagReceipt
+	}
+	if e.ForMaster {
+		flags |= flagForMaster
 	}
 	switch {
 	case e.Edits != 0:
@@ -69,6 +73,7 @@ func ParseBinary(b []byte) (e Envelope, rest []byte, err error) {
 	}
 	e.HasType = b[1]&flagHasType != 0
 	e.Receipt = b[1]&flagReceipt != 0
+	e.ForMaster = b[1]&flagForMaster != 0
 	e.Class = Class(b[2])
 	r := Reader{b: b[3:]}
 	e.Seq = r.Uvarint()
@@ -181,7 +186,7 @@ func (r *Reader) Address() Address {
 	a := Address{Kind: Kind(r.Byte()), ID: r.String()}
 	switch a.Kind {
 	case KindNode, KindClient, KindSession:
-		if ValidID(a.ID) {
+		if a.valid() {
 			return a
 		}
 	}

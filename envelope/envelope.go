@@ -56,6 +56,8 @@ const (
 	TypeInvited        = 105 // in the log of a device: it may join dest_session_id
 	TypeRole           = 106 // a member of a session has another role
 	TypeSettings       = 107 // a session has other settings
+	TypeMaster         = 108 // a game has another master
+	TypeHeader         = 109 // a session has another header
 )
 
 // SystemType reports whether t is a type that only the server may send.
@@ -63,7 +65,7 @@ const (
 func SystemType(t int64) bool {
 	switch t {
 	case TypeConfigReply, TypeUnknown, TypeOffline, TypeNotMember, TypeJoined, TypeLeft, TypeAnonymityEnded,
-		TypeInvited, TypeRole, TypeSettings:
+		TypeInvited, TypeRole, TypeSettings, TypeMaster, TypeHeader:
 		return true
 	}
 	return false
@@ -80,11 +82,14 @@ type Envelope struct {
 	DestClient  ClientID
 	DestSession SessionID
 
-	// Set by the server.
+	// Set by the server. What an anonymous member sends has its alias as SrcNode
+	// and no SrcClient, from the moment on that the server has taken it: who it
+	// is stands in no message, stored or not.
 	SrcNode   NodeID
 	SrcClient ClientID
 	Timestamp int64  // Unix milliseconds
 	Seq       uint64 // position in the log; 0 for a message that is not stored
+	ForMaster bool   // a game's, from another than its master: for the master only
 
 	Type    int64
 	HasType bool // a type was given
@@ -141,7 +146,7 @@ func (e *Envelope) Expired(now time.Time) bool {
 // digests are equal.
 func (e *Envelope) Digest() [16]byte {
 	said := *e
-	said.SrcNode, said.SrcClient, said.Timestamp, said.Seq = "", "", 0, 0
+	said.SrcNode, said.SrcClient, said.Timestamp, said.Seq, said.ForMaster = "", "", 0, 0, false
 	sum := sha256.Sum256(said.AppendBinary(make([]byte, 0, 256)))
 	return [16]byte(sum[:16])
 }

@@ -194,7 +194,7 @@ func (p *Parser) set(e *Envelope, f field, v jsontext.Value) (err error) {
 		e.ID, err = idValue("id", v)
 	case fieldDestNode:
 		var s string
-		s, err = idValue("dest_id", v)
+		s, err = nodeValue("dest_id", v)
 		e.DestNode = NodeID(s)
 	case fieldDestClient:
 		var s string
@@ -207,7 +207,7 @@ func (p *Parser) set(e *Envelope, f field, v jsontext.Value) (err error) {
 	case fieldSrcNode:
 		if trusted {
 			var s string
-			s, err = idValue("src_id", v)
+			s, err = nodeValue("src_id", v)
 			e.SrcNode = NodeID(s)
 		}
 	case fieldSrcClient:
@@ -286,6 +286,9 @@ func (e *Envelope) CheckDest() error {
 	case e.DestClient != "" && (e.DestNode != "" || e.DestSession != ""):
 		return Errorf(BadRequest, "more than one destination")
 	}
+	if in, _, alias := e.DestNode.Alias(); alias && in != e.DestSession {
+		return Errorf(BadRequest, "an alias goes with the dest_session_id that it belongs to")
+	}
 	return nil
 }
 
@@ -297,6 +300,16 @@ func idValue(name string, v jsontext.Value) (string, error) {
 		}
 	}
 	return "", Errorf(BadRequest, "%q must be a string of 1 to %d characters of A-Z a-z 0-9 _ . : @ -", name, MaxIDLen)
+}
+
+// nodeValue reads the id of a device, or an alias.
+func nodeValue(name string, v jsontext.Value) (string, error) {
+	if len(v) > 2 && v[0] == '"' {
+		if _, _, alias := NodeID(v[1 : len(v)-1]).Alias(); alias {
+			return string(v[1 : len(v)-1]), nil
+		}
+	}
+	return idValue(name, v)
 }
 
 func intValue(name string, v jsontext.Value, lo, hi int64) (int64, error) {

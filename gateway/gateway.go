@@ -74,19 +74,16 @@ type (
 	// CreateSession makes a session of which the caller is owner and first
 	// member. ID "" picks a random one. The reply is [SessionInfo].
 	CreateSession struct {
-		ID            envelope.SessionID
-		AnyoneCanJoin bool
-		MemberLimit   int  // 0: any number
-		MembersHidden bool // the member list, but from moderators and the owner
-		Empty         bool // the caller is no member; for the app
+		ID       envelope.SessionID
+		Settings envelope.Settings
+		Empty    bool // the caller is no member; for the app
+		As       Alias
 	}
-	// UpdateSession changes settings of a session; nil leaves one as it is. The
-	// reply is [SessionInfo] without members.
+	// UpdateSession changes settings of a session. The reply is [SessionInfo]
+	// without members.
 	UpdateSession struct {
-		ID            envelope.SessionID
-		AnyoneCanJoin *bool
-		MemberLimit   *int
-		MembersHidden *bool
+		ID     envelope.SessionID
+		Change envelope.Settings
 	}
 	// ChangeMember acts on the membership of a device. The reply is [MemberInfo].
 	ChangeMember struct {
@@ -95,9 +92,21 @@ type (
 		Node   envelope.NodeID   // of Decline: the caller's own
 		Client envelope.ClientID // of Add: whose device it is
 		Role   string            // of Invite, SetRole and Add
+		As     Alias             // of Add
+	}
+	// Alias says whether somebody joins anonymously.
+	Alias struct {
+		Anonymous bool
+		Name      string // of the alias; "": the one it has there, or else a random one
 	}
 	// JoinSession makes the caller a member. The reply is [Membership].
-	JoinSession struct{ ID envelope.SessionID }
+	JoinSession struct {
+		ID envelope.SessionID
+		As Alias
+	}
+	// RevealAnonymity tells a session whose the caller's alias is. The reply is
+	// [MemberInfo].
+	RevealAnonymity struct{ ID envelope.SessionID }
 	// LeaveSession ends the caller's membership. The reply is [Membership].
 	LeaveSession struct{ ID envelope.SessionID }
 	// GetSession asks for a session, its members as far as the caller may see
@@ -112,21 +121,22 @@ type (
 	}
 )
 
-func (Send) command()          {}
-func (Hello) command()         {}
-func (Acknowledge) command()   {}
-func (MarkRead) command()      {}
-func (GetPresence) command()   {}
-func (History) command()       {}
-func (FetchPending) command()  {}
-func (Trace) command()         {}
-func (CreateSession) command() {}
-func (JoinSession) command()   {}
-func (UpdateSession) command() {}
-func (ChangeMember) command()  {}
-func (LeaveSession) command()  {}
-func (GetSession) command()    {}
-func (Locate) command()        {}
+func (Send) command()            {}
+func (Hello) command()           {}
+func (Acknowledge) command()     {}
+func (MarkRead) command()        {}
+func (GetPresence) command()     {}
+func (History) command()         {}
+func (FetchPending) command()    {}
+func (Trace) command()           {}
+func (CreateSession) command()   {}
+func (RevealAnonymity) command() {}
+func (JoinSession) command()     {}
+func (UpdateSession) command()   {}
+func (ChangeMember) command()    {}
+func (LeaveSession) command()    {}
+func (GetSession) command()      {}
+func (Locate) command()          {}
 
 // MemberAction is what [ChangeMember] does.
 type MemberAction uint8
@@ -243,28 +253,29 @@ type (
 
 	// SessionInfo describes a session.
 	SessionInfo struct {
-		ID            envelope.SessionID
-		Owner         envelope.NodeID
-		AnyoneCanJoin bool
-		MemberLimit   int
-		MembersHidden bool
-		Created       time.Time
-		Members       []MemberInfo
-		Own           MemberInfo // the caller's; zero when it has none
+		ID       envelope.SessionID
+		Owner    envelope.NodeID // the name it has in the session
+		Master   envelope.NodeID // of a game, likewise
+		Settings envelope.Settings
+		Created  time.Time
+		Members  []MemberInfo
+		Own      MemberInfo // the caller's; zero when it has none
 	}
 	// MemberInfo is one device's membership of a session.
 	MemberInfo struct {
-		Node   envelope.NodeID
-		Client envelope.ClientID
-		State  string // "joined", "left", "invited", "declined", "banned" or "none"
-		Role   string // "owner", "moderator", "member" or "reader"
-		Since  uint64 // seq of the entry that let it in; 0 if it is not
-		Until  uint64 // seq of the entry that let it out; 0 if it is not out
+		Node   envelope.NodeID   // the name it has there: its id, or an alias
+		Client envelope.ClientID // "" of who is anonymous
+		Device envelope.NodeID   // whose alias it is, when that is to be known
+		State  string            // "joined", "left", "invited", "declined", "banned" or "none"
+		Role   string            // "owner", "moderator", "member" or "reader"
+		Since  uint64            // seq of the entry that let it in; 0 if it is not
+		Until  uint64            // seq of the entry that let it out; 0 if it is not out
 	}
 	// Membership answers [JoinSession] and [LeaveSession].
 	Membership struct {
-		ID  envelope.SessionID
-		Seq uint64 // of the entry in the session's log
+		ID   envelope.SessionID
+		Node envelope.NodeID // the name that the caller has there
+		Seq  uint64          // of the entry in the session's log
 	}
 	// Servers answers [Locate].
 	Servers struct{ Servers []Server }

@@ -26,35 +26,41 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if cmd.Empty {
 			create = n.sessions.CreateEmpty
 		}
-		ses, err := create(ctx, who, cmd.ID, session.Settings{
-			AnyoneCanJoin: cmd.AnyoneCanJoin, MemberLimit: cmd.MemberLimit, MembersHidden: cmd.MembersHidden,
-		})
+		settings, err := session.Defaults.With(cmd.Settings)
+		if err != nil {
+			return nil, err
+		}
+		ses, err := create(ctx, who, cmd.ID, settings, session.As(cmd.As))
 		if err != nil {
 			return nil, err
 		}
 		n.moved(who.Node)
 		return describe(ses, nil, who.Node), nil
 	case gateway.UpdateSession:
-		ses, err := n.sessions.Update(ctx, who, cmd.ID, session.SettingsChange{
-			AnyoneCanJoin: cmd.AnyoneCanJoin, MemberLimit: cmd.MemberLimit, MembersHidden: cmd.MembersHidden,
-		})
+		ses, err := n.sessions.Update(ctx, who, cmd.ID, cmd.Change)
 		return describe(ses, nil, who.Node), err
 	case gateway.ChangeMember:
 		return n.changeMember(ctx, who, cmd)
 	case gateway.JoinSession:
-		m, err := n.sessions.Join(ctx, who, cmd.ID)
+		m, err := n.sessions.Join(ctx, who, cmd.ID, session.As(cmd.As))
 		if err != nil {
 			return nil, err
 		}
 		n.moved(who.Node)
-		return gateway.Membership{ID: m.Session, Seq: m.Spans[len(m.Spans)-1].From}, nil
+		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].From}, nil
 	case gateway.LeaveSession:
 		m, err := n.sessions.Leave(ctx, who, cmd.ID)
 		if err != nil {
 			return nil, err
 		}
 		n.moved(who.Node) // volatile messages are not in the log, where the connection sees the end
-		return gateway.Membership{ID: m.Session, Seq: m.Spans[len(m.Spans)-1].Until}, nil
+		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].Until}, nil
+	case gateway.RevealAnonymity:
+		m, err := n.sessions.Reveal(ctx, who, cmd.ID)
+		if err != nil {
+			return nil, err
+		}
+		return describeMember(m, m.Role), nil
 	case gateway.GetSession:
 		ses, members, err := n.sessions.Get(ctx, who, cmd.ID)
 		if err != nil {

@@ -32,7 +32,7 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 	case gateway.Transfer:
 		m, err = n.sessions.Transfer(ctx, who, cmd.ID, cmd.Node)
 	case gateway.Add:
-		m, err = n.sessions.Add(ctx, who, cmd.ID, envelope.Principal{Node: cmd.Node, Client: cmd.Client}, role)
+		m, err = n.sessions.Add(ctx, who, cmd.ID, envelope.Principal{Node: cmd.Node, Client: cmd.Client}, role, session.As(cmd.As))
 	default:
 		err = envelope.Errorf(envelope.BadRequest, "no such action")
 	}
@@ -41,7 +41,7 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 	}
 	switch cmd.Action {
 	case gateway.Kick, gateway.Ban, gateway.Add:
-		n.moved(m.Node)
+		n.moved(m.Device)
 	}
 	info := describeMember(m, m.Role)
 	if cmd.Action == gateway.Transfer {
@@ -53,12 +53,11 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 // describe tells a device of a session and of those of its members that it may see.
 func describe(ses session.Session, members []session.Member, to envelope.NodeID) gateway.SessionInfo {
 	info := gateway.SessionInfo{
-		ID: ses.ID, Owner: ses.Owner, Created: time.UnixMilli(ses.Created),
-		AnyoneCanJoin: ses.AnyoneCanJoin, MemberLimit: ses.MemberLimit, MembersHidden: ses.MembersHidden,
+		ID: ses.ID, Owner: ses.Owner, Master: ses.Master, Settings: ses.Wire(), Created: time.UnixMilli(ses.Created),
 	}
 	for _, m := range members {
 		of := describeMember(m, ses.RoleOf(m))
-		if m.Node == to {
+		if m.Device == to {
 			info.Own = of
 		}
 		if m.State != session.Invited {
@@ -69,7 +68,10 @@ func describe(ses session.Session, members []session.Member, to envelope.NodeID)
 }
 
 func describeMember(m session.Member, role session.Role) gateway.MemberInfo {
-	info := gateway.MemberInfo{Node: m.Node, Client: m.Client, State: m.State.String(), Role: role.String()}
+	info := gateway.MemberInfo{Node: m.Node, State: m.State.String(), Role: role.String()}
+	if !m.Hidden() {
+		info.Client, info.Device = m.Client, m.Device
+	}
 	if last := len(m.Spans) - 1; last >= 0 {
 		info.Since, info.Until = m.Spans[last].From, m.Spans[last].Until
 	}

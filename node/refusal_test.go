@@ -259,7 +259,7 @@ func TestAnswerByReplacedLink(t *testing.T) {
 func TestRefusedBeforeMembershipIsKnown(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := envelope.Principal{Node: "alice", Client: "alice"}
-		if _, err := m.at("a").sessions.Create(t.Context(), alice, "room", session.Settings{AnyoneCanJoin: true}); err != nil {
+		if _, err := m.at("a").sessions.Create(t.Context(), alice, "room", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 			t.Fatal(err)
 		}
 		heads, err := m.at("a").inbox.Heads(t.Context(), map[envelope.Address]uint64{room("room"): 0})

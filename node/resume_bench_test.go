@@ -93,10 +93,10 @@ func (m *mesh) follower(id envelope.NodeID, sessions int) []envelope.Address {
 		joined.Go(func() {
 			name := roomID(fmt.Sprint("room", i))
 			logs[i] = name.Address()
-			if _, err := s.sessions.Create(ctx, owner, name, session.Settings{AnyoneCanJoin: true}); err != nil {
+			if _, err := s.sessions.Create(ctx, owner, name, session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 				m.t.Error(err)
 			}
-			if _, err := s.sessions.Join(ctx, who, name); err != nil {
+			if _, err := s.sessions.Join(ctx, who, name, session.As{}); err != nil {
 				m.t.Error(err)
 			}
 			s.inbox.Acknowledge(id, logs[i], 2)

@@ -236,7 +236,7 @@ func TestSweepDuringDisconnect(t *testing.T) {
 		_, _ = alice.CreateSession(t.Context(), "r", true)
 		pass(time.Second)
 		elsewhere := session.New(m.store, a.appendNotice, nil) // tells nobody
-		if _, err := elsewhere.Join(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, "r"); err != nil {
+		if _, err := elsewhere.Join(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, "r", session.As{}); err != nil {
 			t.Fatal(err)
 		}
 		hold := make(chan struct{})

@@ -13,19 +13,17 @@ import (
 //	type                     src_id            payload
 //	[envelope.TypeJoined]    who is in         {by, reason: "added"}
 //	[envelope.TypeLeft]      who is out        {by, reason: "kicked" or "banned"}
+//	[envelope.TypeAnonymityEnded]
+//	                         the alias         {node_id, client_id}
 //	[envelope.TypeRole]      who changed it    {node_id, role}
-//	[envelope.TypeSettings]  who changed them  {anyone_can_join, member_limit, member_list}
+//	[envelope.TypeSettings]  who changed them  [envelope.Settings]
 type note struct {
 	By     envelope.NodeID `json:"by,omitempty"`
 	Reason string          `json:"reason,omitempty"`
 	Node   envelope.NodeID `json:"node_id,omitempty"`
 	Role   string          `json:"role,omitempty"`
-}
 
-type settingsNote struct {
-	AnyoneCanJoin bool   `json:"anyone_can_join"`
-	MemberLimit   int    `json:"member_limit"`
-	MemberList    string `json:"member_list"`
+	Client envelope.ClientID `json:"client_id,omitempty"`
 }
 
 // payload returns what a note is in the body of an envelope.
@@ -44,8 +42,14 @@ func entryOf(m Member) envelope.Envelope {
 		ID: m.Op, DestSession: m.Session, SrcNode: m.Node, SrcClient: m.Client,
 		Timestamp: time.Now().UnixMilli(), HasType: true,
 	}
+	if m.Hidden() && m.State != Revealing {
+		entry.SrcClient = ""
+	}
 	by := note{By: m.By}
 	switch m.State {
+	case Revealing:
+		entry.Type, entry.Body = envelope.TypeAnonymityEnded, payload(note{Node: m.Device, Client: m.Client})
+		return entry
 	case Joining:
 		entry.Type, by.Reason = envelope.TypeJoined, "added"
 	case Leaving:
@@ -66,14 +70,10 @@ func entryOf(m Member) envelope.Envelope {
 
 // settingsEntry returns the entry of a session's change of settings.
 func settingsEntry(ses Session) envelope.Envelope {
-	list := "members"
-	if ses.Next.MembersHidden {
-		list = "moderators"
-	}
 	return envelope.Envelope{
 		ID: ses.Op, DestSession: ses.ID, SrcNode: ses.By,
 		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeSettings,
-		Body: payload(settingsNote{ses.Next.AnyoneCanJoin, ses.Next.MemberLimit, list}),
+		Body: payload(ses.Next.Wire()),
 	}
 }
 
@@ -92,7 +92,7 @@ func concerns(env *envelope.Envelope) envelope.NodeID {
 		return ""
 	}
 	switch env.Type {
-	case envelope.TypeJoined, envelope.TypeLeft:
+	case envelope.TypeJoined, envelope.TypeLeft, envelope.TypeAnonymityEnded:
 		return env.SrcNode
 	case envelope.TypeRole:
 		var said struct {

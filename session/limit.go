@@ -7,16 +7,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// maxMembers is the highest limit of members.
-const maxMembers = 100_000
-
-func (s Settings) check() error {
-	if s.MemberLimit < 0 || s.MemberLimit > maxMembers {
-		return envelope.Errorf(envelope.BadRequest, "member_limit is a number up to %d; 0 means none", maxMembers)
-	}
-	return nil
-}
-
 // admit gives a membership that is about to be written leave to take a seat,
 // so that a limit holds whatever several servers do at once.
 //

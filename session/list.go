@@ -10,12 +10,12 @@ import (
 // which need not exist.
 func (s *Sessions) SeesMembers(ctx context.Context, who envelope.Principal, id envelope.SessionID) (bool, error) {
 	ses, err := s.session(ctx, id)
-	role := Ordinary
+	var by actor
 	if err == nil {
-		role, err = s.acting(ctx, who, ses)
+		by, err = s.acting(ctx, who, ses)
 	}
 	if envelope.CodeOf(err) == envelope.NotFound {
 		return false, nil
 	}
-	return err == nil && (!ses.MembersHidden || role >= Moderator), err
+	return err == nil && (!ses.MembersHidden || by.role >= Moderator), err
 }

@@ -18,20 +18,22 @@ import (
 // tells it. Nobody is added by that: joining is accepting. The invitation is
 // noted before it is told, so a call that fails is to be repeated.
 func (s *Sessions) Invite(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, role Role) (Member, error) {
-	m, err := s.act(ctx, who, id, node, func(by Role, _ Session, m Member) (Member, bool, error) {
+	m, err := s.act(ctx, who, id, node, func(by actor, _ Session, m Member) (Member, bool, error) {
 		switch {
-		case by < Moderator, role == Moderator && by != Owner:
+		case by.role < Moderator, role == Moderator && by.role != Owner:
 			return m, false, errForbidden
 		case m.in():
 			return m, false, nil
 		case m.State == Banned:
 			return m, false, errBanned
+		case m.Node != m.Device: // who is to hear of it by what name?
+			return m, false, errNotIn
 		case m.State == Invited:
 			changed := m.Role != role
 			m.Role = role
 			return m, changed, nil
 		}
-		m.State, m.Role, m.By, m.Op = Invited, role, who.Node, rand.Text()
+		m.State, m.Role, m.By, m.Op = Invited, role, by.name, rand.Text()
 		return m, true, spend(&m.Paid, who)
 	})
 	if err == nil && m.State == Invited {
@@ -60,13 +62,13 @@ func (s *Sessions) Decline(ctx context.Context, who envelope.Principal, id envel
 // Kick ends a device's membership, or takes an invitation back. The device may
 // join again as any other.
 func (s *Sessions) Kick(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.act(ctx, who, id, node, func(by Role, ses Session, m Member) (Member, bool, error) {
-		if err := mayRemove(by, ses, m); err != nil {
+	return s.act(ctx, who, id, node, func(by actor, ses Session, m Member) (Member, bool, error) {
+		if err := mayRemove(by.role, ses, m); err != nil {
 			return m, false, err
 		}
 		switch {
 		case m.in():
-			m.State, m.By, m.Next = Leaving, who.Node, Ordinary
+			m.State, m.By, m.Next = Leaving, by.name, Ordinary
 			return m, true, nil
 		case m.State == Invited:
 			m.State, m.Role = Left, Ordinary
@@ -81,14 +83,14 @@ func (s *Sessions) Kick(ctx context.Context, who envelope.Principal, id envelope
 // Ban ends a device's membership, if it has one, and keeps it from joining and
 // from being invited.
 func (s *Sessions) Ban(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.act(ctx, who, id, node, func(by Role, ses Session, m Member) (Member, bool, error) {
-		if err := mayRemove(by, ses, m); err != nil || m.State == Banned {
+	return s.act(ctx, who, id, node, func(by actor, ses Session, m Member) (Member, bool, error) {
+		if err := mayRemove(by.role, ses, m); err != nil || m.State == Banned {
 			return m, false, err
 		}
 		if m.in() {
-			m.State, m.By, m.Next = Leaving, who.Node, Outcast
+			m.State, m.By, m.Next = Leaving, by.name, Outcast
 		} else {
-			m.State, m.By = Banned, who.Node
+			m.State, m.By = Banned, by.name
 		}
 		return m, true, nil
 	})
@@ -96,8 +98,8 @@ func (s *Sessions) Ban(ctx context.Context, who envelope.Principal, id envelope.
 
 // Unban lets a device join and be invited again.
 func (s *Sessions) Unban(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.act(ctx, who, id, node, func(by Role, _ Session, m Member) (Member, bool, error) {
-		if by < Moderator {
+	return s.act(ctx, who, id, node, func(by actor, _ Session, m Member) (Member, bool, error) {
+		if by.role < Moderator {
 			return m, false, errForbidden
 		}
 		banned := m.State == Banned
@@ -111,9 +113,9 @@ func (s *Sessions) Unban(ctx context.Context, who envelope.Principal, id envelop
 // SetRole gives a member another role, but the owner's. Only the owner makes
 // and unmakes moderators.
 func (s *Sessions) SetRole(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, role Role) (Member, error) {
-	return s.act(ctx, who, id, node, func(by Role, ses Session, m Member) (Member, bool, error) {
+	return s.act(ctx, who, id, node, func(by actor, ses Session, m Member) (Member, bool, error) {
 		switch {
-		case by < Moderator, by == Moderator && (role == Moderator || m.Role == Moderator):
+		case by.role < Moderator, by.role == Moderator && (role == Moderator || m.Role == Moderator):
 			return m, false, errForbidden
 		case !m.in():
 			return m, false, errNotIn
@@ -122,38 +124,59 @@ func (s *Sessions) SetRole(ctx context.Context, who envelope.Principal, id envel
 		case m.Role == role:
 			return m, false, nil
 		}
-		m.State, m.Next, m.By = Changing, role, who.Node
+		m.State, m.Next, m.By = Changing, role, by.name
 		return m, true, spend(&m.Paid, who)
 	})
 }
 
 // Transfer makes a member the owner. Who was it before is a moderator then.
 func (s *Sessions) Transfer(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.act(ctx, who, id, node, func(by Role, ses Session, m Member) (Member, bool, error) {
+	return s.act(ctx, who, id, node, func(by actor, ses Session, m Member) (Member, bool, error) {
 		switch {
-		case ses.Owner == node && (by == Owner || ses.Former == who.Node):
+		case ses.Owner == node && (by.role == Owner || ses.Former == by.name):
 			return m, false, nil
-		case by != Owner:
+		case by.role != Owner:
 			return m, false, errForbidden
 		case !m.in():
 			return m, false, errNotIn
 		}
-		m.State, m.Next, m.Reign, m.By = Changing, Owner, ses.Reign, who.Node
+		m.State, m.Next, m.Reign, m.By = Changing, Owner, ses.Reign, by.name
 		return m, true, spend(&m.Paid, who)
 	})
 }
 
 // Add makes a device a member without asking it. Only the app may.
-func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.SessionID, device envelope.Principal, role Role) (Member, error) {
-	return s.act(ctx, who, id, device.Node, func(_ Role, ses Session, m Member) (Member, bool, error) {
-		switch {
-		case !who.App:
+func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.SessionID, device envelope.Principal, role Role, as As) (Member, error) {
+	node := device.Node
+	if as.Anonymous && who.App {
+		ses, err := s.session(ctx, id)
+		if err == nil && ses.NamesOnly {
+			err = errNamesOnly
+		}
+		if err == nil {
+			node, err = s.alias(ctx, device, id, as.Name)
+		}
+		if err != nil {
+			return Member{}, err
+		}
+	}
+	return s.act(ctx, who, id, node, func(_ actor, ses Session, m Member) (Member, bool, error) {
+		if !who.App {
 			return m, false, errForbidden
-		case m.in():
+		}
+		if m.in() {
 			return m, false, nil
-		case m.State == Banned:
+		}
+		other, err := s.rest(ctx, id, m.other())
+		if err != nil {
+			return m, false, err
+		}
+		switch {
+		case m.State == Banned, other.State == Banned:
 			return m, false, errBanned
-		case ses.Owner == device.Node:
+		case other.seated():
+			return m, false, errOtherName
+		case ses.Owner == m.Node:
 			role = Moderator
 		}
 		m.State, m.Role, m.Client, m.By = Joining, role, device.Client, who.Node
@@ -161,55 +184,38 @@ func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.
 	})
 }
 
-// A SettingsChange says which settings are to be others; nil leaves one as it is.
-type SettingsChange struct {
-	AnyoneCanJoin *bool
-	MemberLimit   *int
-	MembersHidden *bool
-}
-
 // Update changes settings, which only the owner may, and returns the session.
 // A limit holds for those who ask to join after it was set; nobody has to go.
-func (s *Sessions) Update(ctx context.Context, who envelope.Principal, id envelope.SessionID, change SettingsChange) (Session, error) {
+func (s *Sessions) Update(ctx context.Context, who envelope.Principal, id envelope.SessionID, change envelope.Settings) (Session, error) {
 	return again(ctx, func() (Session, error) {
 		ses, err := s.session(ctx, id)
 		if err != nil {
 			return Session{}, err
 		}
-		role, err := s.acting(ctx, who, ses)
+		by, err := s.acting(ctx, who, ses)
 		if err != nil {
 			return Session{}, err
 		}
-		if role != Owner {
+		if by.role != Owner {
 			return Session{}, errForbidden
 		}
-		next := change.of(ses.Settings)
-		if err := next.check(); err != nil || next == ses.Settings {
+		next, err := ses.With(change)
+		if err == nil && next.Kind != ses.Kind {
+			err = envelope.Errorf(envelope.BadRequest, "the kind of a session does not change")
+		}
+		if err != nil || next == ses.Settings {
 			return ses, err
 		}
 		if err := spend(&ses.Paid, who); err != nil {
 			return Session{}, err
 		}
-		ses.Op, ses.By, ses.Next = rand.Text(), who.Node, next
+		ses.Op, ses.By, ses.Next = rand.Text(), by.name, next
 		ses.Version++
 		if err = s.store.UpdateSession(ctx, ses); err == nil {
 			ses, err = s.apply(ctx, ses)
 		}
 		return ses, err
 	})
-}
-
-func (c SettingsChange) of(s Settings) Settings {
-	if c.AnyoneCanJoin != nil {
-		s.AnyoneCanJoin = *c.AnyoneCanJoin
-	}
-	if c.MemberLimit != nil {
-		s.MemberLimit = *c.MemberLimit
-	}
-	if c.MembersHidden != nil {
-		s.MembersHidden = *c.MembersHidden
-	}
-	return s
 }
 
 // apply completes a change of settings: its entry first, then the outcome.
@@ -239,14 +245,23 @@ func (s *Sessions) crown(ctx context.Context, m Member) (bool, error) {
 	return true, s.store.UpdateSession(ctx, ses)
 }
 
+// actor is who acts on others in a session: the name it has there, and its role.
+type actor struct {
+	name envelope.NodeID
+	role Role
+}
+
 // act settles the membership of another device as change says, which is told
-// the role of the caller.
-func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, change func(by Role, ses Session, m Member) (Member, bool, error)) (Member, error) {
-	if !envelope.ValidID(string(node)) {
-		return Member{}, envelope.Errorf(envelope.BadRequest, "node_id has not the form of an id")
+// who the caller is.
+func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, change func(by actor, ses Session, m Member) (Member, bool, error)) (Member, error) {
+	if in, _, alias := node.Alias(); alias && in != id || !envelope.ValidNode(string(node)) {
+		return Member{}, envelope.Errorf(envelope.BadRequest, "node_id is not the id of a device, nor an alias in the session")
 	}
 	return s.settle(ctx, id, node, func(ses Session, m Member) (Member, bool, error) {
 		by, err := s.acting(ctx, who, ses)
+		if err == nil && m.Device == "" {
+			err = errNotIn // nobody has that alias
+		}
 		if err != nil {
 			return m, false, err
 		}
@@ -254,19 +269,19 @@ func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.
 	})
 }
 
-// acting returns the role in which the caller acts; NotFound for outsiders.
-func (s *Sessions) acting(ctx context.Context, who envelope.Principal, ses Session) (Role, error) {
+// acting returns as whom the caller acts; NotFound for outsiders.
+func (s *Sessions) acting(ctx context.Context, who envelope.Principal, ses Session) (actor, error) {
 	if who.App {
-		return Owner, nil
+		return actor{who.Node, Owner}, nil
 	}
-	m, err := s.rest(ctx, ses.ID, who.Node)
+	m, err := s.own(ctx, ses.ID, who.Node)
 	if err != nil {
-		return 0, err
+		return actor{}, err
 	}
 	if !m.in() {
-		return 0, errOutside
+		return actor{}, errOutside
 	}
-	return ses.RoleOf(m), nil
+	return actor{m.Node, ses.RoleOf(m)}, nil
 }
 
 // mayRemove refuses unless one of that role may put the device out.
@@ -281,9 +296,16 @@ func mayRemove(by Role, ses Session, m Member) error {
 }
 
 func (s *Sessions) member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
+	if node == "" {
+		return Member{Session: id}, nil
+	}
 	m, err := s.store.Member(ctx, id, node)
 	if errors.Is(err, ErrNotFound) {
-		return Member{Session: id, Node: node}, nil
+		m = Member{Session: id, Node: node, Device: node}
+		if _, _, alias := node.Alias(); alias {
+			m.Device = ""
+		}
+		return m, nil
 	}
 	return m, err
 }
@@ -291,5 +313,6 @@ func (s *Sessions) member(ctx context.Context, id envelope.SessionID, node envel
 var (
 	errForbidden = envelope.Errorf(envelope.Forbidden, "not in your role")
 	errNotIn     = envelope.Errorf(envelope.NotFound, "that device is not in the session")
+	errOtherName = envelope.Errorf(envelope.Conflict, "that device is in the session by another name")
 	errBanned    = envelope.Errorf(envelope.Conflict, "that device is banned")
 )

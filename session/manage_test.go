@@ -54,11 +54,11 @@ func nth(op string, n int) func(string) error {
 // group makes a session of alice with some members.
 func (w *world) group(t *testing.T, members ...string) {
 	t.Helper()
-	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
+	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range members {
-		if _, err := w.Join(t.Context(), who(id), "r"); err != nil {
+		if _, err := w.Join(t.Context(), who(id), "r", session.As{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestInterruptedChanges(t *testing.T) {
 		},
 		"settings": func(s *session.Sessions) (session.State, error) {
 			limit := 9
-			_, err := s.Update(ctx, alice, "r", session.SettingsChange{MemberLimit: &limit})
+			_, err := s.Update(ctx, alice, "r", envelope.Settings{MemberLimit: &limit})
 			return 0, err
 		},
 	}
@@ -202,10 +202,10 @@ func TestConcurrentTransfers(t *testing.T) {
 func TestOwnerLeaves(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
-	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{}); err != nil {
+	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Add(ctx, envelope.Principal{Node: "app", App: true}, "r", who("bob"), session.Ordinary); err != nil {
+	if _, err := w.Add(ctx, envelope.Principal{Node: "app", App: true}, "r", who("bob"), session.Ordinary, session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Leave(ctx, who("alice"), "r"); envelope.CodeOf(err) != envelope.Conflict {
@@ -218,10 +218,10 @@ func TestOwnerLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantOwner(t, "alice")
-	if _, err := w.Join(ctx, who("bob"), "r"); envelope.CodeOf(err) != envelope.NotFound {
+	if _, err := w.Join(ctx, who("bob"), "r", session.As{}); envelope.CodeOf(err) != envelope.NotFound {
 		t.Errorf("got %v", err)
 	}
-	if _, err := w.Join(ctx, who("alice"), "r"); err != nil {
+	if _, err := w.Join(ctx, who("alice"), "r", session.As{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -230,19 +230,19 @@ func TestOwnerLeaves(t *testing.T) {
 func TestSeatOfTheOwner(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
-	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}); err != nil {
+	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Leave(ctx, who("alice"), "r"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Join(ctx, who("bob"), "r"); err != nil {
+	if _, err := w.Join(ctx, who("bob"), "r", session.As{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Join(ctx, who("carol"), "r"); envelope.CodeOf(err) != envelope.Conflict {
+	if _, err := w.Join(ctx, who("carol"), "r", session.As{}); envelope.CodeOf(err) != envelope.Conflict {
 		t.Errorf("in the owner's seat: %v", err)
 	}
-	if _, err := w.Join(ctx, who("alice"), "r"); err != nil {
+	if _, err := w.Join(ctx, who("alice"), "r", session.As{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -258,7 +258,7 @@ func TestOwnerInvited(t *testing.T) {
 	if _, err := w.Invite(ctx, envelope.Principal{Node: "app", App: true}, "r", "alice", session.Reader); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Join(ctx, who("alice"), "r"); err != nil {
+	if _, err := w.Join(ctx, who("alice"), "r", session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Resolve(ctx, &envelope.Envelope{SrcNode: "alice", DestSession: "r"}); err != nil {
@@ -271,15 +271,15 @@ func TestOwnerInvited(t *testing.T) {
 func TestSeatOfInterruptedJoin(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
-	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}); err != nil {
+	if _, err := w.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, MemberLimit: 2}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	w.err = errAway
-	if _, err := w.Join(ctx, who("bob"), "r"); envelope.CodeOf(err) != envelope.Busy {
+	if _, err := w.Join(ctx, who("bob"), "r", session.As{}); envelope.CodeOf(err) != envelope.Busy {
 		t.Fatal(err)
 	}
 	w.err = nil
-	if _, err := w.Join(ctx, who("carol"), "r"); envelope.CodeOf(err) != envelope.Conflict {
+	if _, err := w.Join(ctx, who("carol"), "r", session.As{}); envelope.CodeOf(err) != envelope.Conflict {
 		t.Fatal(err)
 	}
 	_, members, err := w.Get(ctx, who("alice"), "r")
@@ -289,7 +289,7 @@ func TestSeatOfInterruptedJoin(t *testing.T) {
 	if _, err := w.Kick(ctx, who("alice"), "r", "bob"); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.Join(ctx, who("carol"), "r"); err != nil {
+	if _, err := w.Join(ctx, who("carol"), "r", session.As{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -307,7 +307,7 @@ func TestRoleAfterRejoin(t *testing.T) {
 		if _, err := w.Leave(t.Context(), who("bob"), "r"); err != nil {
 			t.Fatal(err)
 		}
-		if m, err := w.Join(t.Context(), who("bob"), "r"); err != nil || m.Role != want {
+		if m, err := w.Join(t.Context(), who("bob"), "r", session.As{}); err != nil || m.Role != want {
 			t.Errorf("%v came back as %v, %v", was, m.Role, err)
 		}
 	}

@@ -22,7 +22,7 @@ func (s *Sessions) MayDelete(ctx context.Context, who envelope.Principal, id env
 	if err != nil {
 		return refuse(err)
 	}
-	if mayRemove(by, ses, m) != nil {
+	if mayRemove(by.role, ses, m) != nil {
 		return errForbidden
 	}
 	return nil

@@ -48,7 +48,7 @@ func ParseRole(name string) (Role, error) {
 // happened already.
 func (s State) String() string {
 	switch s {
-	case Joining, Joined, Changing:
+	case Joining, Joined, Changing, Revealing:
 		return "joined"
 	case Leaving, Left:
 		return "left"
@@ -63,14 +63,14 @@ func (s State) String() string {
 }
 
 // in reports whether the device is in the session.
-func (m *Member) in() bool { return m.State == Joined || m.State == Changing }
+func (m *Member) in() bool { return m.State == Joined || m.State == Changing || m.State == Revealing }
 
 // seated reports whether the device counts as a member, or may be about to.
 func (m *Member) seated() bool { return m.State == Joining || m.State == Leaving || m.in() }
 
 // atRest reports whether no change is on its way.
 func (m *Member) atRest() bool {
-	return m.State != Joining && m.State != Leaving && m.State != Changing
+	return m.State != Joining && m.State != Leaving && m.State != Changing && m.State != Revealing
 }
 
 // RoleOf returns the role that a device has in the session.

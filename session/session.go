@@ -54,10 +54,14 @@ type memberKey struct {
 	node    envelope.NodeID
 }
 
-// standing is what is remembered of a membership: that the device is in.
+// standing is what is remembered of who is in a session: under the device, and
+// under the alias if it is in by that.
 type standing struct {
-	until  time.Time // when this is not trusted any more
-	writes bool      // it may send
+	until  time.Time       // when this is not trusted any more
+	self   envelope.NodeID // the name by which it is in
+	device envelope.NodeID
+	hidden bool // whose alias it is is not to be known
+	writes bool // it may send
 }
 
 // New returns Sessions over a store whose entries go through append.
@@ -73,23 +77,23 @@ func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelo
 
 // Create makes a session with the caller as owner and first member. Repeated
 // by its owner it returns the session that is there; for others Conflict.
-func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
-	made, err := s.found(ctx, who, id, settings)
+func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (Session, error) {
+	made, err := s.found(ctx, who, id, settings, as)
 	if err == nil {
-		_, err = s.Join(ctx, who, made.ID)
+		_, err = s.Join(ctx, who, made.ID, as)
 	}
 	return made, err
 }
 
 // CreateEmpty is Create without a first member. Only the app may.
-func (s *Sessions) CreateEmpty(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
+func (s *Sessions) CreateEmpty(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, _ As) (Session, error) {
 	if !who.App {
 		return Session{}, errForbidden
 	}
-	return s.found(ctx, who, id, settings)
+	return s.found(ctx, who, id, settings, As{})
 }
 
-func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings) (Session, error) {
+func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (Session, error) {
 	if id == "" {
 		id = envelope.SessionID(rand.Text())
 	} else if !envelope.ValidID(string(id)) {
@@ -98,8 +102,15 @@ func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelop
 	if err := settings.check(); err != nil {
 		return Session{}, err
 	}
+	if id.IsTopic() != (settings.Kind == Topic) {
+		return Session{}, envelope.Errorf(envelope.BadRequest, "the ids of topics begin with %q, and no others do", envelope.TopicPrefix)
+	}
+	owner, err := s.founder(ctx, who, id, settings, as)
+	if err != nil {
+		return Session{}, err
+	}
 	made := Session{
-		ID: id, Owner: who.Node, Settings: settings,
+		ID: id, Owner: owner, Settings: settings,
 		Created: time.Now().UnixMilli(), Token: rand.Text(), Version: 1,
 	}
 	if err := s.store.Create(ctx, made); errors.Is(err, ErrExists) {
@@ -107,8 +118,8 @@ func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelop
 		if err != nil {
 			return Session{}, err
 		}
-		if there.Owner != who.Node || there.Settings != settings {
-			return Session{}, envelope.Errorf(envelope.Conflict, "a session with that id exists")
+		if there.Owner != owner || there.Settings != settings {
+			return Session{}, errExists
 		}
 		return there, nil
 	} else if err != nil {
@@ -117,14 +128,43 @@ func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelop
 	return made, nil
 }
 
+// founder returns the name that the owner of a new session has there.
+func (s *Sessions) founder(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (envelope.NodeID, error) {
+	if !as.Anonymous {
+		return who.Node, nil
+	}
+	if settings.NamesOnly {
+		return "", errNamesOnly
+	}
+	there, err := s.session(ctx, id)
+	if envelope.CodeOf(err) == envelope.NotFound {
+		return s.alias(ctx, who, id, as.Name)
+	}
+	if err != nil {
+		return "", err
+	}
+	m, err := s.rest(ctx, id, who.Node) // who has made it has its alias
+	if err == nil && (m.Alias == "" || m.Alias != there.Owner) {
+		err = errExists
+	}
+	return m.Alias, err
+}
+
 // Join makes the caller a member and returns the membership, also when it is
 // one already: whoever has been invited, and anyone if the session is open.
-// Conflict when the session is full.
-func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Member, error) {
+// Conflict when the session is full, and for who is in by another name.
+func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope.SessionID, as As) (Member, error) {
+	if as.Anonymous {
+		return s.joinAnonymously(ctx, who, id, as.Name)
+	}
 	return s.settle(ctx, id, who.Node, func(ses Session, m Member) (Member, bool, error) {
-		switch {
-		case m.in():
+		if m.in() {
 			return m, false, nil
+		}
+		if err := s.mayJoinNamed(ctx, m); err != nil {
+			return m, false, err
+		}
+		switch {
 		case m.State == Banned:
 			return m, false, errOutside
 		case ses.Owner == who.Node: // whatever it is invited as
@@ -144,7 +184,11 @@ func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope
 // already. The owner goes last, or hands the session over first: else Conflict.
 // It stays owner of the session that it has left empty, and may come back.
 func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Member, error) {
-	return s.settle(ctx, id, who.Node, func(ses Session, m Member) (Member, bool, error) {
+	own, err := s.own(ctx, id, who.Node)
+	if err != nil {
+		return Member{}, err
+	}
+	return s.settle(ctx, id, own.Node, func(ses Session, m Member) (Member, bool, error) {
 		switch {
 		case m.in():
 		case len(m.Spans) > 0 && (m.State == Left || m.State == Banned):
@@ -152,8 +196,8 @@ func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelop
 		default:
 			return m, false, errOutside // never a member
 		}
-		if ses.Owner == who.Node {
-			others, err := s.seats(ctx, id, who.Node)
+		if ses.Owner == m.Node {
+			others, err := s.seats(ctx, id, m.Node)
 			if err != nil {
 				return m, false, err
 			}
@@ -169,7 +213,8 @@ func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelop
 // Get returns a session and its members to one of them or the app, those about
 // to be or not to be one included, since they have a seat.
 // Where the caller may not see the others, it is the only one; one that has
-// been invited sees itself as that.
+// been invited sees itself as that. Whose an alias is is told to nobody else,
+// the app included.
 func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Session, []Member, error) {
 	ses, err := s.session(ctx, id)
 	if err != nil {
@@ -184,8 +229,13 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 		if m.seated() {
 			members = append(members, m)
 		}
-		if m.Node == who.Node && (m.in() || m.State == Leaving || m.State == Invited) {
+		if m.Device == who.Node && (m.in() || m.State == Leaving || m.State == Invited && own == nil) {
 			own = []Member{m}
+		}
+	}
+	for i := range members {
+		if m := &members[i]; m.Hidden() && m.Device != who.Node {
+			m.Device, m.Client = "", ""
 		}
 	}
 	switch {
@@ -200,19 +250,31 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 }
 
 // Of returns the memberships of a device that give it something to read, ended
-// ones included, with every change that a crash interrupted completed.
-func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, error) {
-	all, err := s.store.Memberships(ctx, node)
+// ones included, with every change that a crash interrupted completed: one for
+// each session, as [Sessions.Stays] does.
+func (s *Sessions) Of(ctx context.Context, device envelope.NodeID) ([]Member, error) {
+	rows, err := s.store.Memberships(ctx, device)
 	if err != nil {
 		return nil, refuse(err)
 	}
-	readable := all[:0]
-	for _, m := range all {
+	named := make(map[envelope.SessionID]Member, len(rows))
+	aliased := make(map[envelope.SessionID]Member)
+	for _, m := range rows {
 		if !m.atRest() {
-			m, err = s.Stays(ctx, m.Session, node)
-			if err != nil {
+			if m, err = s.rest(ctx, m.Session, m.Node); err != nil {
 				return nil, err
 			}
+		}
+		if m.Node == device {
+			named[m.Session] = m
+		} else if len(m.Spans) > 0 {
+			aliased[m.Session] = m
+		}
+	}
+	readable := rows[:0]
+	for id, m := range named {
+		if by, ok := aliased[id]; ok {
+			m = joint(m, by)
 		}
 		if len(m.Spans) > 0 {
 			readable = append(readable, m)
@@ -222,36 +284,61 @@ func (s *Sessions) Of(ctx context.Context, node envelope.NodeID) ([]Member, erro
 }
 
 // Stays returns a device's membership of a session, in whatever state and with
-// a change that a crash interrupted completed. It has no Spans if the device
-// never was a member, or there is no such session.
-func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
-	return s.rest(ctx, id, node)
+// a change that a crash interrupted completed: that by which it is in, or was
+// last, but with the Spans of that by name and that by alias, and the Alias. It
+// has no Spans if the device never was a member, or there is no such session.
+func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, device envelope.NodeID) (Member, error) {
+	named, err := s.rest(ctx, id, device)
+	if err != nil || named.Alias == "" {
+		return named, err
+	}
+	m, err := s.rest(ctx, id, named.Alias)
+	return joint(named, m), err
 }
 
 // Resolve returns the address whose log a message goes to, once the sender's
 // right to write there is sure: NotFound for who is not in the session,
-// Forbidden for who only reads.
+// Forbidden for who only reads. It is here, and nowhere else, that the alias of
+// an anonymous sender takes the place of its id.
 func (s *Sessions) Resolve(ctx context.Context, env *envelope.Envelope) (envelope.Address, error) {
-	if env.DestSession != "" {
-		writes, err := s.standing(ctx, env.DestSession, env.SrcNode)
-		if err == nil && !writes {
-			err = envelope.Errorf(envelope.Forbidden, "a reader does not send to the session")
-		}
-		if err != nil {
-			return envelope.Address{}, err
-		}
-		if env.DestNode != "" {
-			if _, err := s.standing(ctx, env.DestSession, env.DestNode); err != nil {
-				return envelope.Address{}, err
-			}
-		}
+	if env.DestSession == "" {
+		return env.Dest(), env.CheckDest()
+	}
+	sender, err := s.standing(ctx, env.DestSession, env.SrcNode)
+	if err == nil && !sender.writes {
+		err = envelope.Errorf(envelope.Forbidden, "a reader does not send to the session")
+	}
+	if err == nil && env.DestNode != "" {
+		err = s.present(ctx, env.DestSession, env.DestNode)
+	}
+	if err != nil {
+		return envelope.Address{}, err
+	}
+	if env.SrcNode = sender.self; sender.hidden {
+		env.SrcClient = ""
 	}
 	return env.Dest(), nil
 }
 
+// present refuses unless somebody is in a session by that name.
+func (s *Sessions) present(ctx context.Context, id envelope.SessionID, name envelope.NodeID) error {
+	of, err := s.standing(ctx, id, name)
+	if err == nil && of.self != name {
+		err = errOutside // it is there by an alias, which is not to be seen
+	}
+	return err
+}
+
+// NameOf returns the name by which a device is in a session, and whether whose
+// it is is not to be known; NotFound unless it is in.
+func (s *Sessions) NameOf(ctx context.Context, id envelope.SessionID, device envelope.NodeID) (name envelope.NodeID, hidden bool, err error) {
+	of, err := s.standing(ctx, id, device)
+	return of.self, of.hidden, err
+}
+
 // IsMember reports whether a device is in a session, which need not exist.
-func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (bool, error) {
-	_, err := s.standing(ctx, id, node)
+func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, device envelope.NodeID) (bool, error) {
+	_, err := s.standing(ctx, id, device)
 	if envelope.CodeOf(err) == envelope.NotFound {
 		return false, nil
 	}
@@ -269,13 +356,16 @@ func (s *Sessions) Observe(env *envelope.Envelope) {
 func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cached.Remove(memberKey{id, node})
+	if known, ok := s.cached.Get(memberKey{id, node}); ok {
+		s.cached.Remove(memberKey{id, known.device})
+		s.cached.Remove(memberKey{id, known.self})
+	}
 	s.news++
 }
 
-// standing reports whether a device may write to a session; NotFound unless it
-// is in.
-func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (writes bool, err error) {
+// standing returns how a device, or who has an alias, is in a session; NotFound
+// unless it is.
+func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (standing, error) {
 	key := memberKey{id, node}
 	now := time.Now()
 	s.mu.Lock()
@@ -283,25 +373,32 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 	news := s.news
 	s.mu.Unlock()
 	if ok && !now.After(known.until) {
-		return known.writes, nil
+		return known, nil
 	}
 	m, err := s.store.Member(ctx, id, node)
+	if err == nil && !m.in() && m.Alias != "" {
+		m, err = s.store.Member(ctx, id, m.Alias)
+	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return false, refuse(err)
+		return standing{}, refuse(err)
 	}
 	if err != nil || !m.in() {
 		// Not remembered: whoever joins now, at any server, may write at once.
-		return false, errOutside
+		return standing{}, errOutside
 	}
-	if !m.mayWrite() {
-		return false, nil // nor that, for the same reason
+	is := standing{until: now.Add(trust), self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite()}
+	if !is.writes {
+		return is, nil // nor that, for the same reason
 	}
 	s.mu.Lock()
 	if s.news == news { // else what was read may be older than what the log says
-		s.cached.Add(key, standing{now.Add(trust), true})
+		s.cached.Add(memberKey{id, is.device}, is)
+		if is.self != is.device {
+			s.cached.Add(memberKey{id, is.self}, is)
+		}
 	}
 	s.mu.Unlock()
-	return true, nil
+	return is, nil
 }
 
 // session reads a session, with a change of settings that was begun completed.
@@ -322,11 +419,8 @@ func (s *Sessions) session(ctx context.Context, id envelope.SessionID) (Session,
 // version 0 when there is none.
 func (s *Sessions) rest(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error) {
 	return again(ctx, func() (Member, error) {
-		m, err := s.store.Member(ctx, id, node)
-		if errors.Is(err, ErrNotFound) {
-			return Member{Session: id, Node: node}, nil
-		}
-		if err == nil && !m.atRest() {
+		m, err := s.member(ctx, id, node)
+		if err == nil && m.Version > 0 && !m.atRest() {
 			m, err = s.complete(ctx, m)
 		}
 		return m, err
@@ -416,15 +510,18 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 		m.Spans[len(m.Spans)-1].Until = seq
 	case Changing:
 		m.State, m.Role = Joined, min(m.Next, Moderator) // see Member.Role
+	case Revealing:
+		m.State, m.Revealed = Joined, true
 	}
 	m.Next, m.Reign = Ordinary, 0
 	m.Version++
 	if err := s.store.PutMember(ctx, m); err != nil {
 		return Member{}, err
 	}
+	s.Forget(m.Session, m.Device)
 	s.Forget(m.Session, m.Node)
 	if s.changed != nil {
-		s.changed(m.Session, m.Node)
+		s.changed(m.Session, m.Device)
 	}
 	return m, nil
 }
@@ -457,6 +554,7 @@ func pause(ctx context.Context, attempt int) error {
 }
 
 var (
+	errExists  = envelope.Errorf(envelope.Conflict, "a session with that id exists")
 	errNoID    = envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
 	errOutside = refuse(ErrNotFound)
 	errTooFast = envelope.BusyError(500, "the session is changing too fast", nil)

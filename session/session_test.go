@@ -66,7 +66,10 @@ func TestStates(t *testing.T) {
 		w.err = nil
 		w.mu.Unlock()
 	}
-	join := func(t *testing.T, w *world) error { _, err := w.Join(t.Context(), who("bob"), "r"); return err }
+	join := func(t *testing.T, w *world) error {
+		_, err := w.Join(t.Context(), who("bob"), "r", session.As{})
+		return err
+	}
 	leave := func(t *testing.T, w *world) error { _, err := w.Leave(t.Context(), who("bob"), "r"); return err }
 	must := func(t *testing.T, err error) {
 		t.Helper()
@@ -109,7 +112,7 @@ func TestStates(t *testing.T) {
 	} {
 		t.Run(tt.state+" "+tt.call, func(t *testing.T) {
 			w := newWorld(t)
-			if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
+			if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 				t.Fatal(err)
 			}
 			states[tt.state](t, w)
@@ -146,14 +149,14 @@ func TestStates(t *testing.T) {
 // Many at once for one device end in one membership, with one entry for each change.
 func TestConcurrentJoins(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
+	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	seqs := make([]uint64, 16)
 	var wg sync.WaitGroup
 	for i := range seqs {
 		wg.Go(func() {
-			m, err := w.Join(t.Context(), who("bob"), "r")
+			m, err := w.Join(t.Context(), who("bob"), "r", session.As{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -174,10 +177,10 @@ func TestConcurrentJoins(t *testing.T) {
 // A membership is remembered for a moment, and forgotten when the log says so.
 func TestObserve(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}); err != nil {
+	if _, err := w.Create(t.Context(), who("alice"), "r", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Join(t.Context(), who("bob"), "r"); err != nil {
+	if _, err := w.Join(t.Context(), who("bob"), "r", session.As{}); err != nil {
 		t.Fatal(err)
 	}
 	write := func() error {

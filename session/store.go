@@ -20,12 +20,18 @@ type Session struct {
 	Token   string          // random; tells a repeated create from a second one
 	Settings
 
+	Master     envelope.NodeID // of a game: the member that gets what the others send; "" while there is none
+	MasterTerm uint64          // rises by one with each change of master
+
 	Version uint64 // rises by one with each change of what follows or is above
 	// Op and Next are a change of settings that is being noted in the log, and
 	// By who asked for it; Op is "" when there is none.
 	Op   string
 	By   envelope.NodeID
 	Next Settings
+	// NextMaster is what Op leads to when it is a change of master, see MasterOp.
+	MasterOp   bool
+	NextMaster envelope.NodeID
 	// Admitted is the membership that was let in last, while there is a limit:
 	// the device and the version that its row is to have.
 	Admitted        envelope.NodeID
@@ -39,14 +45,44 @@ type Settings struct {
 	AnyoneCanJoin bool
 	MemberLimit   int  // at most so many members; 0 means any number
 	MembersHidden bool // only moderators and the owner may see the member list
+
+	Kind       Kind       // does not change
+	NamesOnly  bool       // nobody comes anonymously
+	Successors Successors // of a game: who becomes master when the master is gone
+	NotifyLast int        // who has joined and left is told to so many who joined last; 0: to all
+	FromHeader bool       // who joins sees what has followed the header, not only what follows its joining
+
+	// Of a topic: how much of it is kept for who comes back, 0 and 0: nothing.
+	KeepCount   int
+	KeepSeconds int
 }
+
+// Kind is what a session is for.
+type Kind uint8
+
+// The kinds.
+const (
+	Group Kind = iota // everybody hears what everybody says
+	Game              // the members speak to the master, and it to them
+	Topic             // see [envelope.SessionID.IsTopic]; members are the connections that follow it
+)
+
+// Successors says who may become the master of a game without being asked.
+type Successors uint8
+
+// The successors.
+const (
+	AnyMember      Successors = iota // who may write, moderators first
+	ModeratorsOnly                   // the owner and moderators
+	Nobody
+)
 
 // State is where a membership stands.
 type State uint8
 
 // The states of a membership. Joining, Leaving and Changing are intents:
 // written before the log entry, so that whoever finds one can complete it with
-// the same Op.
+// the same Op; so is Revealing.
 const (
 	Joining State = iota + 1
 	Joined
@@ -56,13 +92,17 @@ const (
 	Declined
 	Banned
 	Changing // a member whose role changes
+	Revealing
 )
 
-// Member is one device's membership of one session.
+// Member is one membership of a session. A device may have two, which have
+// nothing to do with each other for anybody else: one by its name, and one by
+// an alias. It is in by one of them at a time.
 type Member struct {
 	Session envelope.SessionID
-	Node    envelope.NodeID
-	Client  envelope.ClientID
+	Node    envelope.NodeID   // the name it has in the session: the device's id, or an alias
+	Device  envelope.NodeID   // whose membership it is; of an anonymous one nobody else's to know
+	Client  envelope.ClientID // the device's user; likewise
 	State   State
 	Role    Role            // of the owner it is what remains when there is another one
 	Op      string          // id of the log entry that the state stands for; of Invited: of the invitation
@@ -76,6 +116,11 @@ type Member struct {
 	Next  Role
 	Reign uint64
 	Paid  int64 // see [allowance]
+
+	// Alias is, of a membership by name, the device's other one, if it ever had
+	// any: it is made once and stays the device's.
+	Alias    envelope.NodeID
+	Revealed bool // of one by alias: everybody may know whose it is
 }
 
 // Span is one stay in a session: a member sees the entries from the one that
@@ -106,13 +151,15 @@ type Store interface {
 	// UpdateSession replaces the session with Version − 1, else ErrChanged.
 	UpdateSession(ctx context.Context, s Session) error
 
-	// PutMember writes a membership. Version 1 creates it; a higher one
-	// replaces the row with Version − 1. Else ErrChanged.
+	// PutMember writes the membership of that Session and Node. Version 1
+	// creates it; a higher one replaces the row with Version − 1, which is of
+	// the same Device. Else ErrChanged.
 	PutMember(ctx context.Context, m Member) error
-	// Member returns a device's membership, in whatever state, else ErrNotFound.
+	// Member returns the membership of that Node, in whatever state, else ErrNotFound.
 	Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Member, error)
 	// Members returns all memberships of a session, in whatever state.
 	Members(ctx context.Context, id envelope.SessionID) ([]Member, error)
-	// Memberships returns all memberships of a device, in whatever state.
-	Memberships(ctx context.Context, node envelope.NodeID) ([]Member, error)
+	// Memberships returns all memberships of a Device, by name and by alias, in
+	// whatever state.
+	Memberships(ctx context.Context, device envelope.NodeID) ([]Member, error)
 }

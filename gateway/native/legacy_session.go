@@ -94,7 +94,7 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 	case wanted(form.Get("notify_only_last_few_users")):
 		return nil, errNoLastFew
 	}
-	cmd := gateway.CreateSession{AnyoneCanJoin: isTrue(form.Get("anyone_can_join"))}
+	cmd := gateway.CreateSession{Settings: envelope.Settings{AnyoneCanJoin: new(isTrue(form.Get("anyone_can_join")))}}
 	var members []envelope.NodeID
 	if listed := form.Get("_session_info_"); listed != "" {
 		if !who.App {
@@ -193,7 +193,7 @@ func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.V
 	info := ev.(gateway.SessionInfo)
 	reply := legacySession{
 		SessionID: info.ID, NodeID: info.Owner, CreatedAt: float64(info.Created.UnixMilli()) / 1000, NotifyLast: -1,
-		AnyoneCanJoin: info.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)),
+		AnyoneCanJoin: *info.Settings.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)),
 	}
 	if info.Own.State == stateJoined { // else it is the app, or invited
 		reply.Current = &legacyMember{node: who.Node}

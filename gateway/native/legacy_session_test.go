@@ -32,7 +32,7 @@ func (c *noteCore) Refused(envelope.Code) {}
 func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
 	c.asked = append(c.asked, fmt.Sprintf("%s: %s", who.Node, describeCall(cmd)))
 	info := gateway.SessionInfo{
-		ID: "r", Owner: "alice", AnyoneCanJoin: true, Created: time.UnixMilli(1_500_000_000_250),
+		ID: "r", Owner: "alice", Settings: envelope.Settings{AnyoneCanJoin: new(true)}, Created: time.UnixMilli(1_500_000_000_250),
 		Members: []gateway.MemberInfo{{Node: "alice", Client: "al"}, {Node: "bob", Client: "bo"}},
 	}
 	if !who.App {
@@ -61,7 +61,7 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 func describeCall(cmd gateway.Command) string {
 	switch cmd := cmd.(type) {
 	case gateway.CreateSession:
-		return fmt.Sprintf("create id=%s anyone=%v empty=%v", cmd.ID, cmd.AnyoneCanJoin, cmd.Empty)
+		return fmt.Sprintf("create id=%s anyone=%v empty=%v", cmd.ID, *cmd.Settings.AnyoneCanJoin, cmd.Empty)
 	case gateway.JoinSession:
 		return fmt.Sprintf("join id=%s", cmd.ID)
 	case gateway.LeaveSession:

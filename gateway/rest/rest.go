@@ -41,6 +41,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/sessions/{id}", h.call(h.getSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
+	mux.HandleFunc("POST /v1/sessions/{id}/reveal", h.call(h.reveal))
 	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,

@@ -8,59 +8,48 @@ import (
 	"github.com/allsparkrt/allspark/gateway"
 )
 
-// settings are what a session is made with, or what is to be changed of it.
-type settings struct {
-	AnyoneCanJoin *bool   `json:"anyone_can_join"` // default true
-	MemberLimit   *int    `json:"member_limit"`    // default 0: none
-	MemberList    *string `json:"member_list"`     // who may see it: "members" (default) or "moderators"
-}
-
-// membersHidden reads the member_list; nil when it is not given.
-func (s *settings) membersHidden() (*bool, error) {
-	if s.MemberList == nil {
-		return nil, nil
-	}
-	hidden := *s.MemberList == listModerators
-	if !hidden && *s.MemberList != listMembers {
-		return nil, envelope.Errorf(envelope.BadRequest, "member_list is %s or %s", listMembers, listModerators)
-	}
-	return &hidden, nil
-}
-
-const (
-	listMembers    = "members"
-	listModerators = "moderators"
-)
-
 type createRequest struct {
 	SessionID envelope.SessionID `json:"session_id"`
-	settings
+	envelope.Settings
+	aliasRequest
+}
+
+// aliasRequest says by what name somebody joins.
+type aliasRequest struct {
+	AsAnonymous bool   `json:"as_anonymous"` // by an alias
+	Alias       string `json:"alias"`        // the name of it; implies as_anonymous
+}
+
+func (r aliasRequest) as() gateway.Alias {
+	return gateway.Alias{Anonymous: r.AsAnonymous || r.Alias != "", Name: r.Alias}
 }
 
 type sessionReply struct {
-	SessionID     envelope.SessionID `json:"session_id"`
-	Owner         envelope.NodeID    `json:"owner"`
-	AnyoneCanJoin bool               `json:"anyone_can_join"`
-	MemberLimit   int                `json:"member_limit"`
-	MemberList    string             `json:"member_list"`
-	CreatedMS     int64              `json:"created"`         // Unix milliseconds
-	Role          string             `json:"role,omitempty"`  // the caller's own
-	State         string             `json:"state,omitempty"` // the caller's: "joined" or "invited"
-	Members       []memberReply      `json:"members,omitempty"`
+	SessionID envelope.SessionID `json:"session_id"`
+	Owner     envelope.NodeID    `json:"owner"`
+	Master    envelope.NodeID    `json:"master,omitempty"` // of a game
+	envelope.Settings
+	CreatedMS int64           `json:"created"`           // Unix milliseconds
+	NodeID    envelope.NodeID `json:"node_id,omitempty"` // the caller's own name there
+	Role      string          `json:"role,omitempty"`    // the caller's own
+	State     string          `json:"state,omitempty"`   // the caller's: "joined" or "invited"
+	Members   []memberReply   `json:"members,omitempty"`
 }
 
 type memberReply struct {
 	NodeID   envelope.NodeID   `json:"node_id"`
-	ClientID envelope.ClientID `json:"client_id"`
-	Since    uint64            `json:"since"` // seq of the entry that let it in
+	ClientID envelope.ClientID `json:"client_id,omitempty"` // not of who is anonymous
+	DeviceID envelope.NodeID   `json:"device_id,omitempty"` // whose alias node_id is, when it has been revealed
+	Since    uint64            `json:"since"`               // seq of the entry that let it in
 	Role     string            `json:"role"`
 }
 
 // memberRequest is the body of the calls that act on a device.
 type memberRequest struct {
-	NodeID   envelope.NodeID   `json:"node_id"`
-	ClientID envelope.ClientID `json:"client_id"` // of add; default the node_id
-	Role     string            `json:"role"`      // of invite, role and add; default "member"
+	NodeID       envelope.NodeID   `json:"node_id"`
+	ClientID     envelope.ClientID `json:"client_id"` // of add; default the node_id
+	Role         string            `json:"role"`      // of invite, role and add; default "member"
+	aliasRequest                   // of add
 }
 
 // standingReply is a device's membership as such a call has left it.
@@ -75,7 +64,8 @@ type standingReply struct {
 
 type membershipReply struct {
 	SessionID envelope.SessionID `json:"session_id"`
-	Seq       uint64             `json:"seq"` // of the entry in the session's log
+	NodeID    envelope.NodeID    `json:"node_id"` // the name that the caller has there
+	Seq       uint64             `json:"seq"`     // of the entry in the session's log
 }
 
 func (h *Handler) createSession(r *http.Request, who auth.Verified) (any, error) {
@@ -83,30 +73,15 @@ func (h *Handler) createSession(r *http.Request, who auth.Verified) (any, error)
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
 	}
-	hidden, err := req.membersHidden()
-	if err != nil {
-		return nil, err
-	}
-	cmd := gateway.CreateSession{ID: req.SessionID, AnyoneCanJoin: req.AnyoneCanJoin == nil || *req.AnyoneCanJoin}
-	if req.MemberLimit != nil {
-		cmd.MemberLimit = *req.MemberLimit
-	}
-	cmd.MembersHidden = hidden != nil && *hidden
-	return describe(h.Core.Do(r.Context(), who.Principal, cmd))
+	return describe(h.Core.Do(r.Context(), who.Principal, gateway.CreateSession{ID: req.SessionID, Settings: req.Settings, As: req.as()}))
 }
 
 func (h *Handler) updateSession(r *http.Request, who auth.Verified) (any, error) {
-	var req settings
-	if err := readJSON(r, &req); err != nil {
+	var change envelope.Settings
+	if err := readJSON(r, &change); err != nil {
 		return nil, err
 	}
-	hidden, err := req.membersHidden()
-	if err != nil {
-		return nil, err
-	}
-	return describe(h.Core.Do(r.Context(), who.Principal, gateway.UpdateSession{
-		ID: sessionOf(r), AnyoneCanJoin: req.AnyoneCanJoin, MemberLimit: req.MemberLimit, MembersHidden: hidden,
-	}))
+	return describe(h.Core.Do(r.Context(), who.Principal, gateway.UpdateSession{ID: sessionOf(r), Change: change}))
 }
 
 // changeMember answers POST /v1/sessions/{id}/… for an action on a device.
@@ -119,20 +94,20 @@ func (h *Handler) changeMember(action gateway.MemberAction) func(*http.Request, 
 		if action == gateway.Decline {
 			req.NodeID = who.Node
 		}
-		if req.ClientID == "" {
+		if _, _, alias := req.NodeID.Alias(); req.ClientID == "" && !alias {
 			req.ClientID = envelope.ClientID(req.NodeID)
 		}
-		if !envelope.ValidID(string(req.NodeID)) || !envelope.ValidID(string(req.ClientID)) {
+		if !envelope.ValidNode(string(req.NodeID)) || req.ClientID != "" && !envelope.ValidID(string(req.ClientID)) {
 			return nil, envelope.Errorf(envelope.BadRequest, "node_id or client_id has not the form of an id")
 		}
 		ev, err := h.Core.Do(r.Context(), who.Principal, gateway.ChangeMember{
-			ID: sessionOf(r), Action: action, Node: req.NodeID, Client: req.ClientID, Role: req.Role,
+			ID: sessionOf(r), Action: action, Node: req.NodeID, Client: req.ClientID, Role: req.Role, As: req.as(),
 		})
 		if err != nil {
 			return nil, err
 		}
 		m := ev.(gateway.MemberInfo)
-		reply := standingReply{SessionID: sessionOf(r), NodeID: req.NodeID, State: m.State, Since: m.Since, Until: m.Until}
+		reply := standingReply{SessionID: sessionOf(r), NodeID: m.Node, State: m.State, Since: m.Since, Until: m.Until}
 		if m.State == "joined" || m.State == "invited" {
 			reply.Role = m.Role
 		}
@@ -145,7 +120,21 @@ func (h *Handler) getSession(r *http.Request, who auth.Verified) (any, error) {
 }
 
 func (h *Handler) joinSession(r *http.Request, who auth.Verified) (any, error) {
-	return membership(h.Core.Do(r.Context(), who.Principal, gateway.JoinSession{ID: sessionOf(r)}))
+	var req aliasRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	return membership(h.Core.Do(r.Context(), who.Principal, gateway.JoinSession{ID: sessionOf(r), As: req.as()}))
+}
+
+// reveal answers POST /v1/sessions/{id}/reveal.
+func (h *Handler) reveal(r *http.Request, who auth.Verified) (any, error) {
+	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.RevealAnonymity{ID: sessionOf(r)})
+	if err != nil {
+		return nil, err
+	}
+	m := ev.(gateway.MemberInfo)
+	return standingReply{SessionID: sessionOf(r), NodeID: m.Node, State: m.State, Role: m.Role, Since: m.Since}, nil
 }
 
 func (h *Handler) leaveSession(r *http.Request, who auth.Verified) (any, error) {
@@ -160,15 +149,15 @@ func describe(ev gateway.Event, err error) (any, error) {
 	}
 	info := ev.(gateway.SessionInfo)
 	reply := sessionReply{
-		SessionID: info.ID, Owner: info.Owner, CreatedMS: info.Created.UnixMilli(),
-		AnyoneCanJoin: info.AnyoneCanJoin, MemberLimit: info.MemberLimit, MemberList: listMembers,
-		Role: info.Own.Role, State: info.Own.State,
-	}
-	if info.MembersHidden {
-		reply.MemberList = listModerators
+		SessionID: info.ID, Owner: info.Owner, Master: info.Master, Settings: info.Settings, CreatedMS: info.Created.UnixMilli(),
+		NodeID: info.Own.Node, Role: info.Own.Role, State: info.Own.State,
 	}
 	for _, m := range info.Members {
-		reply.Members = append(reply.Members, memberReply{NodeID: m.Node, ClientID: m.Client, Since: m.Since, Role: m.Role})
+		of := memberReply{NodeID: m.Node, ClientID: m.Client, Since: m.Since, Role: m.Role}
+		if m.Device != m.Node {
+			of.DeviceID = m.Device
+		}
+		reply.Members = append(reply.Members, of)
 	}
 	return reply, nil
 }
@@ -178,5 +167,5 @@ func membership(ev gateway.Event, err error) (any, error) {
 		return nil, err
 	}
 	m := ev.(gateway.Membership)
-	return membershipReply{SessionID: m.ID, Seq: m.Seq}, nil
+	return membershipReply{SessionID: m.ID, NodeID: m.Node, Seq: m.Seq}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // The first byte of a key says what the row is. An id never holds a zero
@@ -19,7 +20,8 @@ import (
 //	r kind id 0 node           the same cursor found by log: empty
 //	s session                  session (JSON)
 //	m session 0 node           membership (JSON)
-//	n node 0 session           the same membership found by device: empty
+//	n device 0 session         the same membership found by device: empty
+//	n device 0 alias           the same of one by alias
 //	v server                   server record (JSON)
 //	g kind id 0 server         edge (JSON)
 //	p kind id                  when an address was last connected: varint Unix milliseconds
@@ -92,8 +94,13 @@ func memberKey(id envelope.SessionID, node envelope.NodeID) []byte {
 
 func membershipPrefix(node envelope.NodeID) []byte { return appendID([]byte{rowMembership}, node) }
 
-func membershipKey(node envelope.NodeID, id envelope.SessionID) []byte {
-	return append(membershipPrefix(node), id...)
+// membershipKey ends with the session, or with the alias, which says the
+// session as well.
+func membershipKey(m session.Member) []byte {
+	if m.Node != m.Device {
+		return append(membershipPrefix(m.Device), m.Node...)
+	}
+	return append(membershipPrefix(m.Device), m.Session...)
 }
 
 func serverKey(id envelope.ServerID) []byte { return append([]byte{rowServer}, id...) }

@@ -202,7 +202,7 @@ func TestQueueFull(t *testing.T) {
 			t.Fatal("the queue takes more than it may")
 		}
 	}
-	wantBusy(t, "PutMember", s.PutMember(t.Context(), session.Member{Session: "room", Node: "bob", Version: 1}))
+	wantBusy(t, "PutMember", s.PutMember(t.Context(), session.Member{Session: "room", Node: "bob", Device: "bob", Version: 1}))
 	release()
 	if o := <-first; o.err != nil || o.seq != 1 {
 		t.Fatal(o)

@@ -67,7 +67,7 @@ func (s *Store) PutMember(ctx context.Context, m session.Member) error {
 		if m.Version != was.Version+1 {
 			return session.ErrChanged
 		}
-		if err := b.Set(membershipKey(m.Node, m.Session), nil, nil); err != nil {
+		if err := b.Set(membershipKey(m), nil, nil); err != nil {
 			return err
 		}
 		return setJSON(b, memberKey(m.Session, m.Node), m)
@@ -86,10 +86,15 @@ func (s *Store) Members(ctx context.Context, id envelope.SessionID) ([]session.M
 }
 
 // Memberships implements session.Store.
-func (s *Store) Memberships(ctx context.Context, node envelope.NodeID) ([]session.Member, error) {
+func (s *Store) Memberships(ctx context.Context, device envelope.NodeID) ([]session.Member, error) {
 	var all []session.Member
-	err := s.scan(ctx, membershipPrefix(node), func(rest, _ []byte) error {
-		m, err := s.Member(ctx, envelope.SessionID(rest), node)
+	err := s.scan(ctx, membershipPrefix(device), func(rest, _ []byte) error {
+		node := envelope.NodeID(rest)
+		id, _, alias := node.Alias()
+		if !alias {
+			id, node = envelope.SessionID(rest), device
+		}
+		m, err := s.Member(ctx, id, node)
 		all = append(all, m)
 		return err
 	})

@@ -103,7 +103,7 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 	ctx := t.Context()
 	record := graph.Record{ID: "server", Boot: "boot1"}
 	next := graph.Record{ID: "server", Boot: "boot2"}
-	member := session.Member{Session: "room", Node: "bob", State: session.Joining, Op: "op", Version: 1}
+	member := session.Member{Session: "room", Node: "bob", Device: "bob", State: session.Joining, Op: "op", Version: 1}
 	joined := member
 	joined.State, joined.Spans, joined.Version = session.Joined, []session.Span{{From: 1}}, 2
 	updated := session.Session{ID: "room", Token: "t", Owner: "bob", Version: 1}

@@ -23,8 +23,13 @@ type sessionRow struct {
 	Token    string             `bson:"k"`
 	Settings settingsRow        `bson:",inline"`
 
+	Master     envelope.NodeID `bson:"ma,omitempty"`
+	MasterTerm int64           `bson:"mt,omitempty"`
+
 	Version         int64           `bson:"v"`
 	Op              string          `bson:"p,omitempty"`
+	MasterOp        bool            `bson:"mo,omitempty"`
+	NextMaster      envelope.NodeID `bson:"mn,omitempty"`
 	By              envelope.NodeID `bson:"b,omitempty"`
 	Next            settingsRow     `bson:"x,omitempty"`
 	Admitted        envelope.NodeID `bson:"m,omitempty"`
@@ -33,15 +38,23 @@ type sessionRow struct {
 }
 
 type settingsRow struct {
-	AnyoneCanJoin bool `bson:"a,omitempty"`
-	MemberLimit   int  `bson:"l,omitempty"`
-	MembersHidden bool `bson:"h,omitempty"`
+	AnyoneCanJoin bool               `bson:"a,omitempty"`
+	MemberLimit   int                `bson:"l,omitempty"`
+	MembersHidden bool               `bson:"h,omitempty"`
+	Kind          session.Kind       `bson:"c,omitempty"`
+	NamesOnly     bool               `bson:"n,omitempty"`
+	Successors    session.Successors `bson:"u,omitempty"`
+	NotifyLast    int                `bson:"y,omitempty"`
+	FromHeader    bool               `bson:"j,omitempty"`
+	KeepCount     int                `bson:"kc,omitempty"`
+	KeepSeconds   int                `bson:"ks,omitempty"`
 }
 
 func sessionRowOf(s session.Session) sessionRow {
 	return sessionRow{
 		ID: s.ID, Owner: s.Owner, Former: s.Former, Reign: int64(s.Reign), Created: s.Created, Token: s.Token,
-		Settings: settingsRow(s.Settings), Version: int64(s.Version), Op: s.Op, By: s.By, Next: settingsRow(s.Next),
+		Settings: settingsRow(s.Settings), Master: s.Master, MasterTerm: int64(s.MasterTerm),
+		MasterOp: s.MasterOp, NextMaster: s.NextMaster, Version: int64(s.Version), Op: s.Op, By: s.By, Next: settingsRow(s.Next),
 		Admitted: s.Admitted, AdmittedVersion: int64(s.AdmittedVersion), Paid: s.Paid,
 	}
 }
@@ -49,7 +62,8 @@ func sessionRowOf(s session.Session) sessionRow {
 func (r sessionRow) session() session.Session {
 	return session.Session{
 		ID: r.ID, Owner: r.Owner, Former: r.Former, Reign: uint64(r.Reign), Created: r.Created, Token: r.Token,
-		Settings: session.Settings(r.Settings), Version: uint64(r.Version), Op: r.Op, By: r.By, Next: session.Settings(r.Next),
+		Settings: session.Settings(r.Settings), Master: r.Master, MasterTerm: uint64(r.MasterTerm),
+		MasterOp: r.MasterOp, NextMaster: r.NextMaster, Version: uint64(r.Version), Op: r.Op, By: r.By, Next: session.Settings(r.Next),
 		Admitted: r.Admitted, AdmittedVersion: uint64(r.AdmittedVersion), Paid: r.Paid,
 	}
 }
@@ -127,7 +141,8 @@ func (s *Store) UpdateSession(ctx context.Context, changed session.Session) erro
 type memberRow struct {
 	ID      string             `bson:"_id"`
 	Session envelope.SessionID `bson:"s"`
-	Node    envelope.NodeID    `bson:"n"`
+	Device  envelope.NodeID    `bson:"n"`
+	Node    envelope.NodeID    `bson:"m"`
 	Client  envelope.ClientID  `bson:"c,omitempty"`
 	State   int32              `bson:"w"`
 	Role    int32              `bson:"r,omitempty"`
@@ -138,6 +153,9 @@ type memberRow struct {
 	Next    int32              `bson:"x,omitempty"`
 	Reign   int64              `bson:"g,omitempty"`
 	Paid    int64              `bson:"d,omitempty"`
+
+	Alias    envelope.NodeID `bson:"a,omitempty"`
+	Revealed bool            `bson:"e,omitempty"`
 }
 
 type stayRow struct {
@@ -151,9 +169,9 @@ func memberID(id envelope.SessionID, node envelope.NodeID) string {
 
 func memberRowOf(m session.Member) memberRow {
 	row := memberRow{
-		ID: memberID(m.Session, m.Node), Session: m.Session, Node: m.Node, Client: m.Client,
+		ID: memberID(m.Session, m.Node), Session: m.Session, Device: m.Device, Node: m.Node, Client: m.Client,
 		State: int32(m.State), Role: int32(m.Role), Op: m.Op, By: m.By, Version: int64(m.Version),
-		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid,
+		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed,
 	}
 	for _, span := range m.Spans {
 		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until)})
@@ -163,9 +181,9 @@ func memberRowOf(m session.Member) memberRow {
 
 func (r memberRow) member() session.Member {
 	m := session.Member{
-		Session: r.Session, Node: r.Node, Client: r.Client,
+		Session: r.Session, Device: r.Device, Node: r.Node, Client: r.Client,
 		State: session.State(r.State), Role: session.Role(r.Role), Op: r.Op, By: r.By, Version: uint64(r.Version),
-		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid,
+		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed,
 	}
 	for _, stay := range r.Stays {
 		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until)})
@@ -243,8 +261,8 @@ func (s *Store) Members(ctx context.Context, id envelope.SessionID) ([]session.M
 }
 
 // Memberships implements [session.Store].
-func (s *Store) Memberships(ctx context.Context, node envelope.NodeID) ([]session.Member, error) {
-	return s.findMembers(ctx, equals("n", node))
+func (s *Store) Memberships(ctx context.Context, device envelope.NodeID) ([]session.Member, error) {
+	return s.findMembers(ctx, equals("n", device))
 }
 
 func (s *Store) findMembers(ctx context.Context, by bson.E) (members []session.Member, err error) {

@@ -24,7 +24,7 @@ func reopened(s *suite) {
 	room := session.Session{ID: "room", Owner: alice, Settings: session.Settings{AnyoneCanJoin: true}, Created: 5, Token: "t"}
 	s.noError(s.store.Create(ctx, room))
 	member := session.Member{
-		Session: "room", Node: bob, Client: "bob", State: session.Joined, Op: "op", Spans: []session.Span{{From: 1}}, Version: 1,
+		Session: "room", Node: bob, Device: bob, Client: "bob", State: session.Joined, Op: "op", Spans: []session.Span{{From: 1}}, Version: 1,
 	}
 	s.noError(s.store.PutMember(ctx, member))
 	cursor := inbox.Cursor{Node: bob, Log: log, Delivered: 3, Read: 2}

@@ -227,9 +227,13 @@ func memberKey(id envelope.SessionID, node envelope.NodeID) [2]envelope.Address 
 }
 
 func (w *walk) putMember() {
+	device := w.node()
 	m := session.Member{
-		Session: w.room(), Node: w.node(), Client: "c", State: session.State(1 + w.rnd.IntN(8)), Role: session.Role(w.rnd.IntN(3)),
+		Session: w.room(), Node: device, Device: device, Client: "c", State: session.State(1 + w.rnd.IntN(8)), Role: session.Role(w.rnd.IntN(3)),
 		Op: fmt.Sprint(w.number(100)), Spans: []session.Span{{From: 1 + w.number(100)}},
+	}
+	if w.rnd.IntN(3) == 0 {
+		m.Node = envelope.AliasOf(m.Session, "z"+string(device))
 	}
 	key := memberKey(m.Session, m.Node)
 	was := w.model.members[key].Version
@@ -261,6 +265,6 @@ func (w *walk) allMembers() {
 	w.equal("members", plainAll(got), plainAll(want))
 	got, err = w.store.Memberships(w.Context(), node)
 	w.noError(err)
-	want = slices.DeleteFunc(values(w.model.members, all), func(m session.Member) bool { return m.Node != node })
+	want = slices.DeleteFunc(values(w.model.members, all), func(m session.Member) bool { return m.Device != node })
 	w.equal("memberships", plainAll(got), plainAll(want))
 }

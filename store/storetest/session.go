@@ -72,6 +72,15 @@ func sessionVersions(s *suite) {
 		func(ses *session.Session) {
 			ses.Admitted, ses.AdmittedVersion, ses.Paid = bob, 1<<40, 1_700_000_000_123
 		},
+		func(ses *session.Session) {
+			ses.Master, ses.MasterTerm, ses.MasterOp, ses.NextMaster = envelope.AliasOf("room", "zorro"), 1<<40, true, bob
+		},
+		func(ses *session.Session) {
+			ses.Settings = session.Settings{
+				Kind: session.Topic, NamesOnly: true, Successors: session.Nobody, NotifyLast: 3, FromHeader: true,
+				KeepCount: 4, KeepSeconds: 5,
+			}
+		},
 		func(ses *session.Session) { ses.Settings = session.Settings{} },
 	} {
 		before := ses
@@ -131,7 +140,7 @@ func plainAll(members []session.Member) []session.Member {
 
 func memberVersions(s *suite) {
 	ctx := s.Context()
-	m := session.Member{Session: "room", Node: bob, Client: "bob", State: session.Joining, Op: "op1"}
+	m := session.Member{Session: "room", Node: bob, Device: bob, Client: "bob", State: session.Joining, Op: "op1"}
 	_, err := s.store.Member(ctx, m.Session, m.Node)
 	s.isError("Member of nothing", err, session.ErrNotFound)
 	for _, v := range []uint64{0, 2, 3} {
@@ -156,6 +165,8 @@ func memberVersions(s *suite) {
 		},
 		func(m *session.Member) { m.State, m.Role, m.Next, m.Reign = session.Joined, session.Moderator, 0, 0 },
 		func(m *session.Member) { m.State, m.By, m.Paid = session.Banned, "", 1_700_000_000_123 },
+		func(m *session.Member) { m.Alias = envelope.AliasOf("room", "zorro") },
+		func(m *session.Member) { m.Revealed = true },
 	} {
 		before := m
 		change(&m)
@@ -177,7 +188,7 @@ func memberRace(s *suite) { s.raceMembers(s.store, s.store) }
 func (s *suite) raceMembers(stores ...Store) {
 	for version := uint64(1); version <= 10; version++ {
 		put := func(i int) session.Member {
-			return session.Member{Session: "room", Node: bob, State: session.Joined, Op: fmt.Sprint("op", i), Version: version}
+			return session.Member{Session: "room", Node: bob, Device: bob, State: session.Joined, Op: fmt.Sprint("op", i), Version: version}
 		}
 		winner := s.oneWinner(race(8, func(i int) error {
 			return stores[i%len(stores)].PutMember(s.Context(), put(i))
@@ -198,7 +209,7 @@ func memberships(s *suite) {
 				continue
 			}
 			m := session.Member{
-				Session: id, Node: node, Client: envelope.ClientID(node), State: session.State(1 + (i+j)%4),
+				Session: id, Node: node, Device: node, Client: envelope.ClientID(node), State: session.State(1 + (i+j)%4),
 				Op: "op", Spans: []session.Span{{From: uint64(i + 1), Until: uint64(j)}}, Version: 1,
 			}
 			s.noError(s.store.PutMember(ctx, m))
@@ -206,6 +217,13 @@ func memberships(s *suite) {
 				m.State, m.Version = session.Left, 2
 				s.noError(s.store.PutMember(ctx, m))
 			}
+			bySession[id] = append(bySession[id], m)
+			byNode[node] = append(byNode[node], m)
+			if j%2 == 0 {
+				continue
+			}
+			m.Node, m.Version, m.Revealed = envelope.AliasOf(id, "z"+string(node)), 1, i == 2 // found by its device all the same
+			s.noError(s.store.PutMember(ctx, m))
 			bySession[id] = append(bySession[id], m)
 			byNode[node] = append(byNode[node], m)
 		}
