@@ -50,6 +50,8 @@ type ticketClaims struct {
 	Boot                 string `json:"boot"`
 	Node                 string `json:"nid"`
 	App                  bool   `json:"app,omitempty"`
+	Guest                bool   `json:"guest,omitempty"`
+	Only                 string `json:"only,omitempty"`
 	KeyExpires           int64  `json:"key_exp"`
 	KeyIssued            int64  `json:"key_iat,omitempty"`
 	KeyID                string `json:"key_jti,omitempty"`
@@ -106,6 +108,8 @@ func (t *Tickets) Issue(server envelope.ServerID, boot string, who Verified) (to
 		Boot:       boot,
 		Node:       string(who.Node),
 		App:        who.App,
+		Guest:      who.Guest,
+		Only:       string(who.Only),
 		KeyExpires: who.Expires.Unix(),
 		KeyID:      who.JTI,
 		KeyIssuer:  who.Issuer,
@@ -160,10 +164,13 @@ func (t *Tickets) Redeem(token string, self envelope.ServerID, boot string) (Ver
 		return Verified{}, err
 	}
 	who := Verified{
-		Principal: envelope.Principal{Node: envelope.NodeID(c.Node), Client: envelope.ClientID(c.Subject), App: c.App},
-		Expires:   keyExpires,
-		JTI:       c.KeyID,
-		Issuer:    c.KeyIssuer,
+		Principal: envelope.Principal{
+			Node: envelope.NodeID(c.Node), Client: envelope.ClientID(c.Subject),
+			App: c.App, Guest: c.Guest, Only: envelope.SessionID(c.Only),
+		},
+		Expires: keyExpires,
+		JTI:     c.KeyID,
+		Issuer:  c.KeyIssuer,
 	}
 	if c.KeyIssued != 0 {
 		who.Issued = time.Unix(c.KeyIssued, 0)

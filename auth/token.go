@@ -37,6 +37,7 @@ var (
 	errIssuer      = errors.New("issuer is not among the expected")
 	errID          = errors.New("sub or nid is not an id")
 	errLongClaim   = errors.New("jti or iss is too long")
+	errGuest       = errors.New("not made here, with the id of a guest")
 	errServer      = errors.New("for another server or boot")
 	errUsed        = errors.New("used before")
 	errTooFarAhead = errors.New("expires later than any made by now")

@@ -20,18 +20,21 @@ type Config struct {
 	// Issuers and Audiences are what iss must be and aud must have one of.
 	// Give both when the keys sign tokens for others too.
 	Issuers, Audiences []string
+	// Guests are those whose keys are taken besides; nil: nobody's.
+	Guests *Guests
 
 	Now        func() time.Time // nil: time.Now
 	HTTPClient *http.Client     // fetches JWK sets; nil: the default transport
 	Logger     *slog.Logger     // nil: no log
 }
 
-// Verifier checks auth keys.
+// Verifier checks auth keys: those that the app has made, and those of guests.
 type Verifier struct {
 	// static after construction
 	parser  *jwt.Parser
 	keys    *keySet
 	issuers []string
+	guests  *Guests // may be nil
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -70,7 +73,7 @@ func NewVerifier(ctx context.Context, c Config) (*Verifier, error) {
 	if len(c.Audiences) > 0 {
 		options = append(options, jwt.WithAudience(slices.Clone(c.Audiences)...))
 	}
-	v := &Verifier{parser: jwt.NewParser(options...), keys: keys, issuers: slices.Clone(c.Issuers)}
+	v := &Verifier{parser: jwt.NewParser(options...), keys: keys, issuers: slices.Clone(c.Issuers), guests: c.Guests}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	v.stop = stop
 	if keys.reloads() {
@@ -85,12 +88,15 @@ func (v *Verifier) Close() {
 	v.running.Wait()
 }
 
-// Verify checks an auth key. The error is an [*envelope.Error]: Unauthorized,
+// Verify checks an auth key, of the app or of a guest. The error is an [*envelope.Error]: Unauthorized,
 // or Busy when the key that the token names may exist but cannot be fetched
 // now, or ctx ended while waiting for it.
 func (v *Verifier) Verify(ctx context.Context, token string) (Verified, error) {
 	if err := checkForm(token); err != nil {
 		return Verified{}, refuse(err)
+	}
+	if v.guests.takes(token) {
+		return v.guests.verify(token)
 	}
 	var c authClaims
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
@@ -109,6 +115,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Verified, error) {
 		return Verified{}, refuse(errIssuer)
 	}
 	who, err := c.verified()
+	if err == nil && v.guests != nil && (isGuest(c.sub) || isGuest(c.nid)) {
+		err = errGuest
+	}
 	if err != nil {
 		return Verified{}, refuse(err)
 	}

@@ -85,6 +85,7 @@ func (id SessionID) IsTopic() bool { return strings.HasPrefix(string(id), TopicP
 type Principal struct {
 	Node   NodeID
 	Client ClientID
-	App    bool // may use the server API on behalf of others
-	Guest  bool // has no account: may join sessions and speak there, and nothing else
+	App    bool      // may use the server API on behalf of others
+	Guest  bool      // has no account: may join sessions and speak there, and nothing else
+	Only   SessionID // of a guest: the one session that it may join; "" any
 }
