@@ -204,6 +204,9 @@ func joint(named, m Member) Member {
 	}
 	both.Alias = m.Node
 	both.Spans = slices.Concat(named.Spans, m.Spans)
+	for i := range m.Spans {
+		both.Spans[len(named.Spans)+i].ByAlias = true
+	}
 	slices.SortFunc(both.Spans, func(a, b Span) int {
 		if (a.Until == 0) != (b.Until == 0) {
 			return cmp.Compare(b.Until, a.Until) // the open one is the last

@@ -251,7 +251,8 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 
 // Of returns the memberships of a device that give it something to read, ended
 // ones included, with every change that a crash interrupted completed: one for
-// each session, as [Sessions.Stays] does.
+// each session, as [Sessions.Stays] does. ByAlias tells of each Span by which
+// name the device was in then.
 func (s *Sessions) Of(ctx context.Context, device envelope.NodeID) ([]Member, error) {
 	rows, err := s.store.Memberships(ctx, device)
 	if err != nil {

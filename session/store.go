@@ -128,6 +128,8 @@ type Member struct {
 type Span struct {
 	From  uint64 // seq of the joining entry
 	Until uint64 // seq of the leaving entry; 0 while it is in
+
+	ByAlias bool `json:"-"` // in a membership that stands for two, see [Sessions.Of]; stored with none
 }
 
 // Errors of [Store].
