@@ -157,7 +157,9 @@ func TestAttacksOnGuestKeys(t *testing.T) {
 		}
 		return signRaw(g.key, header, changed)
 	}
-	ofApp := func(changes map[string]any) string { return sign(t, jwt.SigningMethodHS256, secretA, nil, with(changes)) }
+	ofApp := func(changes map[string]any) string {
+		return sign(t, jwt.SigningMethodHS256, secretA, nil, with(changes))
+	}
 
 	for _, tt := range []struct {
 		name, token string
@@ -228,7 +230,7 @@ func TestNoGuests(t *testing.T) {
 	}
 	tickets := newTickets(t, meshKey, c.now)
 	for name, token := range map[string]string{
-		"a guest key":                              key,
+		"a guest key": key,
 		"signed with the key of validation tokens": signRaw(tickets.key, decode(t, parts[0]), decode(t, parts[1])),
 	} {
 		t.Run(name, func(t *testing.T) {
