@@ -201,6 +201,9 @@ func (c *conn) readLoop() error {
 		c.heard.Add(1)
 		c.n.stats.FramesIn.Add(1)
 		cmd, id, err := c.codec.Decode(frame)
+		if err == nil {
+			err = mayGuest(c.who, cmd)
+		}
 		if err != nil {
 			c.refuse(id, err)
 			continue

@@ -10,6 +10,9 @@ import (
 
 // Do implements [gateway.Core].
 func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
+	if err := mayGuest(who, cmd); err != nil {
+		return nil, envelope.AsError(err)
+	}
 	ev, err := n.do(ctx, who, cmd)
 	if err != nil {
 		return nil, envelope.AsError(err) // counted by whoever tells the client

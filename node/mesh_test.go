@@ -135,7 +135,13 @@ func (m *mesh) start(id string) *server {
 	if s.tickets, err = auth.NewTickets([]byte(meshKey), nil); err != nil {
 		m.t.Fatal(err)
 	}
-	s.verifier, err = auth.NewVerifier(m.t.Context(), auth.Config{Keys: []auth.KeySource{{Secret: auth.Secret(tokenSecret)}}})
+	guests, err := auth.NewGuests([]byte(meshKey), time.Hour, 20, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	s.verifier, err = auth.NewVerifier(m.t.Context(), auth.Config{
+		Keys: []auth.KeySource{{Secret: auth.Secret(tokenSecret)}}, Guests: guests,
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -146,7 +152,9 @@ func (m *mesh) start(id string) *server {
 		core = m.core(s)
 	}
 	clients := http.NewServeMux()
-	(&rest.Handler{Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log}).Register(clients)
+	(&rest.Handler{
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, Guests: guests, MaxFrame: envelope.DefaultMaxFrame, Log: log,
+	}).Register(clients)
 	(&native.Handler{
 		Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log, Context: ctx,
 	}).Register(clients)

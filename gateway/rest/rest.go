@@ -25,6 +25,7 @@ type Handler struct {
 	Core     gateway.Core
 	Verifier *auth.Verifier
 	Tickets  *auth.Tickets
+	Guests   *auth.Guests // nil: none are made
 	MaxFrame int // bytes of the largest message
 	Log      *slog.Logger
 }
@@ -32,6 +33,9 @@ type Handler struct {
 // Register adds the calls to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/connect", h.call(h.connect))
+	if h.Guests != nil {
+		mux.HandleFunc("POST /v1/guests", h.guest)
+	}
 	mux.HandleFunc("POST /v1/messages", h.call(h.send))
 	mux.HandleFunc("GET /v1/messages", h.call(h.history))
 	mux.HandleFunc("GET /v1/messages/{id}/trace", h.call(h.trace))

@@ -1,0 +1,44 @@
+package node
+
+import (
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+var (
+	errGuest     = envelope.Errorf(envelope.Forbidden, "that needs an account: a guest joins sessions, speaks and reads there, and leaves")
+	errGuestOnly = envelope.Errorf(envelope.Forbidden, "this guest joins one session only")
+)
+
+// mayGuest refuses what somebody without an account may not do. Every command
+// passes here, by whichever way it comes, and nothing behind here knows who is
+// a guest: what is let through is bound by the same rights as anybody's.
+//
+// A guest connects, joins sessions, by its id or an alias, speaks and reads
+// there, and decides about its own membership. What is not named is refused, so
+// that a new command is for accounts until somebody says otherwise.
+func mayGuest(who envelope.Principal, cmd gateway.Command) error {
+	if !who.Guest {
+		return nil
+	}
+	switch cmd := cmd.(type) {
+	case gateway.Locate, gateway.Hello:
+	case gateway.Acknowledge, gateway.MarkRead, gateway.History, gateway.FetchPending, gateway.GetSession:
+	case gateway.LeaveSession, gateway.RevealAnonymity:
+	case gateway.JoinSession:
+		if who.Only != "" && cmd.ID != who.Only {
+			return errGuestOnly
+		}
+	case gateway.ChangeMember:
+		if cmd.Action != gateway.Decline { // which is its own
+			return errGuest
+		}
+	case gateway.Send:
+		if cmd.Envelope.DestSession == "" {
+			return errGuest
+		}
+	default:
+		return errGuest
+	}
+	return nil
+}
