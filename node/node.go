@@ -44,6 +44,8 @@ type Config struct {
 	// was: nothing of it is noted then.
 	PresenceOff bool
 
+	Signals SignalLimit // the zero one bounds nothing
+
 	MaxConnections int         // clients; 0 means 50,000
 	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
 	// PeerDial opens the connections below peer links; nil means the net package.
@@ -105,6 +107,7 @@ type Node struct {
 	keeper    *keeper
 	sights    *sightings
 	watchers  *watchers
+	signals   *signals
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
@@ -131,6 +134,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.keeper = newKeeper(n)
 	n.sights = newSightings(n)
 	n.watchers = newWatchers(n)
+	n.signals = newSignals(cfg.Signals)
 	n.lookUps = make(chan struct{}, maxLookUps)
 	n.owners = newOwners(n)
 	var err error

@@ -34,6 +34,10 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 		return
 	}
 	if env.Class != envelope.Durable {
+		if err := n.maySignal(ctx, who, env.DestSession); err != nil {
+			done(gateway.Ack{}, err)
+			return
+		}
 		n.stats.Volatile.Add(1)
 		if env.Receipt && env.ID != "" && !n.cfg.PresenceOff {
 			n.publishAsked(addr, env, done)
@@ -104,7 +108,10 @@ func (c *conn) send(env *envelope.Envelope) {
 				c.close(envelope.Busy, "messages to too many addresses were refused")
 			}
 		}
-		if !c.answerNotMember(id, node, session, err) {
+		switch {
+		case id == "" && envelope.CodeOf(err) == envelope.RateLimited:
+			c.n.stats.DroppedRate.Add(1) // a word for each would be more of the same
+		case !c.answerNotMember(id, node, session, err):
 			c.refuse(id, err)
 		}
 	})

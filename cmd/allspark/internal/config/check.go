@@ -62,6 +62,8 @@ func (l *Loaded) checkClients() {
 	}
 	l.between("max_connections", c.MaxConnections, 1, 10_000_000)
 	l.between("max_frame_bytes", c.MaxFrameBytes, 1<<10, 64<<20)
+	l.between("signal_rate", c.SignalRate, 0, 1_000_000)
+	l.between("signal_burst", c.SignalBurst, 1, 1_000_000)
 	if c.DrainTimeout < 0 || c.DrainTimeout > time.Hour {
 		l.problem("drain_timeout", "must be from 0s to 1h")
 	}

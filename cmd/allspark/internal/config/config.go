@@ -35,6 +35,8 @@ type Config struct {
 	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
 	DrainTimeout   time.Duration `name:"drain-timeout" group:"Server" initial:"20s" help:"Time to move clients elsewhere when stopping."`
 	Presence       bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online."`
+	SignalRate     int           `name:"signal-rate" group:"Server" initial:"50" help:"Volatile messages a second that one device may send to one session, unless it leads it. 0: any number."`
+	SignalBurst    int           `name:"signal-burst" group:"Server" initial:"100" help:"How many of them at once."`
 	TLSCert        string        `name:"tls-cert" file:"" group:"Server" placeholder:"FILE" help:"Certificate chain for clients, PEM."`
 	TLSKey         string        `name:"tls-key" file:"" group:"Server" placeholder:"FILE" help:"Key of tls-cert, PEM."`
 

@@ -71,6 +71,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	const dropped, droppedHelp = "dropped_total", "Things dropped, by reason. No durable message is among them."
 	count(dropped, droppedHelp, st.DroppedAway.Load(), "reason", "volatile_nobody_connected")
 	count(dropped, droppedHelp, st.DroppedSlow.Load(), "reason", "volatile_slow_reader")
+	count(dropped, droppedHelp, st.DroppedRate.Load(), "reason", "volatile_rate_limit")
 	count(dropped, droppedHelp, st.DroppedNotice.Load(), "reason", "notice_slow_reader")
 	count("expired_total", "Messages not delivered because their time to live had passed.", st.Expired.Load())
 	count("receipts_total", "Receipts told to senders who had asked for them.", st.Receipts.Load())

@@ -232,6 +232,7 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				// whoever wrote a record there is gone.
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
+			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence,
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
