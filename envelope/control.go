@@ -21,12 +21,19 @@ const (
 	ControlPresence  = "presence"
 	ControlReconnect = "reconnect"
 	ControlError     = "error"
+
+	ControlSubscribe    = "subscribe"
+	ControlSubscribed   = "subscribed"
+	ControlUnsubscribe  = "unsubscribe"
+	ControlUnsubscribed = "unsubscribed"
 )
 
 // Control is a control frame: what client and server say to each other about
 // messages. Which members a frame has follows from its name:
 //
-//	hello      client: cursors, epoch, resume       first frame; resume false starts at the heads
+//	hello      client: cursors, epoch, resume, topics
+//	                                                first frame; resume false starts at the heads;
+//	                                                topics: and subscribe
 //	           server: node_id, epoch, heads, window, ping_s
 //	caught_up  server: heads                        everything up to the heads has been sent
 //	ack        server: id, seq, log                 stored; without seq and log: a volatile message was taken
@@ -46,6 +53,12 @@ const (
 //	                                                without clients and session: of nobody any more
 //	           server: presence                     of some users, as asked or when it changes;
 //	                                                none: they are followed no more
+//	subscribe  client: topics, cursors, epoch, id   follow these as long as the connection lasts, each
+//	                                                behind the cursor given for its log, else behind its head
+//	subscribed server: topics, cursors, heads, id   what of them follows begins behind these cursors,
+//	                                                or where a gap says, and goes up to the heads at present
+//	unsubscribe, unsubscribed
+//	           client, server: topics, id           no more of these
 //	reconnect  server: after_ms, nodes              come back elsewhere
 //	error      server: code, detail                 the last frame was refused
 //
@@ -76,6 +89,8 @@ type Control struct {
 	Session   SessionID  `json:"session_id,omitempty"`
 	Subscribe *bool      `json:"subscribe,omitempty"`
 	Presence  []Presence `json:"presence,omitempty"`
+
+	Topics []SessionID `json:"topics,omitempty"`
 }
 
 // The states of a receipt.
@@ -90,6 +105,9 @@ type Presence struct {
 	Online   bool     `json:"online"`
 	LastSeen int64    `json:"last_seen,omitzero"` // Unix milliseconds, when not online and known
 }
+
+// MaxTopics is how many topics one connection may follow.
+const MaxTopics = 1000
 
 // maxCursors bounds the logs one control frame may name.
 const maxCursors = 10_000
@@ -112,6 +130,14 @@ func ParseControl(frame []byte) (Control, error) {
 	}
 	if len(c.Cursors) > maxCursors {
 		return Control{}, Errorf(BadRequest, "more than %d cursors", maxCursors)
+	}
+	if len(c.Topics) > MaxTopics {
+		return Control{}, Errorf(BadRequest, "more than %d topics", MaxTopics)
+	}
+	for _, id := range c.Topics {
+		if !id.IsTopic() || !ValidID(string(id)) {
+			return Control{}, Errorf(BadRequest, "the id of a topic has the form of an id and begins with %q", TopicPrefix)
+		}
 	}
 	return c, nil
 }

@@ -24,6 +24,25 @@ type (
 		Cursors map[envelope.Address]uint64 // nil: the stored ones
 		Epoch   string                      // of the store the cursors are from; "" unknown
 		FromNow bool                        // start at the heads, without replay
+		Topics  []envelope.SessionID        // as by [Subscribe], with the same Cursors
+	}
+
+	// Subscribe makes the connection follow topics until it ends, without
+	// anything being stored about that: each from behind the cursor given for its
+	// log, else from behind its head. Ids are topics' (see
+	// [envelope.SessionID.IsTopic]), at most [envelope.MaxTopics] on one
+	// connection. The reply is [Subscribed]; messages of the topics come after it.
+	Subscribe struct {
+		ID      string // given back; "" none
+		Topics  []envelope.SessionID
+		Cursors map[envelope.Address]uint64
+		Epoch   string // of the store the cursors are from; "" unknown
+	}
+	// Unsubscribe takes back [Subscribe]. The reply is [Unsubscribed]; no
+	// message of the topics comes after it.
+	Unsubscribe struct {
+		ID     string
+		Topics []envelope.SessionID
 	}
 
 	// Acknowledge moves the device's own cursors forward. It has no reply on a
@@ -122,6 +141,8 @@ type (
 )
 
 func (Send) command()            {}
+func (Subscribe) command()       {}
+func (Unsubscribe) command()     {}
 func (Hello) command()           {}
 func (Acknowledge) command()     {}
 func (MarkRead) command()        {}
@@ -245,6 +266,18 @@ type (
 		Log   envelope.Address
 		Floor uint64
 	}
+	// Subscribed answers [Subscribe]: the entries behind Cursors follow, up to
+	// Heads at first; or a [Gap] says which do not.
+	Subscribed struct {
+		ID             string
+		Topics         []envelope.SessionID
+		Cursors, Heads map[envelope.Address]uint64
+	}
+	// Unsubscribed answers [Unsubscribe].
+	Unsubscribed struct {
+		ID     string
+		Topics []envelope.SessionID
+	}
 	// Reconnect asks the client to come back elsewhere.
 	Reconnect struct {
 		After time.Duration
@@ -304,6 +337,9 @@ func (Welcome) event()     {}
 func (CaughtUp) event()    {}
 func (Gap) event()         {}
 func (Reconnect) event()   {}
+
+func (Subscribed) event()   {}
+func (Unsubscribed) event() {}
 func (SessionInfo) event() {}
 func (MemberInfo) event()  {}
 func (Membership) event()  {}

@@ -55,6 +55,9 @@ func control(frame []byte) (gateway.Command, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.ID != "" && !envelope.ValidID(c.ID) {
+		return nil, envelope.Errorf(envelope.BadRequest, "id has not the form of an id")
+	}
 	cursors, err := c.CursorMap()
 	if err != nil {
 		return nil, err
@@ -64,7 +67,11 @@ func control(frame []byte) (gateway.Command, error) {
 		if c.Cursors == nil {
 			cursors = nil
 		}
-		return gateway.Hello{Cursors: cursors, Epoch: c.Epoch, FromNow: c.Resume != nil && !*c.Resume}, nil
+		return gateway.Hello{Cursors: cursors, Epoch: c.Epoch, FromNow: c.Resume != nil && !*c.Resume, Topics: c.Topics}, nil
+	case envelope.ControlSubscribe:
+		return gateway.Subscribe{ID: c.ID, Topics: c.Topics, Cursors: cursors, Epoch: c.Epoch}, nil
+	case envelope.ControlUnsubscribe:
+		return gateway.Unsubscribe{ID: c.ID, Topics: c.Topics}, nil
 	case envelope.ControlAck:
 		return gateway.Acknowledge{Cursors: cursors}, nil
 	case envelope.ControlRead:
@@ -72,7 +79,7 @@ func control(frame []byte) (gateway.Command, error) {
 	case envelope.ControlPresence:
 		return gateway.GetPresence{Clients: c.Clients, Session: c.Session, Subscribe: c.Subscribe}, nil
 	}
-	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello, ack, read and presence")
+	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello, ack, read, presence, subscribe and unsubscribe")
 }
 
 // Append implements [gateway.Codec].
@@ -101,6 +108,13 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 		f = envelope.Control{Control: envelope.ControlCaughtUp, Heads: envelope.ByText(ev.Heads)}
 	case gateway.Gap:
 		f = envelope.Control{Control: envelope.ControlGap, Log: ev.Log.String(), Floor: ev.Floor}
+	case gateway.Subscribed:
+		f = envelope.Control{
+			Control: envelope.ControlSubscribed, ID: ev.ID, Topics: ev.Topics,
+			Cursors: envelope.ByText(ev.Cursors), Heads: envelope.ByText(ev.Heads),
+		}
+	case gateway.Unsubscribed:
+		f = envelope.Control{Control: envelope.ControlUnsubscribed, ID: ev.ID, Topics: ev.Topics}
 	case gateway.ReadMark:
 		f = envelope.Control{Control: envelope.ControlRead, Cursors: envelope.ByText(ev.Cursors)}
 	case gateway.Receipt:
