@@ -14,4 +14,5 @@ type Settings struct {
 	LateJoiners   *string `json:"late_joiners,omitempty"` // see what follows their "joining" or the "header"
 	KeepCount     *int    `json:"keep_count,omitempty"`   // of a topic: entries; 0: any number, if there is a time
 	KeepSeconds   *int    `json:"keep_seconds,omitempty"` // of a topic; 0: any time, if there is a number
+	Publishers    *string `json:"publishers,omitempty"`   // of a topic: "members", who follow it, or the "owner" and the app
 }

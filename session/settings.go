@@ -20,6 +20,7 @@ var (
 	successorNames = []string{"members", "moderators", "nobody"}
 	listNames      = []string{"members", "moderators"}
 	joinerNames    = []string{"joining", "header"}
+	publisherNames = []string{"members", "owner"}
 )
 
 // Defaults are the settings of a session for which none were given.
@@ -36,7 +37,7 @@ func (s Settings) With(change envelope.Settings) (Settings, error) {
 	if change.Anonymous != nil {
 		s.NamesOnly = !*change.Anonymous
 	}
-	kind, successors, hidden, header := int(s.Kind), int(s.Successors), index(s.MembersHidden), index(s.FromHeader)
+	kind, successors, hidden, header, owner := int(s.Kind), int(s.Successors), index(s.MembersHidden), index(s.FromHeader), index(s.OwnerOnly)
 	for _, named := range []struct {
 		value *int
 		given *string
@@ -47,6 +48,7 @@ func (s Settings) With(change envelope.Settings) (Settings, error) {
 		{&successors, change.Successors, successorNames, "successors"},
 		{&hidden, change.MemberList, listNames, "member_list"},
 		{&header, change.LateJoiners, joinerNames, "late_joiners"},
+		{&owner, change.Publishers, publisherNames, "publishers"},
 	} {
 		if named.given == nil {
 			continue
@@ -58,6 +60,7 @@ func (s Settings) With(change envelope.Settings) (Settings, error) {
 		*named.value = i
 	}
 	s.Kind, s.Successors, s.MembersHidden, s.FromHeader = Kind(kind), Successors(successors), hidden == 1, header == 1
+	s.OwnerOnly = owner == 1
 	return s, s.check()
 }
 
@@ -72,7 +75,7 @@ func (s Settings) Wire() envelope.Settings {
 	case Game:
 		w.Successors = &successorNames[s.Successors]
 	case Topic:
-		w.KeepCount, w.KeepSeconds = &s.KeepCount, &s.KeepSeconds
+		w.KeepCount, w.KeepSeconds, w.Publishers = &s.KeepCount, &s.KeepSeconds, &publisherNames[index(s.OwnerOnly)]
 	}
 	return w
 }
@@ -96,6 +99,10 @@ func (s Settings) check() error {
 		return envelope.Errorf(envelope.BadRequest, "only a game has successors")
 	case s.Kind != Topic && (s.KeepCount > 0 || s.KeepSeconds > 0):
 		return envelope.Errorf(envelope.BadRequest, "only a topic has keep_count and keep_seconds; how long others are kept is configured")
+	case s.Kind != Topic && s.OwnerOnly:
+		return envelope.Errorf(envelope.BadRequest, "only a topic has publishers; members of others have roles")
+	case s.Kind == Topic && (!s.AnyoneCanJoin || s.MemberLimit > 0):
+		return envelope.Errorf(envelope.BadRequest, "anyone may follow a topic")
 	}
 	return nil
 }

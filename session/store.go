@@ -55,6 +55,7 @@ type Settings struct {
 	// Of a topic: how much of it is kept for who comes back, 0 and 0: nothing.
 	KeepCount   int
 	KeepSeconds int
+	OwnerOnly   bool // of a topic: only the owner and the app send to it, not all who follow it
 }
 
 // Kind is what a session is for.

@@ -48,6 +48,7 @@ type settingsRow struct {
 	FromHeader    bool               `bson:"j,omitempty"`
 	KeepCount     int                `bson:"kc,omitempty"`
 	KeepSeconds   int                `bson:"ks,omitempty"`
+	OwnerOnly     bool               `bson:"oo,omitempty"`
 }
 
 func sessionRowOf(s session.Session) sessionRow {

@@ -78,7 +78,7 @@ func sessionVersions(s *suite) {
 		func(ses *session.Session) {
 			ses.Settings = session.Settings{
 				Kind: session.Topic, NamesOnly: true, Successors: session.Nobody, NotifyLast: 3, FromHeader: true,
-				KeepCount: 4, KeepSeconds: 5,
+				KeepCount: 4, KeepSeconds: 5, OwnerOnly: true,
 			}
 		},
 		func(ses *session.Session) { ses.Settings = session.Settings{} },
