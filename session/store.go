@@ -125,10 +125,12 @@ type Member struct {
 }
 
 // Span is one stay in a session: a member sees the entries from the one that
-// let it in to the one that let it out, both included.
+// let it in to the one that let it out, both included, and with Since also
+// those before it from there on.
 type Span struct {
 	From  uint64 // seq of the joining entry
 	Until uint64 // seq of the leaving entry; 0 while it is in
+	Since uint64 `json:",omitempty"` // where what it sees begins, if that is before From; else 0
 
 	ByAlias bool `json:"-"` // in a membership that stands for two, see [Sessions.Of]; stored with none
 }
@@ -165,4 +167,11 @@ type Store interface {
 	// Memberships returns all memberships of a Device, by name and by alias, in
 	// whatever state.
 	Memberships(ctx context.Context, device envelope.NodeID) ([]Member, error)
+
+	// PutHeader writes the header of a session, which need not exist. Version 1
+	// creates it; a higher one replaces that of Version − 1. Else ErrChanged.
+	PutHeader(ctx context.Context, h Header) error
+	// Headers returns the headers of those of the sessions that have one, in any
+	// order.
+	Headers(ctx context.Context, ids []envelope.SessionID) ([]Header, error)
 }

@@ -22,6 +22,7 @@ import (
 //	m session 0 node           membership (JSON)
 //	n device 0 session         the same membership found by device: empty
 //	n device 0 alias           the same of one by alias
+//	h session                  header of a session (JSON)
 //	v server                   server record (JSON)
 //	g kind id 0 server         edge (JSON)
 //	p kind id                  when an address was last connected: varint Unix milliseconds
@@ -38,6 +39,7 @@ const (
 	rowSession         = 's'
 	rowMember          = 'm'
 	rowMembership      = 'n'
+	rowHeader          = 'h'
 	rowServer          = 'v'
 	rowEdge            = 'g'
 	rowSighting        = 'p'
@@ -102,6 +104,8 @@ func membershipKey(m session.Member) []byte {
 	}
 	return append(membershipPrefix(m.Device), m.Session...)
 }
+
+func headerKey(id envelope.SessionID) []byte { return append([]byte{rowHeader}, id...) }
 
 func serverKey(id envelope.ServerID) []byte { return append([]byte{rowServer}, id...) }
 

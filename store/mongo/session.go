@@ -162,6 +162,7 @@ type memberRow struct {
 type stayRow struct {
 	From  int64 `bson:"f"`
 	Until int64 `bson:"u,omitempty"`
+	Since int64 `bson:"s,omitempty"`
 }
 
 func memberID(id envelope.SessionID, node envelope.NodeID) string {
@@ -175,7 +176,7 @@ func memberRowOf(m session.Member) memberRow {
 		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed,
 	}
 	for _, span := range m.Spans {
-		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until)})
+		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until), int64(span.Since)})
 	}
 	return row
 }
@@ -187,7 +188,7 @@ func (r memberRow) member() session.Member {
 		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed,
 	}
 	for _, stay := range r.Stays {
-		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until)})
+		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until), Since: uint64(stay.Since)})
 	}
 	return m
 }

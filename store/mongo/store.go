@@ -79,6 +79,7 @@ type Store struct {
 	sightings *mongo.Collection
 	sessions  *mongo.Collection
 	members   *mongo.Collection
+	headers   *mongo.Collection
 	meta      *mongo.Collection
 }
 
@@ -137,6 +138,7 @@ func newStore(client *mongo.Client, o Options) *Store {
 		sightings: database.Collection("sightings", lazy),
 		sessions:  database.Collection("sessions"),
 		members:   database.Collection("members"),
+		headers:   database.Collection("headers"),
 		meta:      database.Collection("meta"),
 	}
 	s.reads = newBreaker("reads", o, s.probeRead)

@@ -27,6 +27,8 @@ func reopened(s *suite) {
 		Session: "room", Node: bob, Device: bob, Client: "bob", State: session.Joined, Op: "op", Spans: []session.Span{{From: 1}}, Version: 1,
 	}
 	s.noError(s.store.PutMember(ctx, member))
+	header := session.Header{Session: "room", Seq: 4, By: alice, Payload: []byte(`{"a":1}`), Version: 1}
+	s.noError(s.store.PutHeader(ctx, header))
 	cursor := inbox.Cursor{Node: bob, Log: log, Delivered: 3, Read: 2}
 	s.noError(s.store.Advance(ctx, []inbox.Cursor{cursor}))
 	record := graph.Record{ID: "server", Boot: "boot", Beat: 7}
@@ -57,6 +59,7 @@ func reopened(s *suite) {
 		s.member(member)
 		member.Version++
 		s.noError(s.store.PutMember(ctx, member))
+		s.headers([]envelope.SessionID{"room"}, header)
 		s.cursors(bob, cursor)
 		s.servers(record)
 		record.Beat++

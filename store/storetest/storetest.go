@@ -122,6 +122,8 @@ func Run(t *testing.T, open Open, o Options) {
 		{"session/member versions", memberVersions},
 		{"session/a version has one winner", memberRace},
 		{"session/members and memberships", memberships},
+		{"session/header versions", headerVersions},
+		{"session/a header's version has one winner", headerRace},
 		{"random against a model", random},
 		{"reopen/everything durable is there", reopened},
 		{"reopen/what was trimmed", reopenedTrimmed},
@@ -130,6 +132,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"second/each sees what the other trimmed", secondTrims},
 		{"second/a version has one winner", secondRace},
 		{"second/a session's version has one winner", secondSessionRace},
+		{"second/a header's version has one winner", secondHeaderRace},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, Options: o, ended: map[Store]bool{}}
