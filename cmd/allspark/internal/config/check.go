@@ -19,6 +19,8 @@ const (
 	minSecret = 32
 	// minMeshKey is the least length of a mesh key.
 	minMeshKey = 16
+	// maxGuestTTL is the longest life of a guest.
+	maxGuestTTL = 90 * 24 * time.Hour
 )
 
 // check notes every problem of the values and of how they go together.
@@ -136,6 +138,10 @@ func (l *Loaded) checkCredentials() {
 	for i, k := range c.TokenKeys {
 		l.checkTokenKey(fmt.Sprintf("token_keys[%d]", i), k)
 	}
+	if c.GuestTTL < time.Minute || c.GuestTTL > maxGuestTTL {
+		l.problem("guest_ttl", "must be from %v to %v", time.Minute, maxGuestTTL)
+	}
+	l.between("guest_rate", c.GuestRate, 1, 100_000)
 }
 
 func (l *Loaded) checkTokenKey(prefix string, k TokenKey) {

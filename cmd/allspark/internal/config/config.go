@@ -30,7 +30,7 @@ type Config struct {
 	Port           int           `name:"port" group:"Server" initial:"8420" help:"Port to listen on for clients. 0 picks a free one."`
 	URL            string        `name:"url" url:"" group:"Server" help:"Where clients are told to find this server. Default: http://HOST:PORT, https with tls-cert."`
 	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server, as https://ENTRY/PATH."`
-	Origins        []string      `name:"origins" group:"Server" placeholder:"PATTERN" help:"Web origins that may connect, as host patterns such as *.example.com; the server's own is always allowed."`
+	Origins        []string      `name:"origins" group:"Server" placeholder:"PATTERN" help:"Web origins whose pages may connect and make calls, as host patterns such as *.example.com; the server's own is always allowed."`
 	MaxConnections int           `name:"max-connections" group:"Server" initial:"50000" help:"Connections at most; more are refused as busy."`
 	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
 	DrainTimeout   time.Duration `name:"drain-timeout" group:"Server" initial:"20s" help:"Time to move clients elsewhere when stopping."`
@@ -74,6 +74,10 @@ type Config struct {
 	TokenKeys       []TokenKey `name:"token-keys" kong:"-"`
 	TokenIssuers    []string   `name:"token-issuers" group:"Credentials" placeholder:"NAME" help:"Issuers (iss) of auth keys to accept. Default: any."`
 	TokenAudiences  []string   `name:"token-audiences" group:"Credentials" placeholder:"NAME" help:"Audiences (aud) of auth keys to accept. Default: any."`
+
+	Guests    bool          `name:"guests" group:"Guests" help:"Give people without an account an identity of their own (POST /v1/guests), with which they join sessions. Ids that begin with guest- are theirs then."`
+	GuestTTL  time.Duration `name:"guest-ttl" group:"Guests" initial:"24h" help:"How long such an identity lasts; with a random mesh-key no longer than this process."`
+	GuestRate int           `name:"guest-rate" group:"Guests" initial:"20" help:"How many guests this server makes in a second, for a moment five times as many."`
 
 	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
 	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`

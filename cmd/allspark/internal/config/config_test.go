@@ -97,6 +97,10 @@ func TestProblems(t *testing.T) {
 		{"level", []string{"--log-level=INFO"}, `log_level: "INFO" is none`},
 		{"format", []string{"--log-format="}, `log_format: "" is neither`},
 		{"token secret", []string{"--token-secret=" + secret16}, "token_secret: must have 32"},
+		{"guests", []string{"--guests", "--guest-ttl=90m", "--guest-rate=1"}, ""},
+		{"guests for a moment", []string{"--guest-ttl=1s"}, "guest_ttl: must be from 1m"},
+		{"guests for ever", []string{"--guest-ttl=2161h"}, "guest_ttl: must be from 1m0s to 2160h"},
+		{"no guests", []string{"--guest-rate=0"}, "guest_rate: must be from 1"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -141,8 +141,12 @@ func (s *Server) Run(ctx context.Context) error {
 	web := s.serveHTTP()
 	defer web.close()
 
+	guests, err := s.guests()
+	if err != nil {
+		return err
+	}
 	verifier, err := auth.NewVerifier(ctx, auth.Config{
-		Keys: s.cfg.KeySources(), Issuers: s.cfg.TokenIssuers, Audiences: s.cfg.TokenAudiences, Logger: s.log,
+		Keys: s.cfg.KeySources(), Issuers: s.cfg.TokenIssuers, Audiences: s.cfg.TokenAudiences, Guests: guests, Logger: s.log,
 	})
 	if err != nil {
 		return err
@@ -176,7 +180,9 @@ func (s *Server) Run(ctx context.Context) error {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		gateway.WriteError(w, s.log, envelope.Errorf(envelope.NotFound, "no such page"))
 	})
-	(&rest.Handler{Core: n, Verifier: verifier, Tickets: tickets, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log}).Register(mux)
+	(&rest.Handler{
+		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
+	}).Register(mux)
 	(&native.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
 	}).Register(mux)
@@ -212,6 +218,14 @@ func (s *Server) Run(ctx context.Context) error {
 	err = <-ended
 	s.log.Info("stopped")
 	return err
+}
+
+// guests returns who makes and knows guests; nil when there are none.
+func (s *Server) guests() (*auth.Guests, error) {
+	if !s.cfg.Guests {
+		return nil, nil
+	}
+	return auth.NewGuests([]byte(s.cfg.MeshKey), s.cfg.GuestTTL, s.cfg.GuestRate, nil)
 }
 
 // startNode claims the server's place in the mesh. While the store is away it
