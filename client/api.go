@@ -21,7 +21,7 @@ import (
 // if the first could not be reached. Errors of a server are [*envelope.Error].
 type API struct {
 	Servers    []string                                  // base URLs
-	AuthKey    func(ctx context.Context) (string, error) // the credential
+	AuthKey    func(ctx context.Context) (string, error) // the credential; nil: none, see [API.Guest]
 	HTTPClient *http.Client                              // nil: [http.DefaultClient]
 }
 
@@ -165,15 +165,17 @@ func unreached(err error) bool {
 const maxReply = 16 << 20
 
 func (a *API) do(ctx context.Context, method, base, path string, body []byte, reply any) error {
-	key, err := a.AuthKey(ctx)
-	if err != nil {
-		return fmt.Errorf("client: auth key: %w", err)
-	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+key)
+	if a.AuthKey != nil {
+		key, err := a.AuthKey(ctx)
+		if err != nil {
+			return fmt.Errorf("client: auth key: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
