@@ -23,6 +23,12 @@ func (c *conn) attach(ctx context.Context, logs []envelope.Address, spans map[en
 		}
 	}
 	c.mu.Unlock()
+	return c.enter(ctx, fresh)
+}
+
+// enter makes the connection hear of logs that it has come to follow, or to
+// follow them no more.
+func (c *conn) enter(ctx context.Context, fresh []envelope.Address) error {
 	if len(fresh) == 0 {
 		return nil
 	}

@@ -26,7 +26,7 @@ func (c *conn) sentMarks() map[envelope.Address]uint64 {
 	}
 	var marks map[envelope.Address]uint64
 	for log, f := range c.follows {
-		if f.started && f.sent > f.acked {
+		if f.started && f.sent > f.acked && !isTopic(log) {
 			if marks == nil {
 				marks = make(map[envelope.Address]uint64, len(c.follows))
 			}
@@ -95,7 +95,7 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	moved := make(map[envelope.Address]uint64, len(cursors))
 	for log, seq := range cursors {
 		f := c.follows[log]
-		if f == nil {
+		if f == nil || isTopic(log) {
 			continue
 		}
 		if was := f.acked; f.acknowledge(seq) {

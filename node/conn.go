@@ -63,6 +63,7 @@ type conn struct {
 	flushing  bool                         // guarded by mu; it is writing frames
 	owesMarks bool                         // guarded by mu; some of follows' read marks have not been told
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
+	joining   bool                         // guarded by mu; hello's topics have yet to be followed
 	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
 	confirm   confirmation                 // guarded by mu
 	away      awayAnswers                  // guarded by mu
@@ -214,6 +215,15 @@ func (c *conn) readLoop() error {
 				c.refuse("", envelope.Errorf(envelope.BadRequest, "hello comes first and once"))
 			}
 			continue
+		case gateway.Subscribe:
+			c.open(nil)
+			if err := c.subscribe(cmd); err != nil {
+				c.refuse(cmd.ID, err)
+			}
+		case gateway.Unsubscribe:
+			if err := c.unsubscribe(cmd); err != nil {
+				c.refuse(cmd.ID, err)
+			}
 		case gateway.Send:
 			c.send(&cmd.Envelope)
 		case gateway.Acknowledge:

@@ -33,7 +33,7 @@ func (n *Node) forward(servers []envelope.ServerID, addr envelope.Address, env *
 // many there are. It never blocks.
 func (n *Node) deliver(addr envelope.Address, env *envelope.Envelope) int {
 	if addr.Kind == envelope.KindSession {
-		n.sessions.Observe(env)
+		n.observe(env)
 	}
 	m := encoded{env: env}
 	readers := n.conns.eachFollower(addr, func(c *conn) { c.offer(addr, &m) })

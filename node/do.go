@@ -21,12 +21,15 @@ func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 }
 
 func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
+	if err := refuseTopic(cmd); err != nil {
+		return nil, err
+	}
 	switch cmd := cmd.(type) {
 	case gateway.Send:
 		return n.sendWait(ctx, who, cmd.Envelope)
 	case gateway.CreateSession:
 		create := n.sessions.Create
-		if cmd.Empty {
+		if cmd.Empty || cmd.ID.IsTopic() {
 			create = n.sessions.CreateEmpty
 		}
 		settings, err := session.Defaults.With(cmd.Settings)
@@ -37,10 +40,16 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
+		if ses.Kind == session.Topic {
+			n.topicChanged(ses.ID)
+		}
 		n.moved(who.Node)
 		return describe(ses, nil, who.Node), nil
 	case gateway.UpdateSession:
 		ses, err := n.sessions.Update(ctx, who, cmd.ID, cmd.Change)
+		if err == nil && ses.Kind == session.Topic {
+			n.topicChanged(ses.ID)
+		}
 		return describe(ses, nil, who.Node), err
 	case gateway.ChangeMember:
 		return n.changeMember(ctx, who, cmd)

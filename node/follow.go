@@ -92,6 +92,9 @@ func (f *follow) acknowledge(seq uint64) bool {
 // replayed reports whether everything has been sent that was there when
 // delivery began; under mu.
 func (c *conn) replayed() bool {
+	if c.joining {
+		return false
+	}
 	for _, f := range c.follows {
 		if f.started && f.sent < f.goal {
 			return false
@@ -120,6 +123,18 @@ func (c *conn) hinted(log envelope.Address, head uint64) {
 		}
 		c.hint(f, head)
 	}
+}
+
+// reached returns how far the connection knows a log to go, and false until it
+// has been told where that begins.
+func (c *conn) reached(log envelope.Address) (head uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.follows[log]
+	if f == nil || !f.started {
+		return 0, false
+	}
+	return max(f.sent, f.head), true
 }
 
 // known returns how far the connection knows a log to go.

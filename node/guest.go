@@ -22,7 +22,11 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		return nil
 	}
 	switch cmd := cmd.(type) {
-	case gateway.Locate, gateway.Hello:
+	case gateway.Locate, gateway.Unsubscribe:
+	case gateway.Hello:
+		return mayFollow(who, cmd.Topics)
+	case gateway.Subscribe:
+		return mayFollow(who, cmd.Topics)
 	case gateway.Acknowledge, gateway.MarkRead, gateway.History, gateway.FetchPending, gateway.GetSession:
 	case gateway.LeaveSession, gateway.RevealAnonymity:
 	case gateway.JoinSession:
@@ -39,6 +43,16 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		}
 	default:
 		return errGuest
+	}
+	return nil
+}
+
+// mayFollow refuses topics to a guest that may join one session only.
+func mayFollow(who envelope.Principal, topics []envelope.SessionID) error {
+	for _, id := range topics {
+		if who.Only != "" && id != who.Only {
+			return errGuestOnly
+		}
 	}
 	return nil
 }

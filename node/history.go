@@ -79,7 +79,10 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 		return view{}, err
 	}
 	v := view{log: log, floor: max(x.Floor, 1), head: x.Head}
-	if own {
+	if isTopic(log) {
+		v.spans = always()
+	}
+	if own || isTopic(log) {
 		return v, nil
 	}
 	m, err := n.sessions.Stays(ctx, envelope.SessionID(log.ID), who.Node)

@@ -23,7 +23,7 @@ func (c *conn) markRead(cursors map[envelope.Address]uint64) {
 	c.mu.Lock()
 	for log, seq := range cursors {
 		f := c.follows[log]
-		if f == nil || !f.started {
+		if f == nil || !f.started || isTopic(log) {
 			continue
 		}
 		if seq = clampToStay(f.spans, min(seq, max(f.sent, f.head))); seq <= f.read {

@@ -93,6 +93,7 @@ type Node struct {
 	timing    Timing
 	inbox     *inbox.Inbox
 	sessions  *session.Sessions
+	topics    *session.Topics
 	graph     *graph.Graph
 	epoch     string
 	process   string    // tells this start of the process from all others
@@ -130,6 +131,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.conns = newRegistry()
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
+	n.topics = session.NewTopics(cfg.Sessions)
 	n.sweeps = newSweeper(n)
 	n.keeper = newKeeper(n)
 	n.sights = newSightings(n)

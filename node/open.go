@@ -22,10 +22,13 @@ func (c *conn) open(hello *gateway.Hello) (first bool) {
 		return false
 	}
 	c.mu.Lock()
-	c.ownAcks = hello != nil
+	c.ownAcks, c.joining = hello != nil, hello != nil && len(hello.Topics) > 0
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(c.ctx, openWithin)
 	defer cancel()
+	if hello != nil && len(hello.Topics) > 0 {
+		defer c.openTopics(hello)
+	}
 	for pause := readRetry; ; pause = min(2*pause, readRetryMax) {
 		err := c.tryOpen(ctx, hello)
 		if err == nil || c.ctx.Err() != nil {

@@ -73,6 +73,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		id, device := r.String(), r.String()
 		if r.Err() == nil {
 			p.n.sessions.Forget(envelope.SessionID(id), envelope.NodeID(device))
+			p.n.topics.Forget(envelope.SessionID(id))
 		}
 	case recordNotice:
 		addr, except, ev, err := parseNotice(r)

@@ -78,6 +78,19 @@ func (r *registry) eachFollower(log envelope.Address, f func(*conn)) int {
 	return len(set)
 }
 
+// known returns how far a log goes as far as one of its readers here knows that
+// has been told where it begins; false when there is none.
+func (r *registry) known(log envelope.Address) (head uint64, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for c := range r.followers[log] {
+		if head, ok = c.reached(log); ok {
+			break
+		}
+	}
+	return head, ok
+}
+
 func (r *registry) device(id envelope.NodeID) *conn {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

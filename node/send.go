@@ -22,7 +22,7 @@ func stamp(env *envelope.Envelope, who envelope.Principal) {
 // be nil. env belongs to the node from here on.
 func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
 	stamp(env, who)
-	addr, err := n.sessions.Resolve(ctx, env)
+	addr, err := n.resolve(ctx, who, env)
 	if err == nil && env.Revises() != 0 {
 		err = n.mayRevise(ctx, who, addr, env)
 	}
@@ -39,6 +39,11 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 			return
 		}
 		n.stats.Volatile.Add(1)
+		if addr.IsZero() { // a game without a master
+			n.stats.DroppedAway.Add(1)
+			done(gateway.Ack{ID: env.ID, Offline: env.Receipt}, nil)
+			return
+		}
 		if env.Receipt && env.ID != "" && !n.cfg.PresenceOff {
 			n.publishAsked(addr, env, done)
 			return
