@@ -26,13 +26,17 @@ type Report struct {
 	ServerCPU *float64 `json:"server_cpu_us_per_message,omitempty"` // user and system
 	ToAck     Latency  `json:"send_to_ack"`
 	ToReceive Latency  `json:"send_to_receive"`
+	ToAll     *Latency `json:"send_to_last,omitempty"` // of a fan-out: until the last one had it
 }
 
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(w io.Writer) error {
 	loop := fmt.Sprintf("closed loop, %d unanswered per device", r.Inflight)
-	if r.Rate > 0 {
+	switch {
+	case r.Rate > 0:
 		loop = fmt.Sprintf("open loop, %g/s, latencies from the moment due", r.Rate)
+	case r.ToAll != nil:
+		loop = fmt.Sprintf("one speaks, %d messages on their way; counted are deliveries", r.Inflight)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s, %s, %d devices, %d server(s) (%s), %d-byte bodies, %s\n\n",
@@ -59,10 +63,15 @@ func (r *Report) WriteTable(w io.Writer) error {
 		fmt.Fprintf(t, "server CPU\t%.1f µs per message\n", *r.ServerCPU)
 	}
 	fmt.Fprintf(t, "\nlatency, ms\tp50\tp90\tp99\tp99.9\tmax\n")
-	for _, row := range []struct {
+	type latencyRow struct {
 		name string
 		l    Latency
-	}{{"send to ack", r.ToAck}, {"send to receive", r.ToReceive}} {
+	}
+	rows := []latencyRow{{"send to ack", r.ToAck}, {"send to receive", r.ToReceive}}
+	if r.ToAll != nil {
+		rows = []latencyRow{{"send to receive", r.ToReceive}, {"send to the last", *r.ToAll}}
+	}
+	for _, row := range rows {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", row.name,
 			ms(row.l.P50), ms(row.l.P90), ms(row.l.P99), ms(row.l.P999), ms(row.l.Max))
 	}
