@@ -17,6 +17,7 @@ import (
 //	                         the alias         {node_id, client_id}
 //	[envelope.TypeRole]      who changed it    {node_id, role}
 //	[envelope.TypeSettings]  who changed them  [envelope.Settings]
+//	[envelope.TypeMaster]    who asked for it  {node_id, reason: "transferred", "left" or "lost", by}
 type note struct {
 	By     envelope.NodeID `json:"by,omitempty"`
 	Reason string          `json:"reason,omitempty"`
@@ -95,12 +96,17 @@ func concerns(env *envelope.Envelope) envelope.NodeID {
 	case envelope.TypeJoined, envelope.TypeLeft, envelope.TypeAnonymityEnded:
 		return env.SrcNode
 	case envelope.TypeRole:
-		var said struct {
-			Payload note `json:"payload"`
-		}
-		if json.Unmarshal(append(append([]byte("{"), env.Body...), '}'), &said) == nil {
-			return said.Payload.Node
-		}
+		said, _ := noteIn(env)
+		return said.Node
 	}
 	return ""
+}
+
+// noteIn reads the payload of an entry.
+func noteIn(env *envelope.Envelope) (note, bool) {
+	var said struct {
+		Payload note `json:"payload"`
+	}
+	err := json.Unmarshal(append(append([]byte("{"), env.Body...), '}'), &said)
+	return said.Payload, err == nil
 }

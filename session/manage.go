@@ -218,15 +218,35 @@ func (s *Sessions) Update(ctx context.Context, who envelope.Principal, id envelo
 	})
 }
 
-// apply completes a change of settings: its entry first, then the outcome.
+// apply completes a change of settings or of the master: its entry first, then
+// the outcome.
 func (s *Sessions) apply(ctx context.Context, ses Session) (Session, error) {
+	handover := ses.MasterOp != 0
 	entry := settingsEntry(ses)
+	if handover {
+		entry = masterEntry(ses)
+	}
 	if _, err := s.append(ctx, ses.ID.Address(), &entry); err != nil {
 		return Session{}, err
 	}
-	ses.Settings, ses.Next, ses.Op, ses.By = ses.Next, Settings{}, "", ""
+	if handover {
+		ses.Master, ses.MasterOp, ses.NextMaster = ses.NextMaster, 0, ""
+		ses.MasterTerm++
+	} else {
+		ses.Settings, ses.Next = ses.Next, Settings{}
+	}
+	ses.Op, ses.By = "", ""
 	ses.Version++
-	return ses, s.store.UpdateSession(ctx, ses)
+	if err := s.store.UpdateSession(ctx, ses); err != nil {
+		return Session{}, err
+	}
+	if handover {
+		s.Forget(ses.ID, "")
+		if s.changed != nil {
+			s.changed(ses.ID, "")
+		}
+	}
+	return ses, nil
 }
 
 // crown makes a device the owner, and reports false when somebody else has
@@ -254,8 +274,8 @@ type actor struct {
 // act settles the membership of another device as change says, which is told
 // who the caller is.
 func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, change func(by actor, ses Session, m Member) (Member, bool, error)) (Member, error) {
-	if in, _, alias := node.Alias(); alias && in != id || !envelope.ValidNode(string(node)) {
-		return Member{}, envelope.Errorf(envelope.BadRequest, "node_id is not the id of a device, nor an alias in the session")
+	if err := checkName(id, node); err != nil {
+		return Member{}, err
 	}
 	return s.settle(ctx, id, node, func(ses Session, m Member) (Member, bool, error) {
 		by, err := s.acting(ctx, who, ses)
@@ -267,6 +287,14 @@ func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.
 		}
 		return change(by, ses, m)
 	})
+}
+
+// checkName refuses what cannot be a name in a session.
+func checkName(id envelope.SessionID, node envelope.NodeID) error {
+	if in, _, alias := node.Alias(); alias && in != id || !envelope.ValidNode(string(node)) {
+		return envelope.Errorf(envelope.BadRequest, "node_id is not the id of a device, nor an alias in the session")
+	}
+	return nil
 }
 
 // acting returns as whom the caller acts; NotFound for outsiders.

@@ -44,9 +44,10 @@ type Sessions struct {
 	append  AppendFunc
 	changed func(envelope.SessionID, envelope.NodeID)
 
-	mu     sync.Mutex
-	cached *simplelru.LRU[memberKey, standing] // guarded by mu
-	news   uint64                              // guarded by mu; rises when a membership is forgotten
+	mu      sync.Mutex
+	cached  *simplelru.LRU[memberKey, standing]        // guarded by mu
+	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu; of games
+	news    uint64                                     // guarded by mu; rises when any of these is forgotten
 }
 
 type memberKey struct {
@@ -62,23 +63,28 @@ type standing struct {
 	device envelope.NodeID
 	hidden bool // whose alias it is is not to be known
 	writes bool // it may send
+	game   bool // the session is one
 }
 
 // New returns Sessions over a store whose entries go through append.
-// After a membership has changed, changed is told, so that other servers can be
-// (see [Sessions.Forget]); it must not block, and may be nil.
+// After a membership has changed, or the master of a game with no device named,
+// changed is told, so that other servers can be (see [Sessions.Forget]); it must not block, and may be nil.
 func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelope.NodeID)) *Sessions {
 	cached, err := simplelru.NewLRU[memberKey, standing](maxCached, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &Sessions{store: store, append: append, changed: changed, cached: cached}
+	rulings, err := simplelru.NewLRU[envelope.SessionID, ruling](maxCached, nil)
+	if err != nil {
+		panic(err) // likewise
+	}
+	return &Sessions{store: store, append: append, changed: changed, cached: cached, rulings: rulings}
 }
 
 // Create makes a session with the caller as owner and first member. Repeated
 // by its owner it returns the session that is there; for others Conflict.
 func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (Session, error) {
-	made, err := s.found(ctx, who, id, settings, as)
+	made, err := s.found(ctx, who, id, settings, as, false)
 	if err == nil {
 		_, err = s.Join(ctx, who, made.ID, as)
 	}
@@ -90,10 +96,10 @@ func (s *Sessions) CreateEmpty(ctx context.Context, who envelope.Principal, id e
 	if !who.App {
 		return Session{}, errForbidden
 	}
-	return s.found(ctx, who, id, settings, As{})
+	return s.found(ctx, who, id, settings, As{}, true)
 }
 
-func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (Session, error) {
+func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As, empty bool) (Session, error) {
 	if id == "" {
 		id = envelope.SessionID(rand.Text())
 	} else if !envelope.ValidID(string(id)) {
@@ -112,6 +118,9 @@ func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelop
 	made := Session{
 		ID: id, Owner: owner, Settings: settings,
 		Created: time.Now().UnixMilli(), Token: rand.Text(), Version: 1,
+	}
+	if settings.Kind == Game && !empty {
+		made.Master, made.MasterTerm = owner, 1
 	}
 	if err := s.store.Create(ctx, made); errors.Is(err, ErrExists) {
 		there, err := s.session(ctx, id)
@@ -300,17 +309,23 @@ func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, device enve
 // Resolve returns the address whose log a message goes to, once the sender's
 // right to write there is sure: NotFound for who is not in the session,
 // Forbidden for who only reads. It is here, and nowhere else, that the alias of
-// an anonymous sender takes the place of its id.
+// an anonymous sender takes the place of its id, and that what a player sends to a
+// game becomes a message for its master; when there is none to take one that is
+// not to be stored, the address is zero.
 func (s *Sessions) Resolve(ctx context.Context, env *envelope.Envelope) (envelope.Address, error) {
 	if env.DestSession == "" {
 		return env.Dest(), env.CheckDest()
 	}
 	sender, err := s.standing(ctx, env.DestSession, env.SrcNode)
-	if err == nil && !sender.writes {
-		err = envelope.Errorf(envelope.Forbidden, "a reader does not send to the session")
+	if err == nil && !sender.writes && !sender.game {
+		err = errReader
 	}
 	if err == nil && env.DestNode != "" {
 		err = s.present(ctx, env.DestSession, env.DestNode)
+	}
+	addr := env.Dest()
+	if err == nil && sender.game {
+		addr, err = s.direct(ctx, env, sender)
 	}
 	if err != nil {
 		return envelope.Address{}, err
@@ -318,7 +333,7 @@ func (s *Sessions) Resolve(ctx context.Context, env *envelope.Envelope) (envelop
 	if env.SrcNode = sender.self; sender.hidden {
 		env.SrcClient = ""
 	}
-	return env.Dest(), nil
+	return addr, nil
 }
 
 // present refuses unless somebody is in a session by that name.
@@ -350,13 +365,19 @@ func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, device e
 func (s *Sessions) Observe(env *envelope.Envelope) {
 	if node := concerns(env); node != "" {
 		s.Forget(env.DestSession, node)
+	} else if env.HasType && env.Type == envelope.TypeMaster {
+		s.Forget(env.DestSession, "")
 	}
 }
 
-// Forget drops what is remembered of a membership, because it has changed.
+// Forget drops what is remembered of a membership, because it has changed, or
+// with node "" of who is master.
 func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if node == "" {
+		s.rulings.Remove(id)
+	}
 	if known, ok := s.cached.Get(memberKey{id, node}); ok {
 		s.cached.Remove(memberKey{id, known.device})
 		s.cached.Remove(memberKey{id, known.self})
@@ -387,7 +408,7 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 		// Not remembered: whoever joins now, at any server, may write at once.
 		return standing{}, errOutside
 	}
-	is := standing{until: now.Add(trust), self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite()}
+	is := standing{until: now.Add(trust), self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite(), game: m.Kind == Game}
 	if !is.writes {
 		return is, nil // nor that, for the same reason
 	}
@@ -456,6 +477,7 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 			return next, err
 		}
 		next.Version++
+		next.Kind = ses.Kind
 		if !next.atRest() {
 			next.Op = rand.Text()
 		}
@@ -559,6 +581,7 @@ var (
 	errNoID    = envelope.Errorf(envelope.BadRequest, "session_id has not the form of an id")
 	errOutside = refuse(ErrNotFound)
 	errTooFast = envelope.BusyError(500, "the session is changing too fast", nil)
+	errReader  = envelope.Errorf(envelope.Forbidden, "a reader does not send to the session")
 	errIsOwner = envelope.Errorf(envelope.Conflict, "the owner hands the session over first")
 )
 

@@ -29,8 +29,9 @@ type Session struct {
 	Op   string
 	By   envelope.NodeID
 	Next Settings
-	// NextMaster is what Op leads to when it is a change of master, see MasterOp.
-	MasterOp   bool
+	// NextMaster is what Op leads to when it is a change of master, and MasterOp
+	// why; 0 when it is none.
+	MasterOp   Handover
 	NextMaster envelope.NodeID
 	// Admitted is the membership that was let in last, while there is a limit:
 	// the device and the version that its row is to have.
@@ -101,6 +102,7 @@ const (
 // an alias. It is in by one of them at a time.
 type Member struct {
 	Session envelope.SessionID
+	Kind    Kind              // the session's
 	Node    envelope.NodeID   // the name it has in the session: the device's id, or an alias
 	Device  envelope.NodeID   // whose membership it is; of an anonymous one nobody else's to know
 	Client  envelope.ClientID // the device's user; likewise

@@ -26,15 +26,15 @@ type sessionRow struct {
 	Master     envelope.NodeID `bson:"ma,omitempty"`
 	MasterTerm int64           `bson:"mt,omitempty"`
 
-	Version         int64           `bson:"v"`
-	Op              string          `bson:"p,omitempty"`
-	MasterOp        bool            `bson:"mo,omitempty"`
-	NextMaster      envelope.NodeID `bson:"mn,omitempty"`
-	By              envelope.NodeID `bson:"b,omitempty"`
-	Next            settingsRow     `bson:"x,omitempty"`
-	Admitted        envelope.NodeID `bson:"m,omitempty"`
-	AdmittedVersion int64           `bson:"w,omitempty"`
-	Paid            int64           `bson:"d,omitempty"`
+	Version         int64            `bson:"v"`
+	Op              string           `bson:"p,omitempty"`
+	MasterOp        session.Handover `bson:"mo,omitempty"`
+	NextMaster      envelope.NodeID  `bson:"mn,omitempty"`
+	By              envelope.NodeID  `bson:"b,omitempty"`
+	Next            settingsRow      `bson:"x,omitempty"`
+	Admitted        envelope.NodeID  `bson:"m,omitempty"`
+	AdmittedVersion int64            `bson:"w,omitempty"`
+	Paid            int64            `bson:"d,omitempty"`
 }
 
 type settingsRow struct {
@@ -145,6 +145,7 @@ type memberRow struct {
 	Device  envelope.NodeID    `bson:"n"`
 	Node    envelope.NodeID    `bson:"m"`
 	Client  envelope.ClientID  `bson:"c,omitempty"`
+	Kind    session.Kind       `bson:"k,omitempty"`
 	State   int32              `bson:"w"`
 	Role    int32              `bson:"r,omitempty"`
 	Op      string             `bson:"o,omitempty"`
@@ -171,7 +172,7 @@ func memberID(id envelope.SessionID, node envelope.NodeID) string {
 
 func memberRowOf(m session.Member) memberRow {
 	row := memberRow{
-		ID: memberID(m.Session, m.Node), Session: m.Session, Device: m.Device, Node: m.Node, Client: m.Client,
+		ID: memberID(m.Session, m.Node), Session: m.Session, Kind: m.Kind, Device: m.Device, Node: m.Node, Client: m.Client,
 		State: int32(m.State), Role: int32(m.Role), Op: m.Op, By: m.By, Version: int64(m.Version),
 		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed,
 	}
@@ -183,7 +184,7 @@ func memberRowOf(m session.Member) memberRow {
 
 func (r memberRow) member() session.Member {
 	m := session.Member{
-		Session: r.Session, Device: r.Device, Node: r.Node, Client: r.Client,
+		Session: r.Session, Kind: r.Kind, Device: r.Device, Node: r.Node, Client: r.Client,
 		State: session.State(r.State), Role: session.Role(r.Role), Op: r.Op, By: r.By, Version: uint64(r.Version),
 		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed,
 	}

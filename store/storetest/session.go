@@ -73,7 +73,7 @@ func sessionVersions(s *suite) {
 			ses.Admitted, ses.AdmittedVersion, ses.Paid = bob, 1<<40, 1_700_000_000_123
 		},
 		func(ses *session.Session) {
-			ses.Master, ses.MasterTerm, ses.MasterOp, ses.NextMaster = envelope.AliasOf("room", "zorro"), 1<<40, true, bob
+			ses.Master, ses.MasterTerm, ses.MasterOp, ses.NextMaster = envelope.AliasOf("room", "zorro"), 1<<40, session.MasterLost, bob
 		},
 		func(ses *session.Session) {
 			ses.Settings = session.Settings{
@@ -169,6 +169,7 @@ func memberVersions(s *suite) {
 		func(m *session.Member) { m.State, m.By, m.Paid = session.Banned, "", 1_700_000_000_123 },
 		func(m *session.Member) { m.Alias = envelope.AliasOf("room", "zorro") },
 		func(m *session.Member) { m.Revealed = true },
+		func(m *session.Member) { m.Kind = session.Game },
 	} {
 		before := m
 		change(&m)
