@@ -127,6 +127,12 @@ type Store interface {
 	// behind the others in bytes.
 	ReadMany(ctx context.Context, after map[envelope.Address]uint64, limit, maxBytes int) (map[envelope.Address][]envelope.Envelope, error)
 
+	// ReadEach returns those of the entries of a log with seqs, each given once,
+	// that can be read, in rising order: at most about maxBytes of bodies (at
+	// least one entry if there is any). What that leaves out has higher seqs than
+	// all that it returns.
+	ReadEach(ctx context.Context, log envelope.Address, seqs []uint64, maxBytes int) ([]envelope.Envelope, error)
+
 	// Revisions returns, for ranges of each log that do not overlap, the entries
 	// anywhere in that log that revise one of the ranges; those of one entry in
 	// rising order. Logs where there are none are absent. A revision is known

@@ -110,6 +110,11 @@ func (s *faultyStore) ReadMany(ctx context.Context, after map[envelope.Address]u
 	return pages, err
 }
 
+func (s *faultyStore) ReadEach(ctx context.Context, log envelope.Address, seqs []uint64, maxBytes int) (entries []envelope.Envelope, err error) {
+	err = s.do(ctx, "read", func() error { entries, err = s.Store.ReadEach(ctx, log, seqs, maxBytes); return err })
+	return entries, err
+}
+
 func (s *faultyStore) Revisions(ctx context.Context, of map[envelope.Address][]inbox.Range) (found map[envelope.Address][]inbox.Revision, err error) {
 	err = s.do(ctx, "revisions", func() error { found, err = s.Store.Revisions(ctx, of); return err })
 	return found, err

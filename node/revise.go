@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +29,8 @@ var (
 
 // mayRevise refuses an edit or deletion that a device may not make: an entry is
 // its sender's to edit and delete, the user's on whatever device, and a
-// session's moderators may delete what is said there. A
+// session's moderators may delete what is said there. Who is anonymous has only
+// what was sent by the alias: its hand in anything else would tell whose it is. A
 // repetition of one that was stored is for the store to recognise, whatever has
 // become of the entry since.
 func (n *Node) mayRevise(ctx context.Context, who envelope.Principal, log envelope.Address, env *envelope.Envelope) error {
@@ -36,7 +38,7 @@ func (n *Node) mayRevise(ctx context.Context, who envelope.Principal, log envelo
 	if code := envelope.CodeOf(refused); code != envelope.NotFound && code != envelope.Forbidden {
 		return refused
 	}
-	found, err := n.inbox.Find(ctx, log, who.Node, env.ID)
+	found, err := n.inbox.Find(ctx, log, env.SrcNode, env.ID)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,10 @@ func (n *Node) checkRevision(ctx context.Context, who envelope.Principal, log en
 		return errNoEntry
 	}
 	entry := &read[0]
-	own := entry.SrcClient == who.Client
+	own := entry.SrcClient == env.SrcClient && entry.SrcClient != ""
+	if env.SrcNode != who.Node {
+		own = own || entry.SrcNode == env.SrcNode // the alias
+	}
 	if !own || log.Kind == envelope.KindSession { // what it has sent to others it knows
 		v, err := n.view(ctx, who, log)
 		if envelope.CodeOf(err) == envelope.NotFound || err == nil && !v.sees(seq) {
@@ -123,6 +128,10 @@ func (n *Node) revised(ctx context.Context, v view, entries []envelope.Envelope)
 			edits[r.Of] = max(edits[r.Of], r.Seq)
 		}
 	}
+	for seq := range deleted {
+		delete(edits, seq)
+	}
+	var read map[uint64]*envelope.Envelope
 	size := 0
 	for i := range entries {
 		env := &entries[i]
@@ -130,8 +139,13 @@ func (n *Node) revised(ctx context.Context, v view, entries []envelope.Envelope)
 			continue
 		}
 		if by := edits[env.Seq]; by != 0 {
-			if err := n.edit(ctx, v.log, env, by); err != nil {
-				return nil, err
+			if _, known := read[by]; !known {
+				if read, err = n.readEdits(ctx, v.log, edits, entries[i:]); err != nil {
+					return nil, err
+				}
+			}
+			if read[by] != nil { // else trimmed meanwhile, like the entry
+				edited(env, read[by])
 			}
 		}
 		if size += len(env.Body); size > inbox.PageBytes && i > 0 {
@@ -141,20 +155,50 @@ func (n *Node) revised(ctx context.Context, v view, entries []envelope.Envelope)
 	return entries, nil
 }
 
-// edit gives an entry the body of one that edits it.
-func (n *Node) edit(ctx context.Context, log envelope.Address, env *envelope.Envelope, by uint64) error {
-	read, err := n.inbox.Read(ctx, log, by-1, 1, 1)
-	if err != nil || len(read) == 0 || read[0].Seq != by { // trimmed meanwhile, like the entry
-		return err
+// readEdits reads the edits of entries; edits says by their seqs which those
+// are. When they are too much to be read at once it reads fewer, but that of the
+// first entry. Nil stands for one that is gone.
+func (n *Node) readEdits(ctx context.Context, log envelope.Address, edits map[uint64]uint64, of []envelope.Envelope) (map[uint64]*envelope.Envelope, error) {
+	var seqs []uint64
+	for i := range of {
+		if by := edits[of[i].Seq]; by != 0 {
+			seqs = append(seqs, by)
+		}
 	}
-	body := append(make([]byte, 0, len(read[0].Body)+64), `"edited":{"seq":`...)
-	body = append(strconv.AppendUint(body, by, 10), `,"timestamp":`...)
-	body = append(strconv.AppendInt(body, read[0].Timestamp, 10), '}')
-	if len(read[0].Body) > 0 {
-		body = append(append(body, ','), read[0].Body...)
+	for count := len(seqs); ; count = max(count/8, 1) {
+		asked := seqs[:count]
+		read, err := n.inbox.ReadEach(ctx, log, asked, inbox.PageBytes)
+		if err != nil {
+			return nil, err
+		}
+		last := slices.Max(asked)
+		if len(read) > 0 {
+			last = read[len(read)-1].Seq // what is beyond did not fit
+		}
+		found := make(map[uint64]*envelope.Envelope, count)
+		for _, seq := range asked {
+			if seq <= last {
+				found[seq] = nil
+			}
+		}
+		for i := range read {
+			found[read[i].Seq] = &read[i]
+		}
+		if _, known := found[seqs[0]]; known {
+			return found, nil
+		}
+	}
+}
+
+// edited gives an entry the body of one that edits it.
+func edited(env, by *envelope.Envelope) {
+	body := append(make([]byte, 0, len(by.Body)+64), `"edited":{"seq":`...)
+	body = append(strconv.AppendUint(body, by.Seq, 10), `,"timestamp":`...)
+	body = append(strconv.AppendInt(body, by.Timestamp, 10), '}')
+	if len(by.Body) > 0 {
+		body = append(append(body, ','), by.Body...)
 	}
 	env.Body = body
-	return nil
 }
 
 // hideDeleted takes the bodies from the entries of some logs that were deleted,

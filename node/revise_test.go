@@ -415,32 +415,63 @@ func TestRevisionsAway(t *testing.T) {
 	})
 }
 
-// A page is of bounded size, also when its entries were short before edits.
+// A page is of bounded size, also when its entries were short before edits,
+// whatever the order of these.
 func TestEditedPageIsBounded(t *testing.T) {
+	for _, backwards := range []bool{false, true} {
+		inMesh(t, 1, func(t *testing.T, m *mesh) {
+			large := strings.Repeat("x", inbox.PageBytes*2/5)
+			for i := range 10 {
+				m.mustSendAs("alice", "a", to(user("bob"), fmt.Sprint(i), fmt.Sprint(i)))
+			}
+			var want, edits []string
+			for i := range 10 {
+				want = append(want, fmt.Sprint("edited ", i))
+				if backwards {
+					i = 9 - i
+				}
+				e := edit(user("bob"), fmt.Sprint("edit", i), uint64(i+1), fmt.Sprint("edited ", i))
+				edits = append(edits, fmt.Sprint("edited ", i))
+				e.Body = fmt.Appendf(e.Body, `,"x":%q`, large)
+				m.mustSendAs("alice", "a", e)
+			}
+			for _, query := range []string{"&after=0", "&before=11"} {
+				var p historyPage
+				if code := m.ask("bob", "a", "/v1/messages?log=client:bob"+query, &p); code != "" || len(p.Messages) != 2 {
+					t.Errorf("%s: %s, %d messages", query, code, len(p.Messages))
+				}
+			}
+			forth, _ := m.pages("bob", "a", "log=client:bob", 0)
+			back, _ := m.pagesBack("bob", "a", "log=client:bob", 0)
+			if !slices.Equal(forth, slices.Concat(want, edits)) || !slices.Equal(back, want) {
+				t.Errorf("%q, backwards %q", forth, back)
+			}
+		})
+	}
+}
+
+// The edits of a page are looked up together.
+func TestEditedPageIsReadAtOnce(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
-		large := strings.Repeat("x", inbox.PageBytes*2/5)
-		for i := range 10 {
+		const entries = 60
+		for i := range entries {
 			m.mustSendAs("alice", "a", to(user("bob"), fmt.Sprint(i), fmt.Sprint(i)))
 		}
-		for i := range 10 {
-			e := edit(user("bob"), fmt.Sprint("edit", i), uint64(i+1), fmt.Sprint("edited ", i))
-			e.Body = fmt.Appendf(e.Body, `,"x":%q`, large)
-			m.mustSendAs("alice", "a", e)
+		for _, i := range rand.Perm(entries) {
+			m.mustSendAs("alice", "a", edit(user("bob"), fmt.Sprint("edit", i), uint64(i+1), fmt.Sprint("edited ", i)))
 		}
-		want := make([]string, 10)
-		for i := range want {
-			want[i] = fmt.Sprint("edited ", i)
+		calls := m.at("a").counted()
+		var p historyPage
+		if code := m.ask("bob", "a", fmt.Sprintf("/v1/messages?log=client:bob&limit=%d", entries), &p); code != "" {
+			t.Fatal(code)
 		}
-		for _, query := range []string{"&after=0", "&before=11"} {
-			var p historyPage
-			if code := m.ask("bob", "a", "/v1/messages?log=client:bob"+query, &p); code != "" || len(p.Messages) != 2 {
-				t.Errorf("%s: %s, %d messages", query, code, len(p.Messages))
+		for i, got := range p.texts(t) {
+			if got != fmt.Sprint("edited ", i) {
+				t.Errorf("entry %d is %q", i, got)
 			}
 		}
-		forth, _ := m.pages("bob", "a", "log=client:bob", 0)
-		back, _ := m.pagesBack("bob", "a", "log=client:bob", 0)
-		if !slices.Equal(forth, slices.Concat(want, want)) || !slices.Equal(back, want) {
-			t.Errorf("%q, backwards %q", forth, back)
+		if n := calls.take()["read"]; n != 2 || len(p.Messages) != entries {
+			t.Errorf("%d reads for %d entries", n, len(p.Messages))
 		}
 	})
 }

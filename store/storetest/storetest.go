@@ -78,6 +78,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"log/pages by bytes", pagesByBytes},
 		{"log/pages of several logs", pagesOfMany},
 		{"log/a page stays as it was read", pageIsOwned},
+		{"log/entries one by one", eachEntry},
 		{"log/revisions", revisions},
 		{"log/heads", heads},
 		{"log/many senders to one log", oneLog},

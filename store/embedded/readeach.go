@@ -1,0 +1,62 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// ReadEach implements inbox.Store.
+func (s *Store) ReadEach(ctx context.Context, log envelope.Address, seqs []uint64, maxBytes int) ([]envelope.Envelope, error) {
+	if err := s.usable(ctx); err != nil || len(seqs) == 0 {
+		return nil, err
+	}
+	it, err := newLogIter(s.db, log)
+	if err != nil {
+		return nil, readError(err)
+	}
+	entries, err := s.each(it, log, slices.Sorted(slices.Values(seqs)), maxBytes)
+	if err = errors.Join(err, it.Close()); err != nil {
+		return nil, readError(err)
+	}
+	return entries, nil
+}
+
+func (s *Store) each(it *logIter, log envelope.Address, seqs []uint64, maxBytes int) ([]envelope.Envelope, error) {
+	bound := s.durable(log) // after the iterator, as in page
+	past, err := it.trimmed()
+	if err != nil {
+		return nil, err
+	}
+	var entries []envelope.Envelope
+	bytes := 0
+	for _, seq := range seqs {
+		if seq < past.floor {
+			continue
+		}
+		if seq > bound || !it.SeekGE(appendEntryKey(nil, log, seq)) {
+			break
+		}
+		if it.seq() != seq {
+			return nil, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, it.seq(), seq)
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		// The value is the iterator's; the envelope keeps a part of the copy.
+		_, env, err := parseEntry(slices.Clone(value), seq)
+		if err != nil {
+			return nil, fmt.Errorf("%w: entry %d of %v", err, seq, log)
+		}
+		bytes += len(env.Body)
+		if len(entries) > 0 && bytes > maxBytes {
+			break
+		}
+		entries = append(entries, env)
+	}
+	return entries, it.Error()
+}
