@@ -85,9 +85,10 @@ type (
 	}
 	// Trace asks what has become of a message. The reply is [Traced].
 	Trace struct {
-		ID   string
-		Dest envelope.Address
-		Src  envelope.NodeID // "" is the caller; another is for the app only
+		ID      string
+		Dest    envelope.Address
+		Session envelope.SessionID // of a private message in one; "" else
+		Src     envelope.NodeID    // "" is the caller, by whatever name; another is for the app only
 	}
 
 	// CreateSession makes a session of which the caller is owner and first

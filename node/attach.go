@@ -1,9 +1,7 @@
 package node
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/session"
@@ -11,14 +9,14 @@ import (
 
 // attach makes the connection hear of logs, on this server and from others.
 // The caller holds follower.
-func (c *conn) attach(ctx context.Context, logs []envelope.Address, spans map[envelope.Address][]session.Span) error {
+func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envelope.Address]stays) error {
 	var fresh []envelope.Address
 	c.mu.Lock()
 	for _, log := range logs {
 		if f := c.follows[log]; f != nil { // an attempt before this one came so far
-			f.spans = merged(f.spans, spans[log])
+			f.learn(of[log])
 		} else {
-			c.follows[log] = &follow{log: log, spans: slices.Clone(spans[log])}
+			c.follows[log] = newFollow(log, of[log])
 			fresh = append(fresh, log)
 		}
 	}
@@ -70,17 +68,8 @@ func (c *conn) refollow() error {
 	if err != nil {
 		return err
 	}
-	var others []session.Member
-	c.mu.Lock()
-	for _, m := range members {
-		if f := c.follows[m.Session.Address()]; f != nil {
-			f.spans = merged(f.spans, m.Spans) // a stay may have begun that the reading has not come to
-		} else {
-			others = append(others, m)
-		}
-	}
-	c.mu.Unlock()
-	if len(others) == 0 {
+	news := c.learn(members)
+	if len(news) == 0 {
 		return nil
 	}
 	stored, read, err := c.n.positions(c.ctx, c.who.Node)
@@ -88,22 +77,28 @@ func (c *conn) refollow() error {
 		return err
 	}
 	var fresh []envelope.Address
-	spans := make(map[envelope.Address][]session.Span)
+	of := make(map[envelope.Address]stays)
 	at := make(map[envelope.Address]uint64)
-	for _, m := range others {
+	c.mu.Lock()
+	for _, m := range news {
 		log, last := m.Session.Address(), m.Spans[len(m.Spans)-1]
-		if last.Until != 0 && stored[log] >= last.Until {
-			continue // it has seen all of a session that it left
+		if c.follows[log] == nil {
+			if last.Until != 0 && stored[log] >= last.Until {
+				continue // it has seen all of a session that it left
+			}
+			// Not from the last stay on: there may have been one that the device
+			// has seen nothing of.
+			fresh, of[log], at[log] = append(fresh, log), staysOf(m), max(stored[log], m.Spans[0].From-1)
 		}
-		fresh, spans[log] = append(fresh, log), m.Spans
-		// Not from the last stay on: there may have been one that the device
-		// has seen nothing of.
-		at[log] = max(stored[log], m.Spans[0].From-1)
+		if log := m.Alias.Address(); m.Alias != "" && c.follows[log] == nil {
+			fresh, at[log] = append(fresh, log), stored[log]
+		}
 	}
+	c.mu.Unlock()
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := c.attach(c.ctx, fresh, spans); err != nil {
+	if err := c.attach(c.ctx, fresh, of); err != nil {
 		return err
 	}
 	heads, err := c.n.heads(c.ctx, at)
@@ -121,26 +116,27 @@ func (c *conn) refollow() error {
 	return nil
 }
 
-// merged returns the stays that either side knows of. A stay that one knows to
-// have ended has ended: what was read of the store may be older than the log.
-func merged(a, b []session.Span) []session.Span {
-	all := slices.Clone(a)
-	for _, s := range b {
-		i := slices.IndexFunc(all, func(known session.Span) bool { return known.From == s.From })
-		if i < 0 {
-			all = append(all, s)
-			continue
+// learn takes what the store says of the device's stays to the sessions that
+// are followed, and returns the memberships that call for another log to be.
+func (c *conn) learn(members []session.Member) (news []session.Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range members {
+		f := c.follows[m.Session.Address()]
+		if f != nil && f.learn(staysOf(m)) {
+			c.wake()
 		}
-		all[i].Until = max(all[i].Until, s.Until)
+		if f == nil || m.Alias != "" && c.follows[m.Alias.Address()] == nil {
+			news = append(news, m)
+		}
 	}
-	slices.SortFunc(all, func(a, b session.Span) int { return cmp.Compare(a.From, b.From) })
-	return all
+	return news
 }
 
 // endIfLeft stops following a session that the device has left and seen the
-// end of; under mu.
+// end of, and then the log of its alias there; under mu.
 func (c *conn) endIfLeft(f *follow) {
-	if !f.over() || f.ending || c.over {
+	if !c.finished(f) || f.ending || c.over {
 		return
 	}
 	f.ending = true
@@ -153,13 +149,19 @@ func (c *conn) endIfLeft(f *follow) {
 		defer func() { <-c.follower }()
 		c.mu.Lock()
 		f.ending = false
-		still := c.follows[f.log] == f && f.over()
-		end := f.sent
+		still := c.follows[f.log] == f && c.finished(f)
+		end, alias := f.clamp(f.sent), f.alias.Address()
 		c.mu.Unlock()
-		if still {
-			c.acked.Store(true)
-			c.n.inbox.Acknowledge(c.who.Node, f.log, end) // so that the next connection need not look
-			c.detach([]envelope.Address{f.log})
+		if !still {
+			return
+		}
+		c.acked.Store(true)
+		c.n.inbox.Acknowledge(c.who.Node, f.log, end) // so that the next connection need not look
+		c.detach([]envelope.Address{f.log})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if f := c.follows[alias]; f != nil {
+			c.endIfLeft(f)
 		}
 	})
 }

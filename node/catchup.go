@@ -121,7 +121,7 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 			c.n.stats.Expired.Add(1)
 		default:
 			f.shown = f.sent
-			c.remember(&page[i])
+			c.remember(f, &page[i])
 			c.lane.add(frames[i])
 		}
 	}

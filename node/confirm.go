@@ -99,7 +99,7 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 			continue
 		}
 		if was := f.acked; f.acknowledge(seq) {
-			moved[log] = f.acked
+			moved[log] = f.clamp(f.acked) // beyond it there may be a stay that is not known yet
 			c.moved(f, max(was, f.read), f.acked, false)
 			c.endIfLeft(f)
 		}

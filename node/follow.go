@@ -1,7 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -12,17 +14,18 @@ import (
 // connection's mu.
 type follow struct {
 	log     envelope.Address
-	started bool           // sent means something; until then only head is kept
-	sent    uint64         // handed to the lane up to here
-	shown   uint64         // the last entry up to sent that the client is to see
-	acked   uint64         // acknowledged by the client up to here
-	goal    uint64         // the head when delivery began
-	head    uint64         // the highest seq heard of
-	live    bool           // sent == head as far as we know: offers go straight to the lane
-	spans   []session.Span // of a session: the stays that the device may see
-	pause   time.Duration  // before the next attempt to read the log
-	paused  bool           // such a pause is on
-	ending  bool           // somebody is about to stop following
+	stays                    // of a session: those that the device may see
+	room    envelope.Address // of the log of an alias: the session's, which says whether it is in use
+	started bool             // sent means something; until then only head is kept
+	sent    uint64           // handed to the lane up to here
+	shown   uint64           // the last entry up to sent that the client is to see
+	acked   uint64           // acknowledged by the client up to here
+	goal    uint64           // the head when delivery began
+	head    uint64           // the highest seq heard of
+	live    bool             // sent == head as far as we know: offers go straight to the lane
+	pause   time.Duration    // before the next attempt to read the log
+	paused  bool             // such a pause is on
+	ending  bool             // somebody is about to stop following
 
 	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
 	read         uint64 // read by the user on this device up to here
@@ -30,17 +33,39 @@ type follow struct {
 	markOwed     bool   // the client has not been told of that
 }
 
-// own reports whether a message to a group or user is the device's own: it has
-// the acknowledgement and gets no copy.
-func (f *follow) own(env *envelope.Envelope, who envelope.Principal) bool {
-	return f.log.Kind != envelope.KindNode && env.SrcNode == who.Node
+func newFollow(log envelope.Address, of stays) *follow {
+	f := &follow{log: log, stays: stays{slices.Clone(of.spans), of.alias}}
+	if log.Kind == envelope.KindNode {
+		if id, _, ok := envelope.NodeID(log.ID).Alias(); ok {
+			f.room = id.Address()
+		}
+	}
+	return f
+}
+
+// learn adds what the store says of the device's stays. One that was not known
+// here has been passed over if it began before the position: by an alias that
+// was not known either. Then the log is read again from there. It reports
+// whether that is so.
+func (f *follow) learn(of stays) (again bool) {
+	known := f.spans
+	f.spans, f.alias = merged(known, of.spans), cmp.Or(of.alias, f.alias)
+	for _, span := range f.spans {
+		news := !slices.ContainsFunc(known, func(k session.Span) bool { return k.From == span.From })
+		if news && f.started && span.From > f.shown && span.From <= f.sent {
+			f.head, f.sent, f.live = max(f.head, f.sent), span.From-1, false
+			f.acked = min(f.acked, f.sent)
+			return true
+		}
+	}
+	return false
 }
 
 // sees reports whether the device gets the next entry of the log. The device's
 // own joining and leaving entries change what it sees after them: the log
 // decides, not what a server believed when it started reading.
 func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
-	if f.own(env, who) {
+	if f.own(f.log, env, who) {
 		if f.log.Kind == envelope.KindSession && env.HasType {
 			f.observe(env)
 		}
@@ -49,32 +74,33 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	if f.log.Kind != envelope.KindSession {
 		return true
 	}
-	return within(f.spans, env.Seq)
+	return f.within(env.Seq)
 }
 
-func (f *follow) observe(env *envelope.Envelope) {
-	last := len(f.spans) - 1
+// hears reports whether what comes in a log now is for the device: always, but
+// in a session's and in that of an alias only while it is in; under mu.
+func (c *conn) hears(f *follow) bool {
 	switch {
-	case env.Type == envelope.TypeJoined && (last < 0 || f.spans[last].Until != 0 && env.Seq > f.spans[last].Until):
-		f.spans = append(f.spans, session.Span{From: env.Seq})
-	case env.Type == envelope.TypeLeft && last >= 0 && f.spans[last].Until == 0 && env.Seq > f.spans[last].From:
-		f.spans[last].Until = env.Seq
+	case !f.room.IsZero():
+		room := c.follows[f.room]
+		return room != nil && room.open()
+	case f.log.Kind == envelope.KindSession:
+		return f.open()
 	}
+	return true
 }
 
-// open reports whether the device is in the session now; a log that is not a
-// session's is always open.
-func (f *follow) open() bool {
-	if f.log.Kind != envelope.KindSession {
-		return true
+// finished reports whether nothing in a log is left for the device to see or to
+// acknowledge: of a session that it has left, and then of its alias there; under mu.
+func (c *conn) finished(f *follow) bool {
+	over, end := !c.hears(f), f.head
+	if last := len(f.spans) - 1; last >= 0 {
+		end = f.spans[last].Until
 	}
-	return len(f.spans) > 0 && f.spans[len(f.spans)-1].Until == 0
-}
-
-// over reports whether nothing in the log is left for the device to see or to
-// acknowledge.
-func (f *follow) over() bool {
-	return f.started && !f.open() && f.acked >= f.shown && (len(f.spans) == 0 || f.sent >= f.spans[len(f.spans)-1].Until)
+	if !f.room.IsZero() {
+		over = c.follows[f.room] == nil
+	}
+	return f.started && over && f.acked >= f.shown && f.sent >= end
 }
 
 // acknowledge notes that the client has handled the log up to seq, and reports
@@ -108,7 +134,7 @@ func (c *conn) replayed() bool {
 func (c *conn) positions() map[envelope.Address]uint64 {
 	at := make(map[envelope.Address]uint64, len(c.follows))
 	for log, f := range c.follows {
-		at[log] = clampToStay(f.spans, f.sent)
+		at[log] = f.clamp(f.sent)
 	}
 	return at
 }

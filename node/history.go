@@ -2,13 +2,11 @@ package node
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
-	"github.com/allsparkrt/allspark/session"
 )
 
 const (
@@ -59,7 +57,7 @@ func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.
 type view struct {
 	log         envelope.Address
 	floor, head uint64
-	spans       []session.Span // of a session
+	stays       // of a session
 }
 
 var errNoLog = envelope.Errorf(envelope.NotFound, "no such log, or not yours to read")
@@ -71,7 +69,11 @@ var errNoLog = envelope.Errorf(envelope.NotFound, "no such log, or not yours to 
 // known yet stands beyond that head, and nothing behind it can be seen.
 func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Address) (view, error) {
 	own := log == who.Node.Address() || log == who.Client.Address()
-	if !own && (log.Kind != envelope.KindSession || !envelope.ValidID(log.ID)) {
+	id := envelope.SessionID(log.ID)
+	if log.Kind == envelope.KindNode && !own {
+		id, _, _ = envelope.NodeID(log.ID).Alias()
+	}
+	if !own && (log.Kind == envelope.KindClient || !envelope.ValidID(string(id))) {
 		return view{}, errNoLog
 	}
 	x, err := n.inbox.Extent(ctx, log)
@@ -85,14 +87,20 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 	if own || isTopic(log) {
 		return v, nil
 	}
-	m, err := n.sessions.Stays(ctx, envelope.SessionID(log.ID), who.Node)
+	m, err := n.sessions.Stays(ctx, id, who.Node)
 	if err != nil {
 		return view{}, err
+	}
+	if log.Kind == envelope.KindNode {
+		if log != m.Alias.Address() {
+			return view{}, errNoLog
+		}
+		return v, nil
 	}
 	if len(m.Spans) == 0 {
 		return view{}, errNoLog
 	}
-	v.spans = m.Spans
+	v.stays = staysOf(m)
 	v.floor = max(v.floor, m.Spans[0].From)
 	if last := m.Spans[len(m.Spans)-1]; last.Until != 0 {
 		v.head = min(v.head, last.Until)
@@ -102,12 +110,7 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 
 // sees reports whether the entry with that seq may be seen.
 func (v *view) sees(seq uint64) bool {
-	return seq >= v.floor && seq <= v.head && (v.log.Kind != envelope.KindSession || within(v.spans, seq))
-}
-
-// within reports whether an entry falls into a stay.
-func within(spans []session.Span, seq uint64) bool {
-	return slices.ContainsFunc(spans, func(s session.Span) bool { return seq >= s.From && (s.Until == 0 || seq <= s.Until) })
+	return seq >= v.floor && seq <= v.head && (v.log.Kind != envelope.KindSession || v.within(seq))
 }
 
 // skip returns the position before the first entry behind after that may be

@@ -146,7 +146,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 	f.sent = m.env.Seq
 	if f.sees(m.env, c.who) {
 		f.shown = f.sent
-		c.remember(m.env)
+		c.remember(f, m.env)
 		c.lane.pushMessage(m, c.codec)
 		c.wake()
 	}
@@ -154,7 +154,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 }
 
 func (c *conn) offerVolatile(f *follow, m *encoded) {
-	if !f.open() || f.own(m.env, c.who) {
+	if !c.hears(f) || f.own(f.log, m.env, c.who) {
 		return
 	}
 	if !f.started { // nothing comes before the answer to hello

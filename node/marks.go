@@ -6,7 +6,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
-	"github.com/allsparkrt/allspark/session"
 )
 
 // Read marks are kept twice: how far the user has read on one device, which is
@@ -26,7 +25,7 @@ func (c *conn) markRead(cursors map[envelope.Address]uint64) {
 		if f == nil || !f.started || isTopic(log) {
 			continue
 		}
-		if seq = clampToStay(f.spans, min(seq, max(f.sent, f.head))); seq <= f.read {
+		if seq = f.clamp(min(seq, max(f.sent, f.head))); seq <= f.read {
 			continue
 		}
 		c.moved(f, f.read, seq, true)
@@ -135,7 +134,7 @@ func (c *conn) openMarks(user map[envelope.Address]uint64) (gateway.ReadMark, bo
 // connection, as far as the logs go: what it has handled, or what its user has
 // read there. Of logs that are not the device's to follow it takes no notice.
 func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64, read bool) error {
-	mine, spans, err := n.followed(ctx, who, cursors)
+	mine, in, err := n.followed(ctx, who, cursors)
 	if err != nil || len(mine) == 0 {
 		return err
 	}
@@ -144,7 +143,8 @@ func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[
 		return err
 	}
 	for log, seq := range mine {
-		mine[log] = clampToStay(spans[log], min(seq, heads[log]))
+		of := in[log]
+		mine[log] = of.clamp(min(seq, heads[log]))
 	}
 	if c := n.conns.device(who.Node); c != nil { // it knows what it was sent, and tells for that
 		if read {
@@ -160,7 +160,7 @@ func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[
 	var moves []move
 	moved := func(log envelope.Address, after, upto uint64) {
 		if after < upto {
-			moves = append(moves, move{log: log, after: after, upto: upto, read: read, unknown: upto, spans: spans[log]})
+			moves = append(moves, move{log: log, after: after, upto: upto, read: read, unknown: upto, stays: in[log]})
 		}
 	}
 	if read {
@@ -196,39 +196,29 @@ func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[
 
 // followed returns the cursors in logs that the device may follow, and its
 // stays in those that are sessions'.
-func (n *Node) followed(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64) (mine map[envelope.Address]uint64, spans map[envelope.Address][]session.Span, err error) {
+func (n *Node) followed(ctx context.Context, who envelope.Principal, cursors map[envelope.Address]uint64) (mine map[envelope.Address]uint64, in map[envelope.Address]stays, err error) {
 	mine = make(map[envelope.Address]uint64, len(cursors))
-	sessions := false
 	for log, seq := range cursors {
-		switch {
-		case log == who.Node.Address() || log == who.Client.Address():
+		if log == who.Node.Address() || log == who.Client.Address() {
 			mine[log] = seq
-		case log.Kind == envelope.KindSession:
-			sessions = true
 		}
 	}
-	if !sessions {
+	if len(mine) == len(cursors) {
 		return mine, nil, nil
 	}
 	members, err := n.sessions.Of(ctx, who.Node)
 	if err != nil {
 		return nil, nil, err
 	}
-	spans = make(map[envelope.Address][]session.Span)
+	in = make(map[envelope.Address]stays)
 	for _, m := range members {
-		log := m.Session.Address()
+		log, alias := m.Session.Address(), m.Alias.Address()
 		if seq, ok := cursors[log]; ok {
-			mine[log], spans[log] = seq, m.Spans
+			mine[log], in[log] = seq, staysOf(m)
+		}
+		if seq, ok := cursors[alias]; ok && m.Alias != "" {
+			mine[alias] = seq
 		}
 	}
-	return mine, spans, nil
-}
-
-// clampToStay takes a position in a session's log back to the end of the last
-// stay: a device that has left sees nothing after it.
-func clampToStay(spans []session.Span, seq uint64) uint64 {
-	if len(spans) > 0 && spans[len(spans)-1].Until != 0 {
-		return min(seq, spans[len(spans)-1].Until)
-	}
-	return seq
+	return mine, in, nil
 }

@@ -41,7 +41,7 @@ func (n *Node) hasReader(addr envelope.Address, env *envelope.Envelope) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		f := c.follows[addr]
-		found = found || f != nil && f.started && f.open() && !f.own(env, c.who)
+		found = found || f != nil && f.started && c.hears(f) && !f.own(addr, env, c.who)
 	})
 	return found
 }

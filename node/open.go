@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
-	"github.com/allsparkrt/allspark/session"
 )
 
 // opening retries for this long before it gives up on the store.
@@ -77,20 +77,36 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if hello != nil {
 		given = hello.Cursors
 	}
-	spans := make(map[envelope.Address][]session.Span)
-	var sessions []envelope.Address
-	for _, m := range members {
-		log := m.Session.Address()
-		at, ok := given[log]
-		if !ok || foreign {
-			at = stored[log]
+	position := func(log envelope.Address) uint64 {
+		if at, ok := given[log]; ok && !foreign {
+			return at
 		}
-		if last := m.Spans[len(m.Spans)-1]; last.Until != 0 && at >= last.Until {
+		return stored[log]
+	}
+	of := make(map[envelope.Address]stays)
+	var sessions []envelope.Address
+	ended := make(map[envelope.Address]uint64) // logs of aliases there
+	for _, m := range members {
+		log, alias := m.Session.Address(), m.Alias.Address()
+		if last := m.Spans[len(m.Spans)-1]; last.Until != 0 && position(log) >= last.Until {
+			if m.Alias != "" {
+				ended[alias] = position(alias) + 1
+			}
 			continue // it has seen all of a session that it left
 		}
-		sessions, spans[log] = append(sessions, log), m.Spans
+		sessions, of[log] = append(sessions, log), staysOf(m)
+		if m.Alias != "" {
+			sessions = append(sessions, alias)
+		}
 	}
-	if err := c.attach(ctx, sessions, spans); err != nil {
+	if len(ended) > 0 {
+		unread, err := c.n.inbox.Heads(ctx, ended)
+		if err != nil {
+			return err
+		}
+		sessions = slices.AppendSeq(sessions, maps.Keys(unread))
+	}
+	if err := c.attach(ctx, sessions, of); err != nil {
 		return err
 	}
 	from := make(map[envelope.Address]uint64)
@@ -142,7 +158,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			acked[log] = f.sent
 			c.moved(f, max(stored[log], f.read), f.sent, false)
 		}
-		welcome[log] = clampToStay(f.spans, head)
+		welcome[log] = f.clamp(head)
 	}
 	if hello != nil {
 		c.lane.push(c.codec.Append(nil, gateway.Welcome{

@@ -19,7 +19,8 @@ const maxPendingReads = 10
 const pendingWithin = 10 * time.Second
 
 // fetchPending answers a legacy client's request for what waits for its device:
-// what it has not acknowledged of its own log, its user's and its sessions'.
+// what it has not acknowledged of its own log, its user's, its sessions' and
+// those of its aliases there.
 //
 // A page mark is a place in all these logs, put one behind the other in an
 // order that stays the same: the seq, plus the heads of the logs before. What
@@ -81,9 +82,9 @@ func beforeMark(mark, base uint64) uint64 {
 // pendingLog is one of the logs that a device has something to read in.
 type pendingLog struct {
 	log          envelope.Address
-	spans        []session.Span // of a session
-	base         uint64         // marks of the logs before
-	behind, head uint64         // what is pending is between the two
+	stays               // of a session
+	base         uint64 // marks of the logs before
+	behind, head uint64 // what is pending is between the two
 }
 
 // pending returns all logs of a device in the order of page marks.
@@ -95,7 +96,10 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	slices.SortFunc(members, func(a, b session.Member) int { return cmp.Compare(a.Session, b.Session) })
 	queue := []pendingLog{{log: who.Node.Address()}, {log: who.Client.Address()}}
 	for _, m := range members {
-		queue = append(queue, pendingLog{log: m.Session.Address(), spans: m.Spans, behind: m.Spans[0].From - 1})
+		queue = append(queue, pendingLog{log: m.Session.Address(), stays: staysOf(m), behind: m.Spans[0].From - 1})
+		if m.Alias != "" {
+			queue = append(queue, pendingLog{log: m.Alias.Address()})
+		}
 	}
 	cursors, err := n.inbox.Cursors(ctx, who.Node)
 	if err != nil {
@@ -117,7 +121,7 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	for i := range queue {
 		p := &queue[i]
 		// How far a session goes that the device has left is not for it to know.
-		p.base, p.head, p.behind = base, clampToStay(p.spans, heads[p.log]), max(p.behind, at[p.log])
+		p.base, p.head, p.behind = base, p.clamp(heads[p.log]), max(p.behind, at[p.log])
 		base += p.head
 	}
 	return queue, nil
@@ -137,8 +141,7 @@ func (n *Node) pendingPage(ctx context.Context, who envelope.Principal, log enve
 		}
 	}
 	entries, next, err := n.page(ctx, v, from, limit, func(env *envelope.Envelope) bool {
-		own := log.Kind != envelope.KindNode && env.SrcNode == who.Node
-		return !own && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
+		return !v.own(log, env, who) && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
 	})
 	if next >= v.head {
 		next = to // there is no more of it for this device

@@ -40,7 +40,9 @@ func (n *Node) mayKnow(ctx context.Context, who envelope.Principal, cmd gateway.
 		}
 		slices.SortFunc(members, func(a, b session.Member) int { return cmp.Compare(a.Node, b.Node) })
 		for _, m := range members {
-			clients = append(clients, m.Client)
+			if !m.Hidden() {
+				clients = append(clients, m.Client)
+			}
 		}
 	default:
 		clients = cmd.Clients

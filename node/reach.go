@@ -22,19 +22,24 @@ func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
 	here := make(reach)
 	n.conns.eachFollower(log, func(c *conn) {
 		if len(here) < maxTraced {
-			here[c.who.Node] = c.wrote(log, seq)
+			name, written := c.wrote(log, seq)
+			here[name] = written
 		}
 	})
 	return here
 }
 
 // wrote reports whether an entry, if it is for the client, is on its way to it
-// and no longer here. While other frames wait it is not known, and said not to be.
-func (c *conn) wrote(log envelope.Address, seq uint64) bool {
+// and no longer here, and the name by which its device is known as a reader.
+// While other frames wait it is not known, and said not to be.
+func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, written bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.follows[log]
-	return f != nil && f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
+	if f == nil {
+		return c.who.Node, false
+	}
+	return f.reader(log, seq, c.who).Node, f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
 }
 
 // questions are those that other servers have yet to answer.

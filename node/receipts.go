@@ -8,7 +8,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
-	"github.com/allsparkrt/allspark/session"
 )
 
 // Receipts tell a device that messages of it, which asked for that, have been
@@ -43,7 +42,8 @@ type asked struct {
 	seq     uint64
 	id      string
 	src     envelope.NodeID
-	expires int64 // Unix milliseconds; 0: never
+	reader  envelope.Principal // who has got it, as its sender knows that
+	expires int64              // Unix milliseconds; 0: never
 }
 
 // move is a position that has gone on in a log.
@@ -52,9 +52,9 @@ type move struct {
 	after, upto uint64 // over the entries after the one, up to the other
 	read        bool   // they were read, else delivered
 
-	known   []asked        // the newest message of each sender after unknown
-	unknown uint64         // up to here the log has to be asked
-	spans   []session.Span // of a session: the stays that the device may see
+	known   []asked // the newest message of each sender after unknown
+	unknown uint64  // up to here the log has to be asked
+	stays           // of a session: those that the device may see
 }
 
 // receipts is what a connection has to do with receipts to others; guarded by
@@ -65,34 +65,36 @@ type receipts struct {
 	telling bool    // somebody is at it
 }
 
-// receiptOf decides what a sender learns of the device that got its message.
-// It is the one place that does.
-func receiptOf(reader envelope.Principal, a asked, read bool) gateway.Receipt {
-	return gateway.Receipt{ID: a.id, Log: a.log, Seq: a.seq, Read: read, Node: reader.Node, Client: reader.Client}
+// receiptOf returns what a sender learns of the device that got its message.
+func receiptOf(a asked, read bool) gateway.Receipt {
+	return gateway.Receipt{ID: a.id, Log: a.log, Seq: a.seq, Read: read, Node: a.reader.Node, Client: a.reader.Client}
 }
 
 // mayHear decides whether a sender still learns what becomes of its message:
 // who has left a session does not of those who are in it; under mu.
 func (c *conn) mayHear(r gateway.Receipt) bool {
 	f := c.follows[r.Log]
-	return r.Log.Kind != envelope.KindSession || f != nil && f.open()
+	return r.Log.Kind != envelope.KindSession || f != nil && c.hears(f)
 }
 
-// asks reports whether the sender of a message wants a receipt from a device.
-func asks(env *envelope.Envelope, reader envelope.Principal) (asked, bool) {
-	if !env.Receipt || env.Seq == 0 || env.SrcClient == reader.Client {
+// asks reports whether the sender of a message wants a receipt from a device,
+// with these stays in its log. It is the one place that decides as whom the
+// device is named in it.
+func asks(env *envelope.Envelope, who envelope.Principal, in *stays) (asked, bool) {
+	if !env.Receipt || env.Seq == 0 || env.SrcClient == who.Client {
 		return asked{}, false
 	}
-	a := asked{log: env.Dest(), seq: env.Seq, id: env.ID, src: env.SrcNode}
+	log := env.Dest()
+	a := asked{log: log, seq: env.Seq, id: env.ID, src: env.SrcNode, reader: in.reader(log, env.Seq, who)}
 	if at, limited := env.Expires(); limited {
 		a.expires = at.UnixMilli()
 	}
 	return a, true
 }
 
-// remember notes a message that goes to the client; under mu.
-func (c *conn) remember(env *envelope.Envelope) {
-	a, ok := asks(env, c.who)
+// remember notes a message of a log that goes to the client; under mu.
+func (c *conn) remember(f *follow, env *envelope.Envelope) {
+	a, ok := asks(env, c.who, &f.stays)
 	if !ok {
 		return
 	}
@@ -115,7 +117,7 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 	}
 	m := move{log: f.log, after: after, upto: upto, read: read, unknown: min(f.known, upto)}
 	if m.unknown > after {
-		m.spans = slices.Clone(f.spans)
+		m.stays = stays{slices.Clone(f.spans), f.alias}
 	}
 	now := time.Now().UnixMilli()
 	for _, a := range slices.Backward(c.receipts.asked) {
@@ -180,7 +182,7 @@ func (n *Node) tellMove(ctx context.Context, reader envelope.Principal, m move) 
 	}
 	for _, a := range due {
 		n.stats.Receipts.Add(1)
-		n.notify(a.src.Address(), "", receiptOf(reader, a, m.read))
+		n.notify(a.src.Address(), "", receiptOf(a, m.read))
 	}
 }
 
@@ -208,8 +210,8 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 		}
 		now := time.Now().UnixMilli()
 		for i := range page {
-			a, ok := asks(&page[i], reader)
-			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || within(m.spans, a.seq)) {
+			a, ok := asks(&page[i], reader, &m.stays)
+			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || m.within(a.seq)) {
 				due = newest(due, a, now)
 			}
 		}

@@ -421,7 +421,7 @@ func TestLookUp(t *testing.T) {
 			}
 		}
 		reader := envelope.Principal{Node: "bob", Client: "bob"}
-		mv := move{log: room("room"), upto: 6, unknown: 6, spans: []session.Span{{From: 2, Until: 3}, {From: 6}}}
+		mv := move{log: room("room"), upto: 6, unknown: 6, stays: stays{spans: []session.Span{{From: 2, Until: 3}, {From: 6}}}}
 		var got []string
 		for _, x := range a.lookUp(t.Context(), reader, mv) {
 			got = append(got, fmt.Sprint(x.src, " ", x.seq))

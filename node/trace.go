@@ -18,13 +18,22 @@ var errNoMessage = envelope.Errorf(envelope.NotFound, "no such message, or not y
 
 // trace tells a sender, or the app, what has become of a stored message.
 func (n *Node) trace(ctx context.Context, who envelope.Principal, cmd gateway.Trace) (gateway.Traced, error) {
-	src := cmp.Or(cmd.Src, who.Node)
-	if src != who.Node && !who.App || cmd.Dest.IsZero() || cmd.ID == "" {
+	if cmd.Dest.IsZero() || cmd.ID == "" {
 		return gateway.Traced{}, errNoMessage
 	}
-	found, err := n.inbox.Find(ctx, cmd.Dest, src, cmd.ID)
+	sources, err := n.sources(ctx, who, cmd)
 	if err != nil {
 		return gateway.Traced{}, err
+	}
+	var src envelope.NodeID
+	var found inbox.Found
+	for _, src = range sources {
+		if found, err = n.inbox.Find(ctx, cmd.Dest, src, cmd.ID); err != nil {
+			return gateway.Traced{}, err
+		}
+		if found.Seq != 0 {
+			break
+		}
 	}
 	if found.Seq == 0 {
 		return gateway.Traced{}, errNoMessage
@@ -48,6 +57,38 @@ func (n *Node) trace(ctx context.Context, who envelope.Principal, cmd gateway.Tr
 		err = n.traceRoutes(ctx, &traced)
 	}
 	return traced, err
+}
+
+// sources returns the names under which a caller may have sent a message: its
+// own, and the alias that it has in the session. Of another device only the app
+// may ask, and only by the name that everybody knows.
+func (n *Node) sources(ctx context.Context, who envelope.Principal, cmd gateway.Trace) ([]envelope.NodeID, error) {
+	if cmd.Src != "" && (who.App || cmd.Src == who.Node) {
+		return []envelope.NodeID{cmd.Src}, nil
+	}
+	id := cmd.Session
+	switch cmd.Dest.Kind {
+	case envelope.KindSession:
+		id = envelope.SessionID(cmd.Dest.ID)
+	case envelope.KindNode:
+		if of, _, ok := envelope.NodeID(cmd.Dest.ID).Alias(); ok {
+			id = of
+		}
+	}
+	sources := []envelope.NodeID{who.Node}
+	if id != "" {
+		m, err := n.sessions.Stays(ctx, id, who.Node)
+		if err != nil {
+			return nil, err
+		}
+		if m.Alias != "" {
+			sources = append(sources, m.Alias)
+		}
+	}
+	if cmd.Src != "" && !slices.Contains(sources, cmd.Src) {
+		return nil, errNoMessage
+	}
+	return sources, nil
 }
 
 // traceRoutes adds where the message goes, and to whose socket it has been written.
@@ -90,7 +131,11 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 	}
 	switch log.Kind {
 	case envelope.KindNode: // also before it first connects
-		at = map[envelope.NodeID]inbox.Cursor{envelope.NodeID(log.ID): at[envelope.NodeID(log.ID)]}
+		var of inbox.Cursor
+		for _, c := range at { // the log of an alias, too, has one reader only: the device whose it is
+			of = c
+		}
+		at = map[envelope.NodeID]inbox.Cursor{envelope.NodeID(log.ID): of}
 	case envelope.KindSession: // who was in it then, with a cursor or not
 		members, err := n.cfg.Sessions.Members(ctx, envelope.SessionID(log.ID))
 		if err != nil {
@@ -99,8 +144,8 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 		all := at
 		at = make(map[envelope.NodeID]inbox.Cursor, len(members))
 		for _, m := range members {
-			if within(m.Spans, seq) && len(at) < maxTraced {
-				at[m.Node] = all[m.Node]
+			if in := staysOf(m); in.within(seq) && len(at) < maxTraced {
+				at[m.Node] = all[m.Device]
 			}
 		}
 	}

@@ -128,18 +128,18 @@ func (h *Handler) trace(r *http.Request, who auth.Verified) (any, error) {
 		return nil, err
 	}
 	dest := envelope.Envelope{
-		DestNode:    envelope.NodeID(q.id("dest_id")),
+		DestNode:    q.node("dest_id"),
 		DestClient:  envelope.ClientID(q.id("dest_client_id")),
 		DestSession: envelope.SessionID(q.id("dest_session_id")),
 	}
-	src, id := envelope.NodeID(q.id("src_id")), r.PathValue("id")
+	src, id := q.node("src_id"), r.PathValue("id")
 	if !envelope.ValidID(id) {
 		q.err = envelope.Errorf(envelope.BadRequest, "not a message's id")
 	}
 	if err := errors.Join(q.err, dest.CheckDest()); err != nil {
 		return nil, err
 	}
-	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Trace{ID: id, Dest: dest.Dest(), Src: src})
+	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Trace{ID: id, Dest: dest.Dest(), Session: dest.DestSession, Src: src})
 	if err != nil {
 		return nil, err
 	}
@@ -207,4 +207,13 @@ func (q *values) id(name string) string {
 		q.err = envelope.Errorf(envelope.BadRequest, "%s has not the form of an id", name)
 	}
 	return text
+}
+
+// node is id for a device, or an alias.
+func (q *values) node(name string) envelope.NodeID {
+	text := q.Get(name)
+	if text != "" && !envelope.ValidNode(text) && q.err == nil {
+		q.err = envelope.Errorf(envelope.BadRequest, "%s has not the form of an id", name)
+	}
+	return envelope.NodeID(text)
 }
