@@ -15,7 +15,7 @@ import (
 
 // FanOut is a topic that many devices follow and one speaks in: volatile
 // messages, the next one as soon as fewer than Inflight have not reached
-// everybody.
+// everybody. Servers that limit how many one device may send drop the others.
 type FanOut struct {
 	Servers  []string // base URLs; the listeners take turns
 	Devices  []Device // the first one speaks, the others listen
