@@ -167,9 +167,18 @@ func (in *Inbox) Since(ctx context.Context, log envelope.Address, x Extent, t ti
 	return min(low, x.Head+1), nil
 }
 
-// handled returns how far the device has acknowledged its own log.
+// handled returns how far the device has acknowledged its own log, or that of
+// an alias of it, which nobody else reads.
 func (in *Inbox) handled(ctx context.Context, log envelope.Address) (uint64, error) {
-	cursors, err := in.Cursors(ctx, envelope.NodeID(log.ID))
+	device := envelope.NodeID(log.ID)
+	if _, _, alias := device.Alias(); alias {
+		readers, err := in.Readers(ctx, log, 1)
+		if err != nil || len(readers) == 0 {
+			return 0, err
+		}
+		device = readers[0].Node
+	}
+	cursors, err := in.Cursors(ctx, device)
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,7 @@ func TestTidy(t *testing.T) {
 		{"bytes for none", inbox.Limits{Bytes: 1}, 10},
 		{"acknowledged", inbox.Limits{Acknowledged: time.Minute}, 7},
 		{"acknowledged and old", inbox.Limits{Acknowledged: 450 * time.Minute}, 3},
+		{"acknowledged, of an alias", inbox.Limits{Acknowledged: time.Minute}, 7},
 		{"the strictest", inbox.Limits{Entries: 4, Age: 150 * time.Minute, Bytes: 2 * size}, 9},
 	}
 	for _, test := range tests {
@@ -42,17 +44,24 @@ func TestTidy(t *testing.T) {
 				}
 				defer store.Close()
 				in := inbox.New(store, slog.New(slog.DiscardHandler))
-				log := envelope.NodeID("bob").Address()
+				node := envelope.NodeID("bob")
+				if strings.HasSuffix(test.name, "alias") {
+					node = "room~zorro"
+				}
+				log := node.Address()
 				for i := range 10 {
 					if i > 0 {
 						time.Sleep(time.Hour)
 					}
-					env := &envelope.Envelope{DestNode: "bob", SrcNode: "alice", Timestamp: time.Now().UnixMilli(), Body: make([]byte, 100)}
+					env := &envelope.Envelope{DestNode: node, SrcNode: "alice", Timestamp: time.Now().UnixMilli(), Body: make([]byte, 100)}
 					if _, err := inbox.Wait(t.Context(), func(done func(uint64, error)) { in.Append(log, env, done) }); err != nil {
 						t.Fatal(err)
 					}
 				}
-				in.Acknowledge("bob", log, 6)
+				if err := in.Advance(t.Context(), []inbox.Cursor{{Node: "bob", Log: log, Delivered: 2}}); err != nil {
+					t.Fatal(err)
+				}
+				in.Acknowledge("bob", log, 6) // which is not in the store yet
 				r := inbox.Retention{Keep: map[envelope.Kind]inbox.Limits{envelope.KindNode: test.limits}}
 				for _, want := range []uint64{test.floor - 1, 0} {
 					gone, err := in.Tidy(t.Context(), log, r)

@@ -19,7 +19,8 @@ const maxText = 4 << 10
 //
 //	5W2KQ~nbob-phone~17~sroom~4
 //
-// which needs no escaping in a header, in a query or as the id of an event.
+// which needs no escaping in a header, in a query or as the id of an event. In
+// the id of an alias "!" stands for "~".
 //
 // When not all logs fit, those not moved for longest are left out. There the
 // server goes on from the cursors that it has stored: a repetition, no loss.
@@ -60,13 +61,15 @@ func parsePosition(text string) (position, error) {
 }
 
 func parseLog(text string) (envelope.Address, bool) {
-	if text == "" || !envelope.ValidID(text[1:]) {
+	if text == "" {
 		return envelope.Address{}, false
 	}
-	log := envelope.Address{Kind: envelope.Kind(text[0]), ID: text[1:]}
+	log := envelope.Address{Kind: envelope.Kind(text[0]), ID: strings.Replace(text[1:], "!", "~", 1)}
 	switch log.Kind {
-	case envelope.KindNode, envelope.KindClient, envelope.KindSession:
-		return log, true
+	case envelope.KindNode:
+		return log, envelope.ValidNode(log.ID)
+	case envelope.KindClient, envelope.KindSession:
+		return log, envelope.ValidID(log.ID)
 	}
 	return envelope.Address{}, false
 }
@@ -76,7 +79,7 @@ func (p *position) appendText(dst []byte) []byte {
 	dst = append(dst, p.epoch...)
 	for _, r := range p.logs {
 		dst = append(dst, '~', byte(r.log.Kind))
-		dst = append(dst, r.log.ID...)
+		dst = append(dst, strings.Replace(r.log.ID, "~", "!", 1)...)
 		dst = append(dst, '~')
 		dst = strconv.AppendUint(dst, r.seq, 10)
 	}

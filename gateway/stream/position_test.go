@@ -22,6 +22,7 @@ func TestPosition(t *testing.T) {
 		{`{"control":"caught_up","heads":{"node:bob":0,"session:r":9,"client:bo":12,"session:q":5}}`, "caught_up", "E~sq~5~cbo~12~sr~9"},
 		{`{"control":"ack","id":"1","log":"session:r","seq":11}`, "ack", "E~sq~5~cbo~12~sr~9"},
 		{`{"control":"hello","epoch":"E"}`, "hello", "E~sq~5~cbo~12~sr~9"},
+		{`{"dest_id":"r~17","dest_session_id":"r","seq":4}`, "", "E~sq~5~cbo~12~sr~9~nr!17~4"},
 		{`{"control":"hello","epoch":"F"}`, "hello", "F"},
 	} {
 		control := p.pass([]byte(step.frame), &parser)
@@ -35,6 +36,7 @@ func TestPositionRefuses(t *testing.T) {
 	for _, text := range []string{
 		"~", "E~", "E~nbob", "E~nbob~", "E~nbob~0", "E~nbob~03", "E~nbob~+3", "E~nbob~-3", "E~nbob~9007199254740993",
 		"E~xbob~3", "E~pbob~3", "E~n~3", "E~nbo b~3", "E~nbob~3~nbob~4", "~nbob~3", "E\n~nbob~3", "E~nbob~3\r",
+		"E~nr!~3", "E~n!z~3", "E~nr!z!z~3", "E~sr!z~3", "E~nr~z~3",
 		"E~n" + strings.Repeat("x", maxText) + "~1",
 	} {
 		if p, err := parsePosition(text); envelope.CodeOf(err) != envelope.BadRequest {
@@ -65,7 +67,7 @@ func TestPositionIsBounded(t *testing.T) {
 }
 
 func FuzzPosition(f *testing.F) {
-	for _, text := range []string{"", "E", "E~nbob~3", "5W2KQ~nbob-phone~17~sroom~4", "E~cal~9007199254740991", "E~nbob~3~nbob~3"} {
+	for _, text := range []string{"", "E", "E~nbob~3", "5W2KQ~nbob-phone~17~sroom~4", "E~cal~9007199254740991", "E~nbob~3~nbob~3", "E~nroom!zorro~3~nbob~3"} {
 		f.Add(text)
 	}
 	parser := envelope.Parser{From: envelope.FromServer}
