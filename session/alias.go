@@ -31,6 +31,7 @@ var (
 	errAliasKept  = envelope.Errorf(envelope.Conflict, "you have another alias in this session, and keep it")
 	errByName     = envelope.Errorf(envelope.Conflict, "you are in this session by your name")
 	errByAlias    = envelope.Errorf(envelope.Conflict, "you are in this session by your alias")
+	errReads      = envelope.Errorf(envelope.Forbidden, "you only read in this session, and join it by the same name")
 	errNamesOnly  = envelope.Errorf(envelope.Forbidden, "nobody joins this session anonymously")
 )
 
@@ -38,8 +39,9 @@ var (
 func randomAlias() string { return strings.ToLower(rand.Text()[:13]) }
 
 // alias returns a device's alias in a session and makes it hold one if it does
-// not yet.
-func (s *Sessions) alias(ctx context.Context, of envelope.Principal, id envelope.SessionID, name string) (envelope.NodeID, error) {
+// not yet. The app gives one only to a device that has none, or got it from the
+// app: it does not hear whose the others are by asking for them.
+func (s *Sessions) alias(ctx context.Context, of envelope.Principal, id envelope.SessionID, name string, given bool) (envelope.NodeID, error) {
 	if name != "" && (!envelope.ValidID(name) || len(name) > envelope.MaxAliasName) {
 		return "", errAliasName
 	}
@@ -49,6 +51,15 @@ func (s *Sessions) alias(ctx context.Context, of envelope.Principal, id envelope
 			return "", err
 		}
 		if named.Alias != "" {
+			if given {
+				held, err := s.member(ctx, id, named.Alias)
+				if err != nil {
+					return "", err
+				}
+				if held.Hidden() && !held.Given {
+					return "", errOtherName
+				}
+			}
 			if name != "" && named.Alias != envelope.AliasOf(id, name) {
 				return "", errAliasKept
 			}
@@ -58,16 +69,16 @@ func (s *Sessions) alias(ctx context.Context, of envelope.Principal, id envelope
 		held, err := s.store.Member(ctx, id, alias)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			held = Member{Session: id, Node: alias, Device: of.Node, Client: of.Client, State: Left, Version: 1}
+			held = Member{Session: id, Node: alias, Device: of.Node, Client: of.Client, State: Left, Given: given, Version: 1}
 			err = s.store.PutMember(ctx, held)
-		case err == nil && held.Device != of.Node:
+		case err == nil && (held.Device != of.Node || given && !held.Given):
 			err = errAliasTaken
 		}
 		if err != nil {
 			return "", err
 		}
 		if named.Version == 0 {
-			named.State, named.Client = Left, of.Client
+			named.Client = of.Client // and no State: it is not to look like one who once was here
 		}
 		named.Alias = alias
 		named.Version++
@@ -86,10 +97,14 @@ func (s *Sessions) joinAnonymously(ctx context.Context, who envelope.Principal, 
 	if err != nil {
 		return Member{}, err
 	}
-	if err := mayJoinAs(ses, named, Member{Node: named.Alias}, who); err != nil {
+	m, err := s.rest(ctx, id, named.Alias)
+	if err == nil && !m.in() {
+		_, err = roleAs(ses, named, m, who)
+	}
+	if err != nil {
 		return Member{}, err
 	}
-	alias, err := s.alias(ctx, who, id, name)
+	alias, err := s.alias(ctx, who, id, name, false)
 	if err != nil {
 		return Member{}, err
 	}
@@ -101,54 +116,54 @@ func (s *Sessions) joinAnonymously(ctx context.Context, who envelope.Principal, 
 		if err != nil {
 			return m, false, err
 		}
-		if err := mayJoinAs(ses, named, m, who); err != nil {
+		role, err := roleAs(ses, named, m, who)
+		if err != nil {
 			return m, false, err
 		}
-		switch {
-		case ses.Owner == m.Node:
-			m.Role = Moderator
-		case named.State == Invited && named.Role == Reader:
-			m.Role = Reader
-		case m.Role != Reader:
-			m.Role = Ordinary // a moderator would be known by being one
+		m.Role, m.Client, m.State, m.By = role, who.Client, Joining, ""
+		if err := spend(&m.Paid, who); err != nil {
+			return m, false, err
 		}
-		m.Client, m.State, m.By = who.Client, Joining, ""
-		return m, true, spend(&m.Paid, who)
+		return m, true, s.fence(ctx, named)
 	})
 }
 
-// mayJoinAs refuses a device that may not join by its alias m.
-func mayJoinAs(ses Session, named, m Member, who envelope.Principal) error {
+// roleAs returns the role in which a device joins by its alias m, which is
+// zero but for the session while it has none.
+func roleAs(ses Session, named, m Member, who envelope.Principal) (Role, error) {
+	// An invitation stays with the name, where others see that it was not
+	// accepted; so it does not bring back an alias that was put out.
+	invited := named.State == Invited && m.By == ""
 	switch {
+	case named.seated():
+		return 0, errByName
 	case m.State == Banned, named.State == Banned:
-		return errOutside
+		return 0, errOutside
 	case m.Node != "" && ses.Owner == m.Node:
-	case !ses.AnyoneCanJoin && !who.App && named.State != Invited && !named.seated():
-		return errOutside
+		return Moderator, nil
+	case !ses.AnyoneCanJoin && !who.App && !invited:
+		return 0, errOutside
 	case ses.NamesOnly:
-		return errNamesOnly
+		return 0, errNamesOnly
+	case m.Role == Reader, invited && named.Role == Reader && !ses.AnyoneCanJoin:
+		return Reader, nil
+	case named.Role == Reader: // an anonymous reader where others write would be known by it
+		return 0, errReads
 	}
-	if named.seated() {
-		return errByName
-	}
-	return nil
+	return Ordinary, nil // a moderator would be known by being one
 }
 
-// mayJoinNamed refuses a device that is in by its alias, or was banned as that.
-func (s *Sessions) mayJoinNamed(ctx context.Context, named Member) error {
-	if named.Alias == "" {
+// fence writes a device's other membership anew, so that nothing that was made
+// of it before can be written. Of two joins at once, by name and by alias, each
+// could find the device out by the other. So each fences the other row between
+// reading its own and writing it: one of them finds its own changed, and starts
+// over.
+func (s *Sessions) fence(ctx context.Context, other Member) error {
+	if other.Version == 0 {
 		return nil
 	}
-	m, err := s.rest(ctx, named.Session, named.Alias)
-	switch {
-	case err != nil:
-		return err
-	case m.seated():
-		return errByAlias
-	case m.State == Banned:
-		return errOutside
-	}
-	return nil
+	other.Version++
+	return s.store.PutMember(ctx, other)
 }
 
 // Reveal ends the anonymity of the caller's alias in a session, which an entry

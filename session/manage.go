@@ -148,13 +148,16 @@ func (s *Sessions) Transfer(ctx context.Context, who envelope.Principal, id enve
 // Add makes a device a member without asking it. Only the app may.
 func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.SessionID, device envelope.Principal, role Role, as As) (Member, error) {
 	node := device.Node
+	if !envelope.ValidID(string(node)) {
+		return Member{}, envelope.Errorf(envelope.BadRequest, "node_id is not the id of a device")
+	}
 	if as.Anonymous && who.App {
 		ses, err := s.session(ctx, id)
 		if err == nil && ses.NamesOnly {
 			err = errNamesOnly
 		}
 		if err == nil {
-			node, err = s.alias(ctx, device, id, as.Name)
+			node, err = s.alias(ctx, device, id, as.Name, true)
 		}
 		if err != nil {
 			return Member{}, err
@@ -180,7 +183,7 @@ func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.
 			role = Moderator
 		}
 		m.State, m.Role, m.Client, m.By = Joining, role, device.Client, who.Node
-		return m, true, nil
+		return m, true, s.fence(ctx, other)
 	})
 }
 
@@ -277,7 +280,7 @@ func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.
 	if err := checkName(id, node); err != nil {
 		return Member{}, err
 	}
-	return s.settle(ctx, id, node, func(ses Session, m Member) (Member, bool, error) {
+	m, err := s.settle(ctx, id, node, func(ses Session, m Member) (Member, bool, error) {
 		by, err := s.acting(ctx, who, ses)
 		if err == nil && m.Device == "" {
 			err = errNotIn // nobody has that alias
@@ -287,6 +290,8 @@ func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.
 		}
 		return change(by, ses, m)
 	})
+	m.Alias = "" // which is the device's own to know
+	return m, err
 }
 
 // checkName refuses what cannot be a name in a session.

@@ -147,7 +147,7 @@ func (s *Sessions) founder(ctx context.Context, who envelope.Principal, id envel
 	}
 	there, err := s.session(ctx, id)
 	if envelope.CodeOf(err) == envelope.NotFound {
-		return s.alias(ctx, who, id, as.Name)
+		return s.alias(ctx, who, id, as.Name, false)
 	}
 	if err != nil {
 		return "", err
@@ -170,11 +170,14 @@ func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope
 		if m.in() {
 			return m, false, nil
 		}
-		if err := s.mayJoinNamed(ctx, m); err != nil {
+		other, err := s.rest(ctx, id, m.Alias)
+		if err != nil {
 			return m, false, err
 		}
 		switch {
-		case m.State == Banned:
+		case other.seated():
+			return m, false, errByAlias
+		case m.State == Banned, other.State == Banned:
 			return m, false, errOutside
 		case ses.Owner == who.Node: // whatever it is invited as
 			m.Role = Moderator // when it will have handed the session over
@@ -184,8 +187,14 @@ func (s *Sessions) Join(ctx context.Context, who envelope.Principal, id envelope
 		case m.Role != Reader: // who has been made one stays it
 			m.Role = Ordinary
 		}
+		if other.Role == Reader && m.Role == Ordinary {
+			return m, false, errReads
+		}
 		m.Client, m.State, m.By = who.Client, Joining, ""
-		return m, true, spend(&m.Paid, who)
+		if err := spend(&m.Paid, who); err != nil {
+			return m, false, err
+		}
+		return m, true, s.fence(ctx, other)
 	})
 }
 
@@ -243,8 +252,10 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 		}
 	}
 	for i := range members {
-		if m := &members[i]; m.Hidden() && m.Device != who.Node {
-			m.Device, m.Client = "", ""
+		if m := &members[i]; m.Device != who.Node {
+			if m.Alias = ""; m.Hidden() {
+				m.Device, m.Client = "", ""
+			}
 		}
 	}
 	switch {

@@ -124,6 +124,7 @@ type Member struct {
 	// any: it is made once and stays the device's.
 	Alias    envelope.NodeID
 	Revealed bool // of one by alias: everybody may know whose it is
+	Given    bool // of one by alias: by the app, which so knows whose it is
 }
 
 // Span is one stay in a session: a member sees the entries from the one that

@@ -158,6 +158,7 @@ type memberRow struct {
 
 	Alias    envelope.NodeID `bson:"a,omitempty"`
 	Revealed bool            `bson:"e,omitempty"`
+	Given    bool            `bson:"f,omitempty"`
 }
 
 type stayRow struct {
@@ -174,7 +175,7 @@ func memberRowOf(m session.Member) memberRow {
 	row := memberRow{
 		ID: memberID(m.Session, m.Node), Session: m.Session, Kind: m.Kind, Device: m.Device, Node: m.Node, Client: m.Client,
 		State: int32(m.State), Role: int32(m.Role), Op: m.Op, By: m.By, Version: int64(m.Version),
-		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed,
+		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed, Given: m.Given,
 	}
 	for _, span := range m.Spans {
 		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until), int64(span.Since)})
@@ -186,7 +187,7 @@ func (r memberRow) member() session.Member {
 	m := session.Member{
 		Session: r.Session, Kind: r.Kind, Device: r.Device, Node: r.Node, Client: r.Client,
 		State: session.State(r.State), Role: session.Role(r.Role), Op: r.Op, By: r.By, Version: uint64(r.Version),
-		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed,
+		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed, Given: r.Given,
 	}
 	for _, stay := range r.Stays {
 		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until), Since: uint64(stay.Since)})

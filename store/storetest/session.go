@@ -170,6 +170,7 @@ func memberVersions(s *suite) {
 		func(m *session.Member) { m.Alias = envelope.AliasOf("room", "zorro") },
 		func(m *session.Member) { m.Revealed = true },
 		func(m *session.Member) { m.Kind = session.Game },
+		func(m *session.Member) { m.Given = true },
 	} {
 		before := m
 		change(&m)
