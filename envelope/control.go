@@ -131,15 +131,21 @@ func ParseControl(frame []byte) (Control, error) {
 	if len(c.Cursors) > maxCursors {
 		return Control{}, Errorf(BadRequest, "more than %d cursors", maxCursors)
 	}
-	if len(c.Topics) > MaxTopics {
-		return Control{}, Errorf(BadRequest, "more than %d topics", MaxTopics)
+	return c, CheckTopics(c.Topics)
+}
+
+// CheckTopics refuses with [BadRequest] ids that are not topics', and more of
+// them than one connection may follow.
+func CheckTopics(ids []SessionID) error {
+	if len(ids) > MaxTopics {
+		return Errorf(BadRequest, "more than %d topics", MaxTopics)
 	}
-	for _, id := range c.Topics {
+	for _, id := range ids {
 		if !id.IsTopic() || !ValidID(string(id)) {
-			return Control{}, Errorf(BadRequest, "the id of a topic has the form of an id and begins with %q", TopicPrefix)
+			return Errorf(BadRequest, "the id of a topic has the form of an id and begins with %q", TopicPrefix)
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // CursorMap returns the frame's cursors by address. The error has [BadRequest].

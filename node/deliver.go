@@ -9,6 +9,7 @@ import (
 func (n *Node) publishStored(log envelope.Address, env *envelope.Envelope, seq uint64) {
 	env.Seq = seq
 	n.publish(log, env)
+	n.keeper.appended(log, seq)
 }
 
 // publish hands a message to the local readers of its address and to the

@@ -122,7 +122,14 @@ func (k *keeper) round(ctx context.Context) error {
 func (k *keeper) tidy(ctx context.Context, log envelope.Address, keep inbox.Retention) {
 	ctx, cancel := context.WithTimeout(ctx, tidyWithin)
 	defer cancel()
-	gone, err := k.n.inbox.Tidy(ctx, log, keep)
+	var gone uint64
+	var err error
+	if isTopic(log) {
+		keep, err = k.ofTopic(ctx, log, keep)
+	}
+	if err == nil {
+		gone, err = k.n.inbox.Tidy(ctx, log, keep)
+	}
 	k.n.stats.Trimmed.Add(gone)
 	if err != nil && ctx.Err() == nil {
 		k.n.stats.TidyErrors.Add(1)

@@ -38,10 +38,6 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 	if err := c.attachTopics(ctx, fresh); err != nil {
 		return err
 	}
-	foreign := cmd.Epoch != "" && cmd.Epoch != c.n.epoch // its cursors are from another store
-	if foreign {
-		cmd.Cursors = nil
-	}
 	heads, err := c.n.topicHeads(ctx, fresh, cmd.Cursors)
 	if err != nil {
 		c.detach(fresh)
@@ -51,13 +47,14 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var gaps []gateway.Gap
+	foreign := cmd.Epoch != "" && cmd.Epoch != c.n.epoch // its cursors are from another store
 	for _, log := range fresh {
 		head := heads[log]
 		at, ok := cmd.Cursors[log]
 		switch {
 		case !ok:
 			at = head
-		case at > head: // the log is not the one it was
+		case at > head || foreign: // the log is not the one it was
 			at = 0
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
 		}

@@ -53,11 +53,11 @@ type events struct {
 	once  sync.Once
 }
 
-func newEvents(w http.ResponseWriter, r *http.Request, at position) *events {
+func newEvents(w http.ResponseWriter, r *http.Request, at position, topics []envelope.SessionID) *events {
 	return &events{
 		rc: http.NewResponseController(w), w: w,
 		gone: r.Context().Done(), over: make(chan struct{}), writing: make(chan struct{}, 1),
-		hello: at.hello(), at: at, parser: envelope.Parser{From: envelope.FromServer},
+		hello: at.hello(topics...), at: at, parser: envelope.Parser{From: envelope.FromServer},
 	}
 }
 

@@ -23,14 +23,15 @@ const pollWithin = time.Minute
 
 // Handler serves the end points for clients without a WebSocket:
 //
-//	GET /v1/stream?last_event_id=POSITION&token=TOKEN
-//	GET /v1/poll?cursors=POSITION&wait=25s&token=TOKEN
+//	GET /v1/stream?last_event_id=POSITION&topic=ID&token=TOKEN
+//	GET /v1/poll?cursors=POSITION&wait=25s&topic=ID&token=TOKEN
 //
 // The credential is an auth key in the Authorization header or, for an
 // EventSource, which cannot set headers, a validation token in the query. A
 // position is the id of an event or the cursors of an answer; the header
 // Last-Event-ID goes before the query. Without one, delivery goes on from the
-// stored cursors.
+// stored cursors. Topics to follow, of which there may be several, are named in
+// each request; between two polls what they do not keep is lost.
 type Handler struct {
 	Core     gateway.Core
 	Verifier *auth.Verifier
@@ -53,6 +54,10 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		text = r.URL.Query().Get("last_event_id")
 	}
 	at, err := parsePosition(text)
+	var topics []envelope.SessionID
+	if err == nil {
+		topics, err = topicsOf(r)
+	}
 	var who auth.Verified
 	if err == nil {
 		who, err = h.authenticate(r)
@@ -65,7 +70,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no") // nginx
-	t := newEvents(w, r, at)
+	t := newEvents(w, r, at, topics)
 	if err := t.begin(); err != nil {
 		h.Log.Debug("a stream did not begin", "err", err)
 		return
@@ -84,6 +89,10 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 			err = envelope.Errorf(envelope.BadRequest, "wait is a duration up to %v, such as 25s", maxWait)
 		}
 	}
+	var topics []envelope.SessionID
+	if err == nil {
+		topics, err = topicsOf(r)
+	}
 	var who auth.Verified
 	if err == nil {
 		who, err = h.authenticate(r)
@@ -96,7 +105,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	t := newBatch(at)
+	t := newBatch(at, topics)
 	defer time.AfterFunc(wait, t.waited).Stop()
 	defer time.AfterFunc(wait+replayGrace, t.Abort).Stop()
 	defer context.AfterFunc(r.Context(), t.Abort)()
@@ -108,6 +117,15 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	gateway.WriteVerbatim(w, answer)
+}
+
+// topicsOf returns the topics that a request names.
+func topicsOf(r *http.Request) ([]envelope.SessionID, error) {
+	var topics []envelope.SessionID
+	for _, id := range r.URL.Query()["topic"] {
+		topics = append(topics, envelope.SessionID(id))
+	}
+	return topics, envelope.CheckTopics(topics)
 }
 
 func options(who auth.Verified) gateway.Options {

@@ -39,9 +39,9 @@ type batch struct {
 	goodbye  *envelope.Error // guarded by mu; why the server ended it
 }
 
-func newBatch(at position) *batch {
+func newBatch(at position, topics []envelope.SessionID) *batch {
 	return &batch{
-		over: make(chan struct{}), hello: at.hello(), at: at, parser: envelope.Parser{From: envelope.FromServer},
+		over: make(chan struct{}), hello: at.hello(topics...), at: at, parser: envelope.Parser{From: envelope.FromServer},
 	}
 }
 
@@ -55,8 +55,8 @@ func (t *batch) Read() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// Write takes one frame, unless the answer is complete. The server's hello and
-// caught_up are about the connection, of which a poll knows nothing.
+// Write takes one frame, unless the answer is complete. The server's hello,
+// subscribed and caught_up are about the connection, of which a poll knows nothing.
 func (t *batch) Write(frame []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,7 +64,7 @@ func (t *batch) Write(frame []byte) error {
 		return net.ErrClosed
 	}
 	switch t.at.pass(frame, &t.parser) {
-	case envelope.ControlHello:
+	case envelope.ControlHello, envelope.ControlSubscribed:
 	case envelope.ControlCaughtUp:
 		t.caughtUp = true
 	default:

@@ -23,7 +23,8 @@ const maxText = 4 << 10
 // the id of an alias "!" stands for "~".
 //
 // When not all logs fit, those not moved for longest are left out. There the
-// server goes on from the cursors that it has stored: a repetition, no loss.
+// server goes on from the cursors that it has stored: a repetition, no loss; but
+// of topics it stores none. So only theirs may be at 0, where nothing was said.
 type position struct {
 	epoch string
 	logs  []reached // the one moved last at the end
@@ -52,7 +53,7 @@ func parsePosition(text string) (position, error) {
 	for i := 1; i < len(parts); i += 2 {
 		log, ok := parseLog(parts[i])
 		seq, err := strconv.ParseUint(parts[i+1], 10, 53)
-		if !ok || err != nil || seq == 0 || strconv.FormatUint(seq, 10) != parts[i+1] || p.index(log) >= 0 {
+		if !ok || err != nil || seq == 0 && !fromZero(log) || strconv.FormatUint(seq, 10) != parts[i+1] || p.index(log) >= 0 {
 			return position{}, errPosition
 		}
 		p.set(log, seq)
@@ -98,7 +99,7 @@ func (p *position) set(log envelope.Address, seq uint64) {
 		p.size -= p.logs[i].size()
 		p.logs = slices.Delete(p.logs, i, i+1)
 	}
-	if seq == 0 {
+	if seq == 0 && !fromZero(log) {
 		return
 	}
 	p.logs = append(p.logs, reached{log, seq})
@@ -116,7 +117,7 @@ func (p *position) know(log envelope.Address, seq uint64) {
 	if i := p.index(log); i >= 0 {
 		p.size += r.size() - p.logs[i].size()
 		p.logs[i] = r
-	} else if seq > 0 && p.size+r.size() <= maxText {
+	} else if (seq > 0 || fromZero(log)) && p.size+r.size() <= maxText {
 		p.size += r.size()
 		p.logs = slices.Insert(p.logs, 0, r)
 	}
@@ -131,10 +132,15 @@ func (r reached) size() int {
 	return len("~k~") + len(r.log.ID) + len(strconv.FormatUint(r.seq, 10))
 }
 
+// fromZero reports whether position 0 says anything of a log.
+func fromZero(log envelope.Address) bool {
+	return log.Kind == envelope.KindSession && envelope.SessionID(log.ID).IsTopic()
+}
+
 // hello returns the frame with which a client opens a connection that goes on
-// from p.
-func (p *position) hello() []byte {
-	f := envelope.Control{Control: envelope.ControlHello, Epoch: p.epoch}
+// from p and follows topics.
+func (p *position) hello(topics ...envelope.SessionID) []byte {
+	f := envelope.Control{Control: envelope.ControlHello, Epoch: p.epoch, Topics: topics}
 	if len(p.logs) > 0 {
 		f.Cursors = make(map[string]uint64, len(p.logs))
 		for _, r := range p.logs {
@@ -166,6 +172,12 @@ func (p *position) pass(frame []byte, parser *envelope.Parser) (control string) 
 	case envelope.ControlGap:
 		if log, err := envelope.ParseAddress(c.Log); err == nil && c.Floor > 0 {
 			p.set(log, c.Floor-1)
+		}
+	case envelope.ControlSubscribed:
+		if begin, err := c.CursorMap(); err == nil {
+			for log, seq := range begin {
+				p.know(log, seq)
+			}
 		}
 	case envelope.ControlCaughtUp:
 		if heads, err := c.HeadMap(); err == nil {
