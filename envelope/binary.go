@@ -8,11 +8,12 @@ import (
 // The binary form, used by stores and peer links (never by clients):
 //
 //	byte     version (1)
-//	byte     flags: 1 has type, 2 receipt, 4 edits, 8 deletes, 16 for the master
+//	byte     flags: 1 has type, 2 receipt, 4 edits, 8 deletes, 16 for the master, 32 shown from
 //	byte     class
 //	uvarint  seq
 //	varint   timestamp, type, ttl
 //	uvarint  the seq that it edits or deletes, with one of these flags only
+//	uvarint  from which joining on it is shown, with this flag only
 //	string   id, dest node, dest client, dest session, src node, src client, key
 //	bytes    body
 //
@@ -25,6 +26,7 @@ const (
 	flagEdits
 	flagDeletes
 	flagForMaster
+	flagShownFrom
 )
 
 // ErrBinary is returned for bytes that are not an envelope's binary form.
@@ -42,6 +44,9 @@ func (e *Envelope) AppendBinary(dst []byte) []byte {
 	if e.ForMaster {
 		flags |= flagForMaster
 	}
+	if e.ShownFrom != 0 {
+		flags |= flagShownFrom
+	}
 	switch {
 	case e.Edits != 0:
 		flags |= flagEdits
@@ -55,6 +60,9 @@ func (e *Envelope) AppendBinary(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, e.TTL)
 	if n := e.Revises(); n != 0 {
 		dst = binary.AppendUvarint(dst, n)
+	}
+	if e.ShownFrom != 0 {
+		dst = binary.AppendUvarint(dst, e.ShownFrom)
 	}
 	for _, s := range [...]string{
 		e.ID, string(e.DestNode), string(e.DestClient), string(e.DestSession),
@@ -87,6 +95,9 @@ func ParseBinary(b []byte) (e Envelope, rest []byte, err error) {
 		e.Deletes = r.Uvarint()
 	case flagEdits | flagDeletes:
 		return e, nil, ErrBinary
+	}
+	if b[1]&flagShownFrom != 0 {
+		e.ShownFrom = r.Uvarint()
 	}
 	e.ID = r.String()
 	e.DestNode = NodeID(r.String())

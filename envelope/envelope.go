@@ -90,6 +90,7 @@ type Envelope struct {
 	Timestamp int64  // Unix milliseconds
 	Seq       uint64 // position in the log; 0 for a message that is not stored
 	ForMaster bool   // a game's, from another than its master: for the master only
+	ShownFrom uint64 // of who joins or leaves: as it happens, for members only that have joined at that seq or later
 
 	Type    int64
 	HasType bool // a type was given
@@ -146,7 +147,7 @@ func (e *Envelope) Expired(now time.Time) bool {
 // digests are equal.
 func (e *Envelope) Digest() [16]byte {
 	said := *e
-	said.SrcNode, said.SrcClient, said.Timestamp, said.Seq, said.ForMaster = "", "", 0, 0, false
+	said.SrcNode, said.SrcClient, said.Timestamp, said.Seq, said.ForMaster, said.ShownFrom = "", "", 0, 0, false, 0
 	sum := sha256.Sum256(said.AppendBinary(make([]byte, 0, 256)))
 	return [16]byte(sum[:16])
 }

@@ -184,22 +184,22 @@ func TestRequestRoundTrip(t *testing.T) {
 }
 
 func TestBinaryRoundTrip(t *testing.T) {
-	for _, revises := range []Envelope{{}, {Edits: 1 << 40}, {Deletes: 7}} {
-		binaryRoundTrip(t, revises.Edits, revises.Deletes)
+	for _, with := range []Envelope{{}, {Edits: 1 << 40}, {Deletes: 7}, {ShownFrom: 1 << 40}, {Edits: 3, ShownFrom: 4, ForMaster: true}} {
+		binaryRoundTrip(t, with)
 	}
 }
 
-func binaryRoundTrip(t *testing.T, edits, deletes uint64) {
+func binaryRoundTrip(t *testing.T, with Envelope) {
 	t.Helper()
 	e := Envelope{
 		ID: "1", DestNode: "b", DestClient: "c", DestSession: "s", SrcNode: "n", SrcClient: "sc",
 		Timestamp: 1 << 40, Seq: 1 << 50, Type: -101, HasType: true, Class: Latest, Key: "k", TTL: 9, Receipt: true,
-		Edits: edits, Deletes: deletes,
+		Edits: with.Edits, Deletes: with.Deletes, ShownFrom: with.ShownFrom, ForMaster: with.ForMaster,
 		Body: []byte(`"payload":1`),
 	}
 	b := e.AppendBinary(nil)
 	got, rest, err := ParseBinary(append(b, "rest"...))
-	if err != nil || string(rest) != "rest" || !bytes.Equal(got.AppendBinary(nil), b) {
+	if err != nil || got.ShownFrom != e.ShownFrom || got.ForMaster != e.ForMaster || got.Revises() != e.Revises() || string(rest) != "rest" || !bytes.Equal(got.AppendBinary(nil), b) {
 		t.Fatalf("%+v %q %v", got, rest, err)
 	}
 	for i := range b {
@@ -212,7 +212,7 @@ func binaryRoundTrip(t *testing.T, edits, deletes uint64) {
 func TestDigest(t *testing.T) {
 	a := Envelope{ID: "1", DestNode: "b", Body: []byte(`"payload":1`)}
 	stamped := a
-	stamped.SrcNode, stamped.Timestamp, stamped.Seq = "x", 5, 9
+	stamped.SrcNode, stamped.Timestamp, stamped.Seq, stamped.ShownFrom = "x", 5, 9, 3
 	if a.Digest() != stamped.Digest() {
 		t.Error("the server's fields count")
 	}

@@ -17,5 +17,7 @@ func (s *Sessions) Leads(ctx context.Context, who envelope.Principal, id envelop
 	if envelope.CodeOf(err) == envelope.NotFound {
 		return false, nil
 	}
-	return err == nil && (by.role >= Moderator || by.name == ses.Master), err
+	return err == nil && by.leads(ses), err
 }
+
+func (by actor) leads(ses Session) bool { return by.role >= Moderator || by.name == ses.Master }

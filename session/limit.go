@@ -79,18 +79,28 @@ func (s *Sessions) seats(ctx context.Context, id envelope.SessionID, except enve
 const (
 	allowance      = 60
 	allowanceEvery = 30 * time.Second
+
+	// Of headers, which have an allowance of their own.
+	headerAllowance = 60
+	headerEvery     = 2 * time.Second
 )
 
-// spend takes one change from an allowance. What is kept of it is the time, in
-// Unix milliseconds, up to which the changes so far have used it (the virtual
-// scheduling of ITU-T I.371). The app's own calls cost nothing.
+// spend takes one change from an allowance.
 func spend(paid *int64, who envelope.Principal) error {
+	return spendOf(paid, who, allowance, allowanceEvery)
+}
+
+// spendOf takes one change from an allowance of so many at once and, in the
+// long run, one in so much time. What is kept of it is the time, in Unix
+// milliseconds, up to which the changes so far have used it (the virtual
+// scheduling of ITU-T I.371). The app's own calls cost nothing.
+func spendOf(paid *int64, who envelope.Principal, atOnce int64, each time.Duration) error {
 	if who.App {
 		return nil
 	}
-	now, every := time.Now().UnixMilli(), allowanceEvery.Milliseconds()
-	if over := *paid - now - (allowance-1)*every; over > 0 {
-		return &envelope.Error{Code: envelope.RateLimited, Detail: "too many changes of the membership", RetryMS: over}
+	now, every := time.Now().UnixMilli(), each.Milliseconds()
+	if over := *paid - now - (atOnce-1)*every; over > 0 {
+		return &envelope.Error{Code: envelope.RateLimited, Detail: "too many changes of the session", RetryMS: over}
 	}
 	*paid = max(*paid, now) + every
 	return nil

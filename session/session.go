@@ -523,6 +523,16 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 		}
 	}
 	entry := entryOf(m)
+	var ses Session
+	if m.State == Joining || m.State == Leaving {
+		var err error
+		if ses, err = s.store.Session(ctx, m.Session); err == nil {
+			entry.ShownFrom, err = s.notified(ctx, ses, m)
+		}
+		if err != nil {
+			return Member{}, err
+		}
+	}
 	seq, err := s.append(ctx, m.Session.Address(), &entry)
 	if err != nil {
 		return Member{}, err
@@ -530,8 +540,12 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	m.Spans = append([]Span(nil), m.Spans...)
 	switch m.State {
 	case Joining:
+		since, err := s.since(ctx, ses, seq)
+		if err != nil {
+			return Member{}, err
+		}
 		m.State = Joined
-		m.Spans = append(m.Spans, Span{From: seq})
+		m.Spans = append(m.Spans, Span{From: seq, Since: since})
 		m.Spans = m.Spans[max(0, len(m.Spans)-maxSpans):]
 	case Leaving:
 		m.State = Left
