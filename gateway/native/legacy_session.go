@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/allsparkrt/allspark/auth"
@@ -25,7 +26,7 @@ func (h *Handler) registerSessions(mux *http.ServeMux) {
 		"/join_session":     h.joinSession,
 		"/unjoin_session":   h.leaveSession,
 		"/get_session_info": h.sessionInfo,
-		"/reveal_anonymity": revealAnonymity,
+		"/reveal_anonymity": h.revealAnonymity,
 	} {
 		mux.HandleFunc("GET "+path, h.legacyCall(call))
 		mux.HandleFunc("POST "+path, h.legacyCall(call))
@@ -87,15 +88,21 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call sessionCal
 // createSession answers with the session's id and nothing else.
 func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
 	switch {
-	case wanted(form.Get("is_anonymous")):
-		return nil, errNoAnonymity
 	case wanted(form.Get("session_type")), wanted(form.Get("session_game_master_node_id")):
 		return nil, errNoGames
-	case wanted(form.Get("notify_only_last_few_users")):
-		return nil, errNoLastFew
 	}
-	cmd := gateway.CreateSession{Settings: envelope.Settings{AnyoneCanJoin: new(isTrue(form.Get("anyone_can_join")))}}
-	var members []envelope.NodeID
+	cmd := gateway.CreateSession{
+		Settings: envelope.Settings{AnyoneCanJoin: new(isTrue(form.Get("anyone_can_join")))},
+		As:       gateway.Alias{Anonymous: wanted(form.Get("is_anonymous"))},
+	}
+	if few := form.Get("notify_only_last_few_users"); wanted(few) {
+		n, err := strconv.Atoi(few)
+		if err != nil || n < 0 {
+			return nil, envelope.Errorf(envelope.BadRequest, "notify_only_last_few_users is a number; -1 means everybody")
+		}
+		cmd.Settings.NotifyLast = &n
+	}
+	var members []listedMember
 	if listed := form.Get("_session_info_"); listed != "" {
 		if !who.App {
 			return nil, envelope.Errorf(envelope.Forbidden, "_session_info_ is for auth keys of the app")
@@ -111,41 +118,54 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 		return nil, err
 	}
 	id := ev.(gateway.SessionInfo).ID
-	for _, node := range members {
-		if _, err := h.change(ctx, who, id, gateway.Add, node); err != nil {
+	for _, m := range members {
+		if _, err := h.change(ctx, who, id, gateway.Add, m.node, m.as); err != nil {
 			return nil, err
 		}
 	}
 	return plainText(id), nil
 }
 
-// joinSession answers with the device's id and its alias, of which there is
-// none. Where the original let the owner add others, the owner invites them:
-// they join by the same call. The app adds them.
+// joinSession answers with the device's id and its alias. Where the original
+// let the owner add others, the owner invites them: they join by the same call,
+// by an alias if they choose to. The app adds them.
 func (h *Handler) joinSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
-	node := envelope.NodeID(form.Get("node_id"))
+	id, node, as := sessionOf(form), envelope.NodeID(form.Get("node_id")), aliasIn(form)
 	switch {
-	case form.Get("anonymous_id") != "", wanted(form.Get("is_anonymous")):
-		return nil, errNoAnonymity
-	case node != "" && node != who.Node && who.App:
-		return h.change(ctx, who, sessionOf(form), gateway.Add, node)
-	case node != "" && node != who.Node:
-		return h.change(ctx, who, sessionOf(form), gateway.Invite, node)
+	case node == "" || node == who.Node:
+	case who.App:
+		return h.change(ctx, who, id, gateway.Add, node, as)
+	case as.Anonymous:
+		return nil, errInvitedAs
+	default:
+		return h.change(ctx, who, id, gateway.Invite, node, as)
 	}
-	if _, err := h.Core.Do(ctx, who.Principal, gateway.JoinSession{ID: sessionOf(form)}); err != nil {
+	ev, err := h.Core.Do(ctx, who.Principal, gateway.JoinSession{ID: id, As: as})
+	if err != nil {
 		return nil, err
 	}
-	return legacyMember{node: who.Node}, nil
+	return legacyMember{node: who.Node, name: ev.(gateway.Membership).Node}, nil
+}
+
+// aliasIn reads by what alias somebody joins. Clients say it as they were told
+// it, with the session's id, or only its name.
+func aliasIn(form url.Values) gateway.Alias {
+	name := form.Get("anonymous_id")
+	if in, rest, ok := envelope.NodeID(name).Alias(); ok && in == sessionOf(form) {
+		name = rest
+	}
+	return gateway.Alias{Anonymous: name != "" || wanted(form.Get("is_anonymous")), Name: name}
 }
 
 // change adds or invites a device. To whom it belongs no parameter says; it
 // is taken for a user's only one.
-func (h *Handler) change(ctx context.Context, who auth.Verified, id envelope.SessionID, action gateway.MemberAction, node envelope.NodeID) (any, error) {
-	ev, err := h.Core.Do(ctx, who.Principal, gateway.ChangeMember{ID: id, Action: action, Node: node, Client: envelope.ClientID(node)})
+func (h *Handler) change(ctx context.Context, who auth.Verified, id envelope.SessionID, action gateway.MemberAction, node envelope.NodeID, as gateway.Alias) (any, error) {
+	ev, err := h.Core.Do(ctx, who.Principal, gateway.ChangeMember{ID: id, Action: action, Node: node, Client: envelope.ClientID(node), As: as})
 	if err != nil {
 		return nil, err
 	}
-	return legacyMember{node: node, invited: ev.(gateway.MemberInfo).State == stateInvited}, nil
+	m := ev.(gateway.MemberInfo)
+	return legacyMember{node: node, name: m.Node, invited: m.State == stateInvited}, nil
 }
 
 // The states of a membership that make a difference here, see [gateway.MemberInfo].
@@ -160,8 +180,9 @@ func (h *Handler) leaveSession(ctx context.Context, who auth.Verified, form url.
 	return nil, err
 }
 
-// legacySession is the original system's description of a session. What it
-// says of games and of notices is what holds for every session here.
+// legacySession is the original system's description of a session. Anonymous
+// members are in it by their aliases, and what it says of games is what holds
+// for every session here.
 type legacySession struct {
 	SessionID     envelope.SessionID `json:"session_id"`
 	NodeID        envelope.NodeID    `json:"node_id"`    // the owner
@@ -174,15 +195,20 @@ type legacySession struct {
 	Current       *legacyMember      `json:"current_node_info,omitempty"`
 }
 
-// legacyMember is a device's id and its alias, which is null.
+// legacyMember is a device's id and its alias, which is null when it has none.
 type legacyMember struct {
 	node    envelope.NodeID
-	invited bool // and not a member yet
+	name    envelope.NodeID // in the session: the alias, or else the id again
+	invited bool            // and not a member yet
 }
 
 // MarshalJSON implements [json.Marshaler].
 func (m legacyMember) MarshalJSON() ([]byte, error) {
-	return []byte(`["` + string(m.node) + `",null]`), nil // an id needs no escaping
+	alias := "null"
+	if m.name != m.node {
+		alias = `"` + string(m.name) + `"` // an id needs no escaping
+	}
+	return []byte(`["` + string(m.node) + `",` + alias + `]`), nil
 }
 
 func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
@@ -196,26 +222,31 @@ func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.V
 		AnyoneCanJoin: *info.Settings.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)),
 	}
 	if info.Own.State == stateJoined { // else it is the app, or invited
-		reply.Current = &legacyMember{node: who.Node}
+		reply.Current = &legacyMember{node: who.Node, name: info.Own.Node}
 	}
 	for i, m := range info.Members {
 		reply.NodeIDs[i] = m.Node
 	}
+	if n := info.Settings.NotifyLast; n != nil && *n > 0 {
+		reply.NotifyLast = *n
+	}
 	return reply, nil
 }
 
-func revealAnonymity(context.Context, auth.Verified, url.Values) (any, error) {
-	return nil, errNoAnonymity
+// revealAnonymity answers with null.
+func (h *Handler) revealAnonymity(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
+	_, err := h.Core.Do(ctx, who.Principal, gateway.RevealAnonymity{ID: sessionOf(form)})
+	return nil, err
 }
 
 func sessionOf(form url.Values) envelope.SessionID { return envelope.SessionID(form.Get("session_id")) }
 
 // What the original had and is not served yet.
 var (
-	errNoAnonymity = envelope.Errorf(envelope.BadRequest, "anonymity is not served yet")
-	errNoGames     = envelope.Errorf(envelope.BadRequest, "games are not served yet")
-	errNoLastFew   = envelope.Errorf(envelope.BadRequest, "notify_only_last_few_users is not served yet")
+	errNoGames = envelope.Errorf(envelope.BadRequest, "games are not served yet")
 )
+
+var errInvitedAs = envelope.Errorf(envelope.BadRequest, "who is invited says when joining whether it does so by an alias")
 
 // wanted reports whether a parameter asks for something. The original took
 // every text for true; words that clearly say no are not asking for anything.

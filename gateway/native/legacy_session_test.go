@@ -35,8 +35,13 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 		ID: "r", Owner: "alice", Settings: envelope.Settings{AnyoneCanJoin: new(true)}, Created: time.UnixMilli(1_500_000_000_250),
 		Members: []gateway.MemberInfo{{Node: "alice", Client: "al"}, {Node: "bob", Client: "bo"}},
 	}
+	name := who.Node
+	if name == "ann" { // who is everywhere by the same alias
+		name = "r~zorro"
+		info.Members = append(info.Members, gateway.MemberInfo{Node: name})
+	}
 	if !who.App {
-		info.Own = gateway.MemberInfo{Node: who.Node, State: "joined"}
+		info.Own = gateway.MemberInfo{Node: name, State: "joined"}
 	}
 	switch cmd := cmd.(type) {
 	case gateway.CreateSession:
@@ -45,15 +50,23 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 		if cmd.ID != "r" {
 			return nil, envelope.Errorf(envelope.NotFound, "no such session, or not yours to see")
 		}
-		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
+		if cmd.As.Anonymous {
+			name = envelope.AliasOf(cmd.ID, cmp.Or(cmd.As.Name, "random"))
+		}
+		return gateway.Membership{ID: cmd.ID, Node: name, Seq: 7}, nil
 	case gateway.ChangeMember:
 		state := "joined"
 		if cmd.Action == gateway.Invite {
 			state = "invited"
 		}
+		if cmd.As.Anonymous {
+			cmd.Node = envelope.AliasOf(cmd.ID, cmp.Or(cmd.As.Name, "random"))
+		}
 		return gateway.MemberInfo{Node: cmd.Node, State: state}, nil
+	case gateway.RevealAnonymity:
+		return gateway.MemberInfo{Node: name, State: "joined"}, nil
 	case gateway.LeaveSession:
-		return gateway.Membership{ID: cmd.ID, Seq: 7}, nil
+		return gateway.Membership{ID: cmd.ID, Node: name, Seq: 7}, nil
 	}
 	return info, nil
 }
@@ -61,18 +74,31 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 func describeCall(cmd gateway.Command) string {
 	switch cmd := cmd.(type) {
 	case gateway.CreateSession:
-		return fmt.Sprintf("create id=%s anyone=%v empty=%v", cmd.ID, *cmd.Settings.AnyoneCanJoin, cmd.Empty)
+		last := 0
+		if cmd.Settings.NotifyLast != nil {
+			last = *cmd.Settings.NotifyLast
+		}
+		return fmt.Sprintf("create id=%s anyone=%v empty=%v last=%d%s", cmd.ID, *cmd.Settings.AnyoneCanJoin, cmd.Empty, last, describeAlias(cmd.As))
 	case gateway.JoinSession:
-		return fmt.Sprintf("join id=%s", cmd.ID)
+		return fmt.Sprintf("join id=%s%s", cmd.ID, describeAlias(cmd.As))
 	case gateway.LeaveSession:
 		return fmt.Sprintf("leave id=%s", cmd.ID)
 	case gateway.GetSession:
 		return fmt.Sprintf("get id=%s", cmd.ID)
+	case gateway.RevealAnonymity:
+		return fmt.Sprintf("reveal id=%s", cmd.ID)
 	case gateway.ChangeMember:
 		action := map[gateway.MemberAction]string{gateway.Invite: "invite", gateway.Add: "add"}[cmd.Action]
-		return fmt.Sprintf("%s id=%s node=%s client=%s role=%s", action, cmd.ID, cmd.Node, cmd.Client, cmd.Role)
+		return fmt.Sprintf("%s id=%s node=%s client=%s role=%s%s", action, cmd.ID, cmd.Node, cmd.Client, cmd.Role, describeAlias(cmd.As))
 	}
 	return fmt.Sprintf("%T", cmd)
+}
+
+func describeAlias(as gateway.Alias) string {
+	if !as.Anonymous {
+		return ""
+	}
+	return " as ~" + as.Name
 }
 
 // TestLegacyCalls reads testdata/calls/legacy.txtar. In "calls" each line is a call:
