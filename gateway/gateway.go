@@ -172,6 +172,7 @@ const (
 	Unban                            // ends that
 	SetRole                          // gives a member another role
 	Transfer                         // makes a member the owner
+	Appoint                          // makes a member the master of a game
 	Add                              // makes a device a member without asking; for the app
 )
 

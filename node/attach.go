@@ -106,9 +106,15 @@ func (c *conn) refollow() error {
 		c.detach(fresh)
 		return err
 	}
+	master, err := c.n.masterOf(c.ctx, c.who.Node, news)
+	if err != nil {
+		c.detach(fresh)
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, log := range fresh {
+		c.follows[log].master = master[log]
 		c.follows[log].start(at[log], heads[log])
 		c.follows[log].read = read[log]
 	}

@@ -61,7 +61,8 @@ func (n *Node) refresh(device envelope.NodeID) {
 	})
 }
 
-// memberChanged tells every server to forget what it remembers of a membership.
+// memberChanged tells every server to forget what it remembers of a membership,
+// or with no device of the master of a game.
 // One that is not told trusts it for a moment more.
 func (n *Node) memberChanged(id envelope.SessionID, device envelope.NodeID) {
 	body := envelope.AppendString(envelope.AppendString(nil, string(id)), string(device))

@@ -59,6 +59,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 			return nil, err
 		}
 		n.moved(who.Node)
+		n.succession(ctx, m)
 		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].From}, nil
 	case gateway.LeaveSession:
 		m, err := n.sessions.Leave(ctx, who, cmd.ID)
@@ -66,6 +67,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 			return nil, err
 		}
 		n.moved(who.Node) // volatile messages are not in the log, where the connection sees the end
+		n.succession(ctx, m)
 		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].Until}, nil
 	case gateway.RevealAnonymity:
 		m, err := n.sessions.Reveal(ctx, who, cmd.ID)

@@ -34,7 +34,7 @@ type follow struct {
 }
 
 func newFollow(log envelope.Address, of stays) *follow {
-	f := &follow{log: log, stays: stays{slices.Clone(of.spans), of.alias}}
+	f := &follow{log: log, stays: of.clone()}
 	if log.Kind == envelope.KindNode {
 		if id, _, ok := envelope.NodeID(log.ID).Alias(); ok {
 			f.room = id.Address()
@@ -65,6 +65,7 @@ func (f *follow) learn(of stays) (again bool) {
 // own joining and leaving entries change what it sees after them: the log
 // decides, not what a server believed when it started reading.
 func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
+	f.crown(env, who)
 	if f.own(f.log, env, who) {
 		if f.log.Kind == envelope.KindSession && env.HasType {
 			f.observe(env)
@@ -74,7 +75,7 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	if f.log.Kind != envelope.KindSession {
 		return true
 	}
-	return f.within(env.Seq)
+	return f.within(env.Seq) && f.meant(env)
 }
 
 // hears reports whether what comes in a log now is for the device: always, but

@@ -7,6 +7,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
 )
 
 const (
@@ -58,6 +59,7 @@ type view struct {
 	log         envelope.Address
 	floor, head uint64
 	stays       // of a session
+	who         envelope.Principal
 }
 
 var errNoLog = envelope.Errorf(envelope.NotFound, "no such log, or not yours to read")
@@ -101,6 +103,12 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 		return view{}, errNoLog
 	}
 	v.stays = staysOf(m)
+	if m.Kind == session.Game {
+		if v.master, err = n.sessions.IsMaster(ctx, id, who.Node); err != nil {
+			return view{}, err
+		}
+	}
+	v.who = who
 	v.floor = max(v.floor, m.Spans[0].From)
 	if last := m.Spans[len(m.Spans)-1]; last.Until != 0 {
 		v.head = min(v.head, last.Until)
@@ -111,6 +119,11 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 // sees reports whether the entry with that seq may be seen.
 func (v *view) sees(seq uint64) bool {
 	return seq >= v.floor && seq <= v.head && (v.log.Kind != envelope.KindSession || v.within(seq))
+}
+
+// shows reports whether an entry may be seen.
+func (v *view) shows(env *envelope.Envelope) bool {
+	return v.sees(env.Seq) && (v.meant(env) || v.own(v.log, env, v.who))
 }
 
 // skip returns the position before the first entry behind after that may be
@@ -147,7 +160,7 @@ func (n *Node) page(ctx context.Context, v view, after uint64, limit int, wanted
 		}
 		for i := range read {
 			env := &read[i]
-			if v.sees(env.Seq) && !env.Expired(now) && wanted(env) {
+			if v.shows(env) && !env.Expired(now) && wanted(env) {
 				entries = append(entries, *env)
 			}
 		}

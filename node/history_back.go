@@ -80,7 +80,7 @@ func (n *Node) pageBack(ctx context.Context, v view, end uint64, limit int, want
 		for i := len(read) - 1; i >= 0 && len(entries) < limit; i-- {
 			env := &read[i]
 			end = env.Seq - 1
-			if v.sees(env.Seq) && !env.Expired(now) && wanted(env) {
+			if v.shows(env) && !env.Expired(now) && wanted(env) {
 				entries = append(entries, *env)
 				size += len(env.Body)
 			}

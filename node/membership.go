@@ -31,6 +31,8 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 		m, err = n.sessions.SetRole(ctx, who, cmd.ID, cmd.Node, role)
 	case gateway.Transfer:
 		m, err = n.sessions.Transfer(ctx, who, cmd.ID, cmd.Node)
+	case gateway.Appoint:
+		m, err = n.sessions.Appoint(ctx, who, cmd.ID, cmd.Node)
 	case gateway.Add:
 		m, err = n.sessions.Add(ctx, who, cmd.ID, envelope.Principal{Node: cmd.Node, Client: cmd.Client}, role, session.As(cmd.As))
 	default:
@@ -42,6 +44,7 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 	switch cmd.Action {
 	case gateway.Kick, gateway.Ban, gateway.Add:
 		n.moved(m.Device)
+		n.succession(ctx, m)
 	}
 	info := describeMember(m, m.Role)
 	if cmd.Action == gateway.Transfer {

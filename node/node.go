@@ -63,6 +63,8 @@ type Timing struct {
 	Tidy      time.Duration // between rounds that apply the retention
 	PeerBeat  time.Duration // between signs of life on a peer link; three without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link
+
+	MasterGrace time.Duration // how long the master of a game may be connected nowhere before there is another
 }
 
 func (t Timing) withDefaults() Timing {
@@ -78,6 +80,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.Sweep, time.Minute)
 	set(&t.Tidy, 10*time.Minute)
 	set(&t.PeerBeat, 2*time.Second)
+	set(&t.MasterGrace, 5*time.Second)
 	set(&t.PeerRetry, 2*time.Second)
 	return t
 }
@@ -108,6 +111,7 @@ type Node struct {
 	keeper    *keeper
 	sights    *sightings
 	watchers  *watchers
+	masters   *masters
 	signals   *signals
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
@@ -136,6 +140,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.keeper = newKeeper(n)
 	n.sights = newSightings(n)
 	n.watchers = newWatchers(n)
+	n.masters = newMasters(n)
 	n.signals = newSignals(cfg.Signals)
 	n.lookUps = make(chan struct{}, maxLookUps)
 	n.owners = newOwners(n)
@@ -185,6 +190,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.keeper.run(background) })
 	wg.Go(func() { n.sights.run(background) })
 	wg.Go(func() { n.watchers.run(background) })
+	wg.Go(func() { n.masters.run(background) })
 	err := n.graph.Run(ctx)
 
 	n.life.Lock()

@@ -117,6 +117,10 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err != nil {
 		return err
 	}
+	master, err := c.n.masterOf(ctx, c.who.Node, members)
+	if err != nil {
+		return err
+	}
 
 	acked := make(map[envelope.Address]uint64)
 	defer func() { // when mu is free
@@ -151,6 +155,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			}
 		}
 		f.start(at, head)
+		f.master = master[log]
 		f.read = read[log]
 		if f.sent > stored[log] && ok {
 			// It says that it has handled so much; that acknowledgement may

@@ -73,6 +73,9 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		id, device := r.String(), r.String()
 		if r.Err() == nil {
 			p.n.sessions.Forget(envelope.SessionID(id), envelope.NodeID(device))
+			if device == "" {
+				p.n.masters.changed(envelope.SessionID(id))
+			}
 			p.n.topics.Forget(envelope.SessionID(id))
 		}
 	case recordNotice:

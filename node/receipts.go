@@ -117,7 +117,7 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 	}
 	m := move{log: f.log, after: after, upto: upto, read: read, unknown: min(f.known, upto)}
 	if m.unknown > after {
-		m.stays = stays{slices.Clone(f.spans), f.alias}
+		m.stays = f.clone()
 	}
 	now := time.Now().UnixMilli()
 	for _, a := range slices.Backward(c.receipts.asked) {
@@ -211,7 +211,7 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 		now := time.Now().UnixMilli()
 		for i := range page {
 			a, ok := asks(&page[i], reader, &m.stays)
-			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || m.within(a.seq)) {
+			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || m.within(a.seq) && m.meant(&page[i])) {
 				due = newest(due, a, now)
 			}
 		}

@@ -58,13 +58,16 @@ func (n *Node) checkRevision(ctx context.Context, who envelope.Principal, log en
 		return errNoEntry
 	}
 	entry := &read[0]
+	if env.Deletes != 0 {
+		env.ForMaster = entry.ForMaster // whoever has seen the one is to see the other
+	}
 	own := entry.SrcClient == env.SrcClient && entry.SrcClient != ""
 	if env.SrcNode != who.Node {
 		own = own || entry.SrcNode == env.SrcNode // the alias
 	}
 	if !own || log.Kind == envelope.KindSession { // what it has sent to others it knows
 		v, err := n.view(ctx, who, log)
-		if envelope.CodeOf(err) == envelope.NotFound || err == nil && !v.sees(seq) {
+		if envelope.CodeOf(err) == envelope.NotFound || err == nil && !v.shows(entry) {
 			return errNoEntry
 		}
 		if err != nil {
@@ -85,6 +88,8 @@ func (n *Node) checkRevision(ctx context.Context, who envelope.Principal, log en
 		return errNoEntry
 	case entry.Revises() != 0 && !alone || entry.HasType && envelope.SystemType(entry.Type):
 		return errNotSaid
+	case entry.ForMaster != env.ForMaster && env.Edits != 0: // it would go to others than the entry
+		return errNotRevised
 	case own:
 	case env.Deletes == 0 || log.Kind != envelope.KindSession:
 		return errNotRevised

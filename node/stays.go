@@ -12,11 +12,15 @@ import (
 // alias by which it was, if it ever had one. Of a log that is not a session's
 // it is zero.
 type stays struct {
-	spans []session.Span
-	alias envelope.NodeID
+	spans  []session.Span
+	alias  envelope.NodeID
+	master bool // of a game: it is the master
 }
 
-func staysOf(m session.Member) stays { return stays{m.Spans, m.Alias} }
+func staysOf(m session.Member) stays { return stays{spans: m.Spans, alias: m.Alias} }
+
+// clone returns a copy that changes by itself.
+func (s *stays) clone() stays { return stays{slices.Clone(s.spans), s.alias, s.master} }
 
 // open reports whether the device is in the session now, as far as is known.
 func (s *stays) open() bool {

@@ -107,6 +107,7 @@ func (n *Node) observe(env *envelope.Envelope) {
 	switch {
 	case !env.DestSession.IsTopic():
 		n.sessions.Observe(env)
+		n.masters.observe(env)
 	case env.HasType && env.Type == envelope.TypeSettings:
 		n.topics.Forget(env.DestSession)
 	}

@@ -49,7 +49,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,
-		"role": gateway.SetRole, "transfer": gateway.Transfer, "add": gateway.Add,
+		"role": gateway.SetRole, "transfer": gateway.Transfer, "master": gateway.Appoint, "add": gateway.Add,
 	} {
 		mux.HandleFunc("POST /v1/sessions/{id}/"+name, h.call(h.changeMember(action)))
 	}
