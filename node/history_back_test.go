@@ -108,7 +108,7 @@ func TestHistoryBackRights(t *testing.T) {
 			}
 		}
 		say := func(text string) { t.Helper(); do(second(alice.SendHTTP(ctx, to(room("r"), text, text)))) }
-		do(second(alice.CreateSession(ctx, "r", true))) // 1
+		do(second(alice.CreateSession(ctx, "r", envelope.Settings{}))) // 1
 		say("before")                                   // 2
 		do(second(bob.JoinSession(ctx, "r")))           // 3
 		say("first")                                    // 4

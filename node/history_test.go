@@ -186,7 +186,7 @@ func TestHistoryRights(t *testing.T) {
 			}
 		}
 		say := func(text string) { t.Helper(); do(second(alice.SendHTTP(ctx, to(room("r"), text, text)))) }
-		do(second(alice.CreateSession(ctx, "r", true))) // 1
+		do(second(alice.CreateSession(ctx, "r", envelope.Settings{}))) // 1
 		say("before")                                   // 2
 		do(second(bob.JoinSession(ctx, "r")))           // 3
 		say("first")                                    // 4
@@ -220,7 +220,7 @@ func TestHistoryRights(t *testing.T) {
 			t.Errorf("alice sees %q", got)
 		}
 
-		do(second(alice.CreateSession(ctx, "closed", false)))
+		do(second(alice.CreateSession(ctx, "closed", envelope.Settings{AnyoneCanJoin: new(false)})))
 		none := readAllOf(t, m.get(ctx, "eve", "a", "/v1/messages?log=session:none"))
 		for _, log := range []string{"session:r", "session:closed", "node:bob", "client:bob", "node:nobody"} {
 			if got := readAllOf(t, m.get(ctx, "eve", "a", "/v1/messages?log="+log)); !strings.HasPrefix(got, "HTTP/1.1 404") || body(got) != body(none) {

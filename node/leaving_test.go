@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // A device that has left a session and has yet to read what was said before is
@@ -11,7 +13,7 @@ import (
 func TestHeadsAfterLeaving(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
-		if _, err := alice.CreateSession(t.Context(), "r", true); err != nil {
+		if _, err := alice.CreateSession(t.Context(), "r", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		api := m.api("bob", "bob", "a")

@@ -61,7 +61,7 @@ func TestLegacyAnswers(t *testing.T) {
 func TestNoLegacyAnswer(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.api("alice", "alice", "a")
-		_, _ = alice.CreateSession(t.Context(), "r", true)
+		_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 		if _, err := m.api("carol", "carol", "a").JoinSession(t.Context(), "r"); err != nil {
 			t.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func TestReadMarksReachOtherDevices(t *testing.T) {
 		alice := m.client("alice", "a").connected(m)
 		phone := m.device("bob", "bob-phone", "a").connected(m)
 		laptop := m.deviceWith("bob", "bob-laptop", client.Options{OnRead: h.add}, "b").connected(m)
-		if _, err := phone.CreateSession(t.Context(), "of-bob-phone", true); err != nil {
+		if _, err := phone.CreateSession(t.Context(), "of-bob-phone", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 5 {
@@ -143,7 +143,7 @@ func TestReadMarksInASessionThatWasLeft(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		owner := m.client("owner", "a").connected(m)
 		bob := m.api("bob", "bob", "a")
-		if _, err := owner.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := owner.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := bob.JoinSession(t.Context(), "room"); err != nil {

@@ -15,7 +15,7 @@ func TestOffline(t *testing.T) {
 		m.client("far", "b").connected(m)
 		other := m.device("alice", "alice-other", "b").connected(m)
 		for id, members := range map[envelope.SessionID][]*device{"alone": nil, "both": {other}} {
-			if _, err := alice.CreateSession(t.Context(), id, true); err != nil {
+			if _, err := alice.CreateSession(t.Context(), id, envelope.Settings{}); err != nil {
 				t.Fatal(err)
 			}
 			for _, d := range members {

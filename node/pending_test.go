@@ -53,7 +53,7 @@ func TestFetchPending(t *testing.T) {
 		ctx := t.Context()
 		alice := m.client("alice", "a").connected(m)
 		for _, id := range []string{"r", "s"} {
-			if _, err := alice.CreateSession(ctx, roomID(id), true); err != nil {
+			if _, err := alice.CreateSession(ctx, roomID(id), envelope.Settings{}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := m.api("bob", "bob", "b").JoinSession(ctx, roomID(id)); err != nil {

@@ -147,7 +147,7 @@ func TestPresenceAsked(t *testing.T) {
 func TestPresenceOfSession(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice := m.api("alice", "alice", "a")
-		_, _ = alice.CreateSession(t.Context(), "r", true)
+		_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 		m.device("bob", "bob-phone", "b").connected(m)
 		for _, device := range []string{"bob-phone", "bob-laptop"} { // one user with two members
 			if _, err := m.api("bob", device, "b").JoinSession(t.Context(), "r"); err != nil {

@@ -51,7 +51,7 @@ var (
 func (m *mesh) live(t *testing.T, p plan, seed uint64) []string {
 	w := &world{history: new(history), t: t, m: m, p: p, floors: map[envelope.Address]uint64{}, calm: make(chan struct{})}
 	for i := range p.rooms {
-		if _, err := m.api("owner", "owner", "a").CreateSession(t.Context(), roomName(i), true); err != nil {
+		if _, err := m.api("owner", "owner", "a").CreateSession(t.Context(), roomName(i), envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 	}

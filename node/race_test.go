@@ -88,7 +88,7 @@ func TestJoinWhileConnecting(t *testing.T) {
 			m.at("b").slowly(r, 100*time.Millisecond)
 			for n := range 5 {
 				id := fmt.Sprint("room", n)
-				if _, err := alice.CreateSession(t.Context(), roomID(id), true); err != nil {
+				if _, err := alice.CreateSession(t.Context(), roomID(id), envelope.Settings{}); err != nil {
 					t.Fatal(err)
 				}
 				bob := m.device("bob", fmt.Sprint("bob", n), "b")

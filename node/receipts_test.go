@@ -157,7 +157,7 @@ func TestReceiptsInSession(t *testing.T) {
 		alice, aliceTold := m.asking("alice", "alice", "a")
 		bob, bobTold := m.asking("bob", "bob", "b")
 		carol, carolTold := m.asking("carol", "carol", "b")
-		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range []*device{bob, carol} {
@@ -188,7 +188,7 @@ func TestReceiptsAfterLeaving(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice, aliceTold := m.asking("alice", "alice", "a")
 		bob, _ := m.asking("bob", "bob", "b")
-		if _, err := bob.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := bob.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := alice.JoinSession(t.Context(), "room"); err != nil {

@@ -83,7 +83,7 @@ func TestMayRevise(t *testing.T) {
 		}
 		r := room("r")
 		api := func(id string) *client.API { return m.api(id, id, "a") }
-		do(second(api("alice").CreateSession(ctx, "r", true))) // 1
+		do(second(api("alice").CreateSession(ctx, "r", envelope.Settings{}))) // 1
 		do(second(api("bob").JoinSession(ctx, "r")))           // 2
 		do(second(api("mara").JoinSession(ctx, "r")))
 		for _, id := range []string{"mara", "max"} {
@@ -300,7 +300,7 @@ func TestRevisions(t *testing.T) {
 func TestRevisionsAndStays(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		bob := m.api("bob", "bob", "b")
-		if err := second(m.api("alice", "alice", "a").CreateSession(t.Context(), "r", true)); err != nil {
+		if err := second(m.api("alice", "alice", "a").CreateSession(t.Context(), "r", envelope.Settings{})); err != nil {
 			t.Fatal(err)
 		}
 		if err := second(bob.JoinSession(t.Context(), "r")); err != nil {
@@ -330,7 +330,7 @@ func TestDeletedBeforeRead(t *testing.T) {
 	for _, logs := range []int{1, 3} { // alone, and together with others
 		inMesh(t, 2, func(t *testing.T, m *mesh) {
 			addrs := []envelope.Address{deviceAddr("bob"), user("bob"), room("r")}[:logs]
-			if err := second(m.api("alice", "alice", "a").CreateSession(t.Context(), "r", true)); err != nil {
+			if err := second(m.api("alice", "alice", "a").CreateSession(t.Context(), "r", envelope.Settings{})); err != nil {
 				t.Fatal(err)
 			}
 			if err := second(m.api("bob", "bob", "a").JoinSession(t.Context(), "r")); err != nil {
@@ -490,7 +490,7 @@ func TestRandomRevisions(t *testing.T) {
 
 func randomRevisions(t *testing.T, m *mesh, rnd *rand.Rand) {
 	ctx := t.Context()
-	if err := second(m.api("alice", "alice", "a").CreateSession(ctx, "r", true)); err != nil {
+	if err := second(m.api("alice", "alice", "a").CreateSession(ctx, "r", envelope.Settings{})); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"bob", "carol"} {

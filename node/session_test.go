@@ -22,24 +22,24 @@ func TestSessionCalls(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", what, got, want)
 			}
 		}
-		first, err := alice.CreateSession(ctx, "open", true)
+		first, err := alice.CreateSession(ctx, "open", envelope.Settings{})
 		code("create", err, "")
-		again, err := alice.CreateSession(ctx, "open", true)
+		again, err := alice.CreateSession(ctx, "open", envelope.Settings{})
 		code("create again", err, "")
 		if first.ID != again.ID || first.CreatedMS != again.CreatedMS || again.Owner != "alice" {
 			t.Errorf("created %+v, then %+v", first, again)
 		}
-		_, err = alice.CreateSession(ctx, "open", false)
+		_, err = alice.CreateSession(ctx, "open", envelope.Settings{AnyoneCanJoin: new(false)})
 		code("create with another rule", err, envelope.Conflict)
-		_, err = bob.CreateSession(ctx, "open", true)
+		_, err = bob.CreateSession(ctx, "open", envelope.Settings{})
 		code("create another's", err, envelope.Conflict)
-		made, err := alice.CreateSession(ctx, "", true)
+		made, err := alice.CreateSession(ctx, "", envelope.Settings{})
 		if err != nil || !envelope.ValidID(string(made.ID)) {
 			t.Errorf("made %+v, %v", made, err)
 		}
-		_, err = alice.CreateSession(ctx, "closed", false)
+		_, err = alice.CreateSession(ctx, "closed", envelope.Settings{AnyoneCanJoin: new(false)})
 		code("create closed", err, "")
-		_, err = alice.CreateSession(ctx, "not an id", false)
+		_, err = alice.CreateSession(ctx, "not an id", envelope.Settings{AnyoneCanJoin: new(false)})
 		code("create with a bad id", err, envelope.BadRequest)
 
 		one, err := bob.JoinSession(ctx, "open")
@@ -122,7 +122,7 @@ func TestBetweenLeaveAndRejoin(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			do(second(alice.CreateSession(t.Context(), "r", true)))                // 1
+			do(second(alice.CreateSession(t.Context(), "r", envelope.Settings{}))) // 1
 			do(second(bob.JoinSession(t.Context(), "r")))                          // 2
 			alice.send(to(room("r"), "1", "before"))                               // 3
 			do(second(bob.LeaveSession(t.Context(), "r")))                         // 4
@@ -155,12 +155,12 @@ func TestLeftWhileAway(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
 		bob := m.api("bob", "bob", "a")
-		_, _ = alice.CreateSession(t.Context(), "r", true)
+		_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 		_, _ = bob.JoinSession(t.Context(), "r")
 		alice.send(to(room("r"), "1", "before"))
 		_, _ = bob.LeaveSession(t.Context(), "r")
 		alice.send(to(room("r"), "2", "secret"))
-		_, _ = alice.CreateSession(t.Context(), "quiet", true)
+		_, _ = alice.CreateSession(t.Context(), "quiet", envelope.Settings{})
 		_, _ = bob.JoinSession(t.Context(), "quiet")
 		_, _ = bob.LeaveSession(t.Context(), "quiet")
 		d := m.client("bob", "a")
@@ -189,7 +189,7 @@ func TestLeaveDuringRefollow(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
 		bob := m.client("bob", "a").connected(m)
-		_, _ = alice.CreateSession(t.Context(), "r", true)
+		_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 		_, _ = bob.JoinSession(t.Context(), "r")
 		pass(time.Second)
 		hold, held := make(chan struct{}), false
@@ -233,7 +233,7 @@ func TestSweepDuringDisconnect(t *testing.T) {
 		bob := m.raw("bob", "a")
 		bob.hello("")
 		bob.control("caught_up")
-		_, _ = alice.CreateSession(t.Context(), "r", true)
+		_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 		pass(time.Second)
 		elsewhere := session.New(m.store, a.appendNotice, nil) // tells nobody
 		if _, err := elsewhere.Join(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, "r", session.As{}); err != nil {
@@ -264,7 +264,7 @@ func TestSweepDuringDisconnect(t *testing.T) {
 // if it had tried before.
 func TestWriteRightAfterJoin(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
-		_, _ = m.api("alice", "alice", "a").CreateSession(t.Context(), "r", true)
+		_, _ = m.api("alice", "alice", "a").CreateSession(t.Context(), "r", envelope.Settings{})
 		bob := m.client("bob", "b").connected(m)
 		if _, err := bob.Send(t.Context(), to(room("r"), "1", "x")); envelope.CodeOf(err) != envelope.NotFound {
 			t.Fatalf("got %v", err)
@@ -291,7 +291,7 @@ func TestInterruptedMembership(t *testing.T) {
 			t.Run(fmt.Sprintf("leave %v, %s", leave, step), func(t *testing.T) {
 				inMesh(t, 2, func(t *testing.T, m *mesh) {
 					alice := m.api("alice", "alice", "b")
-					_, _ = alice.CreateSession(t.Context(), "r", true)
+					_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
 					bob := m.api("bob", "bob", "a")
 					entries := 2 // alice joins, bob joins
 					if leave {

@@ -44,7 +44,7 @@ func crowded(t *testing.T, m *mesh) (alice, fast *device, slow *raw) {
 	t.Helper()
 	alice = m.client("alice", "b").connected(m)
 	fast = m.client("fast", "a").connected(m)
-	if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+	if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"slow", "fast"} {

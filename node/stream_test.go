@@ -218,7 +218,7 @@ func TestStream(t *testing.T) {
 func TestStreamResumesElsewhere(t *testing.T) {
 	inMesh(t, 3, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
-		if _, err := alice.CreateSession(t.Context(), "r", true); err != nil {
+		if _, err := alice.CreateSession(t.Context(), "r", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := m.api("bob", "bob", "c").JoinSession(t.Context(), "r"); err != nil {

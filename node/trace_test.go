@@ -60,7 +60,7 @@ func TestTraceOfTrimmed(t *testing.T) {
 func TestTraceAfterLeaving(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice, bob := m.api("alice", "alice", "a"), m.api("bob", "bob", "a")
-		if _, err := bob.CreateSession(t.Context(), "r", true); err != nil {
+		if _, err := bob.CreateSession(t.Context(), "r", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := alice.JoinSession(t.Context(), "r"); err != nil {
@@ -101,7 +101,7 @@ func TestTrace(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
 		ctx := t.Context()
-		if _, err := alice.CreateSession(ctx, "r", true); err != nil {
+		if _, err := alice.CreateSession(ctx, "r", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range []string{"bob", "carl"} {
