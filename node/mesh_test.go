@@ -26,6 +26,7 @@ import (
 const (
 	meshKey     = "a mesh key for tests, long enough"
 	tokenSecret = "a token secret for tests, long enough"
+	guestTTL    = 5 * time.Minute
 )
 
 // mesh is a mesh of real servers in one bubble: real gateways and stores, and
@@ -135,7 +136,7 @@ func (m *mesh) start(id string) *server {
 	if s.tickets, err = auth.NewTickets([]byte(meshKey), nil); err != nil {
 		m.t.Fatal(err)
 	}
-	guests, err := auth.NewGuests([]byte(meshKey), time.Hour, 20, nil)
+	guests, err := auth.NewGuests([]byte(meshKey), guestTTL, 20, nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -1,0 +1,452 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/gateway/native"
+)
+
+// commands returns the names of all commands that there are.
+func commands(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../gateway/gateway.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]bool)
+	for _, decl := range file.Decls {
+		if f, ok := decl.(*ast.FuncDecl); ok && f.Name.Name == "command" {
+			names[f.Recv.List[0].Type.(*ast.Ident).Name] = true
+		}
+	}
+	return names
+}
+
+// What a guest may do, of everything that anybody can ask for. The code is that
+// of a guest who is in the sessions "room" and "other", has been invited to
+// "closed", and has said the first thing in "room".
+func TestGuestRights(t *testing.T) {
+	const (
+		ok   = envelope.Code("")
+		no   = envelope.Forbidden
+		conn = envelope.BadRequest // belongs to a connection: it has been let through
+	)
+	limit := 5
+	message := func(e envelope.Envelope) gateway.Send {
+		e.Body = []byte(`"payload":"hi"`)
+		return gateway.Send{Envelope: e}
+	}
+	change := func(action gateway.MemberAction, id, node string) gateway.ChangeMember {
+		return gateway.ChangeMember{
+			ID: envelope.SessionID(id), Action: action, Node: envelope.NodeID(node), Client: envelope.ClientID(node), Role: "member",
+		}
+	}
+	rows := map[string][]struct {
+		cmd        gateway.Command
+		any, other envelope.Code // of a guest, and of one who may join "other" only
+	}{
+		"Send": {
+			{message(envelope.Envelope{DestNode: "bob"}), no, no},
+			{message(envelope.Envelope{DestNode: "bob", Class: envelope.Volatile}), no, no},
+			{message(envelope.Envelope{DestClient: "bob"}), no, no},
+			{message(envelope.Envelope{DestNode: "guest-1"}), no, no},
+			{message(envelope.Envelope{}), no, no},
+			{message(envelope.Envelope{DestSession: "room"}), ok, ok},
+			{message(envelope.Envelope{DestSession: "room", DestNode: "alice"}), ok, ok},
+			{message(envelope.Envelope{DestSession: "room", Class: envelope.Volatile}), ok, ok},
+			{message(envelope.Envelope{DestSession: "room", ID: "edit", Edits: 4}), ok, ok},
+			{message(envelope.Envelope{DestSession: "room", DestNode: "bob"}), envelope.NotFound, envelope.NotFound},
+			{message(envelope.Envelope{DestSession: "closed"}), envelope.NotFound, envelope.NotFound},
+		},
+		"Hello":       {{gateway.Hello{}, conn, conn}},
+		"Subscribe":   {{gateway.Subscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, no}},
+		"Unsubscribe": {{gateway.Unsubscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, conn}},
+		"Locate":      {{gateway.Locate{Max: 3}, ok, ok}, {gateway.Locate{Session: "room", Max: 1}, ok, ok}},
+		"Acknowledge": {{gateway.Acknowledge{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},
+		"MarkRead":    {{gateway.MarkRead{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},
+		"GetPresence": {
+			{gateway.GetPresence{Clients: []envelope.ClientID{"alice"}}, no, no},
+			{gateway.GetPresence{Session: "room"}, no, no},
+		},
+		"History": {
+			{gateway.History{Log: room("room")}, ok, ok},
+			{gateway.History{Log: room("room"), Back: true}, ok, ok},
+			{gateway.History{Log: deviceAddr("guest-1")}, ok, ok},
+			{gateway.History{Log: room("closed")}, envelope.NotFound, envelope.NotFound},
+			{gateway.History{Log: user("alice")}, envelope.NotFound, envelope.NotFound},
+		},
+		"FetchPending": {{gateway.FetchPending{}, ok, ok}},
+		"Trace":        {{gateway.Trace{ID: "first", Dest: room("room")}, no, no}},
+		"CreateSession": {
+			{gateway.CreateSession{ID: "mine"}, no, no},
+			{gateway.CreateSession{ID: "topic:mine"}, no, no},
+			{gateway.CreateSession{As: gateway.Alias{Anonymous: true}}, no, no},
+		},
+		"UpdateSession": {{gateway.UpdateSession{ID: "room", Change: envelope.Settings{MemberLimit: &limit}}, no, no}},
+		"JoinSession": {
+			{gateway.JoinSession{ID: "room"}, ok, no},
+			{gateway.JoinSession{ID: "other"}, ok, ok},
+			{gateway.JoinSession{ID: "open", As: gateway.Alias{Anonymous: true}}, ok, no},
+			{gateway.JoinSession{ID: "shut"}, envelope.NotFound, no},
+			{gateway.JoinSession{ID: "nowhere"}, envelope.NotFound, no},
+			{gateway.JoinSession{ID: "invited"}, ok, no},
+		},
+		"LeaveSession":    {{gateway.LeaveSession{ID: "other"}, ok, ok}, {gateway.LeaveSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
+		"RevealAnonymity": {{gateway.RevealAnonymity{ID: "room"}, ok, ok}},
+		"GetSession":      {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
+		"ChangeMember": {
+			{change(gateway.Decline, "closed", ""), ok, ok},
+			{change(gateway.Invite, "room", "bob"), no, no},
+			{change(gateway.Kick, "room", "alice"), no, no},
+			{change(gateway.Ban, "room", "bob"), no, no},
+			{change(gateway.Unban, "room", "bob"), no, no},
+			{change(gateway.SetRole, "room", "alice"), no, no},
+			{change(gateway.Transfer, "room", "guest-1"), no, no},
+			{change(gateway.Add, "room", "bob"), no, no},
+			{change(gateway.Add, "shut", "guest-1"), no, no},
+		},
+	}
+	for name := range commands(t) {
+		if len(rows[name]) == 0 {
+			t.Errorf("may a guest do %s?", name)
+		}
+	}
+
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		n := m.at("a")
+		do := func(who envelope.Principal, cmd gateway.Command) error {
+			_, err := n.Do(t.Context(), who, cmd)
+			return err
+		}
+		alice := envelope.Principal{Node: "alice", Client: "alice"}
+		open, shut := true, false
+		create := func(id string, anyone *bool) {
+			if err := do(alice, gateway.CreateSession{ID: envelope.SessionID(id), Settings: envelope.Settings{AnyoneCanJoin: anyone}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range []string{"room", "other", "open"} {
+			create(id, &open)
+		}
+		for _, id := range []string{"closed", "shut", "invited"} {
+			create(id, &shut)
+		}
+		for _, who := range []envelope.Principal{
+			{Node: "guest-1", Client: "guest-1", Guest: true},
+			{Node: "guest-2", Client: "guest-2", Guest: true, Only: "other"},
+			{Node: "guest-3", Client: "guest-3", Guest: true, App: true}, // as no key says
+		} {
+			for _, id := range []string{"room", "other"} { // even if the app adds it
+				anybody := envelope.Principal{Node: who.Node, Client: who.Client}
+				if err := do(anybody, gateway.JoinSession{ID: envelope.SessionID(id)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, id := range []string{"closed", "invited"} {
+				if err := do(alice, change(gateway.Invite, id, string(who.Node))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := do(who, message(envelope.Envelope{DestSession: "room", ID: "first"})); err != nil {
+				t.Fatal(err)
+			}
+			said := lastSeq(t, n, room("room"))
+			for name, tests := range rows {
+				for _, tt := range tests {
+					cmd, want := tt.cmd, tt.any
+					if who.Only != "" {
+						want = tt.other
+					}
+					if of, is := cmd.(gateway.Send); is && of.Envelope.Edits != 0 {
+						of.Envelope.Edits = said
+						cmd = of
+					}
+					if of, is := cmd.(gateway.History); is && of.Log == deviceAddr("guest-1") {
+						of.Log = who.Node.Address()
+						cmd = of
+					}
+					if who.App && want == envelope.NotFound {
+						continue // what the app could see is not what is asked here
+					}
+					if name == "LeaveSession" || name == "JoinSession" { // in whatever order
+						_ = do(alice, change(gateway.Invite, "invited", string(who.Node)))
+					}
+					if err := do(who, cmd); envelope.CodeOf(err) != want {
+						t.Errorf("%+v: %s %+v: %v, want %q", who, name, cmd, err, want)
+					}
+				}
+			}
+		}
+		if head := lastSeq(t, n, user("bob")) + lastSeq(t, n, deviceAddr("bob")); head != 0 {
+			t.Error("a guest has written to somebody outside a session")
+		}
+		for _, id := range []envelope.SessionID{"mine", "topic:mine"} {
+			if _, err := n.store.Session(t.Context(), id); err == nil {
+				t.Errorf("a guest has made %s", id)
+			}
+		}
+	})
+}
+
+func lastSeq(t *testing.T, n *server, log envelope.Address) uint64 {
+	t.Helper()
+	heads, err := n.store.Heads(t.Context(), map[envelope.Address]uint64{log: 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return heads[log]
+}
+
+// guest makes a guest by the call that everybody may make.
+func (m *mesh) guest(at string, only envelope.SessionID) client.Guest {
+	m.t.Helper()
+	g, err := (&client.API{Servers: []string{"http://" + at}, HTTPClient: m.network.Client()}).Guest(m.t.Context(), only)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return g
+}
+
+// guestCall makes a call with the auth key of a guest.
+func (m *mesh) guestCall(g client.Guest, method, at, path, body string) (envelope.Code, string) {
+	m.t.Helper()
+	r, err := http.NewRequestWithContext(m.t.Context(), method, "http://"+at+path, strings.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+g.AuthKey)
+	resp, err := m.network.Client().Do(r)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var problem gateway.Problem
+	if resp.StatusCode != http.StatusOK {
+		if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
+			m.t.Fatalf("%s %s: %s %s", method, path, resp.Status, text)
+		}
+	}
+	return problem.Code, string(text)
+}
+
+// guestTicket makes the pre-connection call for a guest and returns the
+// validation token for that server.
+func (m *mesh) guestTicket(g client.Guest, at string) string {
+	m.t.Helper()
+	_, text := m.guestCall(g, http.MethodPost, "a", "/v1/connect", "")
+	var reply struct{ Servers []client.Node }
+	if err := json.Unmarshal([]byte(text), &reply); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, s := range reply.Servers {
+		if string(s.NodeID) == at {
+			return s.ValidationToken
+		}
+	}
+	m.t.Fatalf("%s is not among %s", at, text)
+	return ""
+}
+
+// A guest is made at one server, connects to another, joins by an alias, speaks
+// and is spoken to, and may do no more over the connection than over HTTP.
+func TestGuestConnection(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "b").connected(m)
+		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+			t.Fatal(err)
+		}
+		g := m.guest("a", "")
+		if g.Node == "" || string(g.Node) != string(g.Client) || g.Lasts() != guestTTL {
+			t.Fatalf("%+v", g)
+		}
+		c := m.dial("ws://b/ws", native.Subprotocol, "bearer."+m.guestTicket(g, "b"))
+		c.hello("")
+		c.control("caught_up")
+
+		refused := func(frame, id string) {
+			t.Helper()
+			c.send(frame)
+			f, err := c.next(time.Minute)
+			if err != nil || f.ctl.Code != envelope.Forbidden || f.ctl.ID != id || (f.ctl.Control == "nack") != (id != "") {
+				t.Errorf("%s: %s, %v", frame, f.text, err)
+			}
+		}
+		refused(`{"id":"1","dest_id":"alice","payload":"hi"}`, "1")
+		refused(`{"id":"2","dest_client_id":"alice","payload":"hi"}`, "2")
+		refused(`{"dest_id":"alice","class":"volatile","payload":"hi"}`, "")
+		refused(`{"control":"presence","clients":["alice"]}`, "")
+		refused(`{"control":"presence","clients":["alice"],"subscribe":true}`, "")
+
+		if code, text := m.guestCall(g, http.MethodPost, "a", "/v1/sessions/room/join", `{"alias":"zorro"}`); code != "" {
+			t.Fatal(text)
+		}
+		alice.send(to(room("room"), "hello", "hello"))
+		c.message("hello")
+		c.send(`{"id":"3","dest_session_id":"room","payload":"I was never here"}`)
+		if ack := c.control("ack"); ack.ID != "3" || ack.Seq == 0 {
+			t.Errorf("%+v", ack)
+		}
+		c.send(`{"id":"4","dest_session_id":"room","dest_id":"alice","payload":"psst"}`)
+		c.control("ack")
+		m.within(time.Minute, "alice hears the guest", func() bool {
+			said := strings.Join(alice.texts(), ",")
+			return strings.Contains(said, "I was never here") && strings.Contains(said, "psst")
+		})
+		for _, msg := range alice.messages() {
+			if msg.SrcNode == g.Node || msg.SrcClient == g.Client {
+				t.Errorf("alice sees who it was: %+v", msg)
+			}
+		}
+		if code, _ := m.guestCall(g, http.MethodPost, "b", "/v1/sessions/room/leave", ""); code != "" {
+			t.Error(code)
+		}
+
+		// When the identity ends, so does the connection.
+		begin := time.Now()
+		var err error
+		for err == nil {
+			_, err = c.next(2 * guestTTL)
+		}
+		if status := websocket.CloseStatus(err); int(status) != envelope.Unauthorized.CloseCode() || time.Since(begin) > g.Lasts()+time.Minute {
+			t.Errorf("after %v closed with %v", time.Since(begin), err)
+		}
+		if code, _ := m.guestCall(g, http.MethodPost, "a", "/v1/connect", ""); code != envelope.Unauthorized {
+			t.Errorf("expired, and answered %q", code)
+		}
+	})
+}
+
+// Streams, polls and the older form take guests, too.
+func TestGuestWithoutSocket(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+			t.Fatal(err)
+		}
+		g := m.guest("a", "room")
+		if code, text := m.guestCall(g, http.MethodPost, "a", "/v1/sessions/room/join", ""); code != "" {
+			t.Fatal(text)
+		}
+		if code, _ := m.guestCall(g, http.MethodPost, "a", "/v1/sessions/elsewhere/join", ""); code != envelope.Forbidden {
+			t.Errorf("joined elsewhere: %q", code)
+		}
+		alice.send(to(room("room"), "1", "to whoever polls"))
+		if code, text := m.guestCall(g, http.MethodGet, "a", "/v1/poll?wait=0s", ""); code != "" || !strings.Contains(text, "to whoever polls") {
+			t.Errorf("polled %q %s", code, text)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		pass(time.Millisecond)
+		resp := m.get(ctx, "nobody", "a", "/v1/stream", "Authorization", "Bearer "+g.AuthKey)
+		defer resp.Body.Close()
+		seen := make([]byte, 0, 4096)
+		for !bytes.Contains(seen, []byte("to whoever polls")) {
+			part := make([]byte, 1024)
+			n, err := resp.Body.Read(part)
+			if seen = append(seen, part[:n]...); err != nil {
+				t.Fatalf("%v after %s", err, seen)
+			}
+		}
+		cancel()
+
+		_, text := m.guestCall(g, http.MethodGet, "a", "/connectV3?get_pre_connection_info=True&auth_key="+g.AuthKey, "")
+		var info struct {
+			Key string `json:"validation_key"`
+		}
+		if err := json.Unmarshal([]byte(text), &info); err != nil || info.Key == "" {
+			t.Fatalf("%s, %v", text, err)
+		}
+		pass(time.Millisecond)
+		ws, _, err := websocket.Dial(t.Context(), "ws://a/connectV3?auth_key="+g.AuthKey+"&validation_key="+info.Key,
+			&websocket.DialOptions{HTTPClient: m.network.Client()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := &raw{t: t, ws: ws}
+		old.parser.From = envelope.FromServer
+		m.raws = append(m.raws, old)
+		old.send(`{"id":"1","dest_id":"alice","payload":"hi"}`)
+		old.send(`{"id":"2","dest_session_id":"room","payload":"from long ago"}`)
+		m.within(time.Minute, "the message to the session", func() bool {
+			return strings.Contains(strings.Join(alice.texts(), ","), "from long ago")
+		})
+		if head := lastSeq(t, m.at("a"), deviceAddr("alice")); head != 0 {
+			t.Errorf("alice got %d messages of a guest", head)
+		}
+		if status, body := m.fetch(http.MethodGet, "http://a/create_session?auth_key="+g.AuthKey, nil); status != http.StatusForbidden {
+			t.Errorf("created %d %s", status, body)
+		}
+		if status, body := m.fetch(http.MethodPost, "http://a/unjoin_session", url.Values{
+			"auth_key": {g.AuthKey}, "session_id": {"room"},
+		}); status != http.StatusOK || body != "null" {
+			t.Errorf("left with %d %s", status, body)
+		}
+	})
+}
+
+// The credentials of guests and users are good for what they are made for.
+func TestGuestCredentials(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		g, other := m.guest("a", ""), m.guest("a", "")
+		open := func(url string, subprotocols ...string) int {
+			t.Helper()
+			ws, resp, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{HTTPClient: m.network.Client(), Subprotocols: subprotocols})
+			if err == nil {
+				_ = ws.CloseNow()
+			}
+			return resp.StatusCode
+		}
+		ticket := m.guestTicket(g, "a")
+		for name, status := range map[string]int{
+			"guest key as validation token":          open("ws://a/ws", native.Subprotocol, "bearer."+g.AuthKey),
+			"guest key in the query":                 open("ws://a/ws?token=" + g.AuthKey),
+			"validation token as legacy auth key":    open("ws://a/connectV3?auth_key=" + ticket + "&validation_key=" + m.guestTicket(g, "a")),
+			"validation token of another guest":      open("ws://a/connectV3?auth_key=" + g.AuthKey + "&validation_key=" + m.guestTicket(other, "a")),
+			"validation token of a user of that id":  open("ws://a/connectV3?auth_key=" + g.AuthKey + "&validation_key=" + m.ticket(string(g.Client), string(g.Node), "a")),
+			"the app's auth key with a guest's id":   open("ws://a/connectV3?auth_key=" + m.mint(string(g.Client), string(g.Node), time.Hour) + "&validation_key=" + ticket),
+			"validation token that was used already": func() int { open("ws://a/ws?token=" + ticket); return open("ws://a/ws?token=" + ticket) }(),
+		} {
+			if status != http.StatusUnauthorized {
+				t.Errorf("%s: %d", name, status)
+			}
+		}
+		g.AuthKey = ticket
+		if code, _ := m.guestCall(g, http.MethodPost, "a", "/v1/connect", ""); code != envelope.Unauthorized {
+			t.Errorf("validation token as auth key: %q", code)
+		}
+		for _, body := range []string{`{"session_id":"a b"}`, `{"node_id":"guest-1"}`, `[]`, `{"session_id":"a","session_id":"a"}`} {
+			if code, _ := m.guestCall(g, http.MethodPost, "a", "/v1/guests", body); code != envelope.BadRequest {
+				t.Errorf("%s: %q", body, code)
+			}
+		}
+		refused := envelope.Code("")
+		for range 101 {
+			refused, _ = m.guestCall(g, http.MethodPost, "a", "/v1/guests", "{}")
+		}
+		if refused != envelope.RateLimited {
+			t.Errorf("the 103rd guest: %q", refused)
+		}
+		pass(time.Second)
+		m.guest("a", "")
+	})
+}
