@@ -272,7 +272,7 @@ func (m *mesh) guestTicket(g client.Guest, at string) string {
 func TestGuestConnection(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "b").connected(m)
-		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		g := m.guest("a", "")
@@ -340,7 +340,7 @@ func TestGuestConnection(t *testing.T) {
 func TestGuestWithoutSocket(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)
-		if _, err := alice.CreateSession(t.Context(), "room", true); err != nil {
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		g := m.guest("a", "room")
