@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // seeds returns n random seeds, and prints them. ALLSPARK_TEST_SEED makes it

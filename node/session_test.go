@@ -301,11 +301,11 @@ func TestInterruptedMembership(t *testing.T) {
 						}
 					}
 					m.at("a").store.set(fault)
-					change := bob.JoinSession
+					change := func() error { return second(bob.JoinSession(t.Context(), "r")) }
 					if leave {
-						change = bob.LeaveSession
+						change = func() error { return second(bob.LeaveSession(t.Context(), "r")) }
 					}
-					if _, err := change(t.Context(), "r"); envelope.CodeOf(err) != envelope.Busy {
+					if err := change(); envelope.CodeOf(err) != envelope.Busy {
 						t.Fatalf("got %v, want busy", err)
 					}
 					m.at("a").store.set(func(f *faultyStore) { f.before, f.after, f.append = nil, nil, nil })
