@@ -1,7 +1,9 @@
 package node
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 // member is a device in a session, of the older or the newer form.
 type member struct {
 	id, at string
+	name   string     // in the session: the id, or an alias
 	old    *collector // one of them
 	new    *device
 }
@@ -58,13 +61,37 @@ func (p *member) types() []string {
 	return all
 }
 
+// join joins a session by a call to a server.
+func (p *member) join(m *mesh, room, at string, anonymous bool) {
+	m.t.Helper()
+	if p.old == nil {
+		_, body := m.do(http.MethodPost, p.id, at, "/v1/sessions/"+room+"/join", fmt.Sprintf(`{"as_anonymous":%v}`, anonymous))
+		var joined struct {
+			Name string `json:"node_id"`
+		}
+		if err := json.Unmarshal([]byte(body), &joined); err != nil {
+			m.t.Fatal(body, err)
+		}
+		p.name = joined.Name
+		return
+	}
+	_, body := m.legacyCall(p.id, at, "join_session", "session_id="+room, fmt.Sprint("is_anonymous=", anonymous))
+	var joined [2]*string // the device, and its alias if it has one
+	if err := json.Unmarshal([]byte(body), &joined); err != nil || *joined[0] != p.id || (joined[1] != nil) != anonymous {
+		m.t.Fatal(body, err)
+	}
+	if p.name = p.id; anonymous {
+		p.name = *joined[1]
+	}
+}
+
 // send sends to a session, or to one member of it, by HTTP or by the socket.
-func (p *member) send(m *mesh, room, to, said string, http bool) {
+func (p *member) send(m *mesh, room, to, said string, byHTTP bool) {
 	m.t.Helper()
 	e := envelope.Envelope{ID: strings.ReplaceAll(said, " ", "_"), DestSession: roomID(room), DestNode: envelope.NodeID(to)}
 	e.Body = fmt.Appendf(nil, `"payload":%q`, said)
 	switch {
-	case http:
+	case byHTTP:
 		if _, err := m.api(p.id, p.id, p.at).SendHTTP(m.t.Context(), e); err != nil {
 			m.t.Errorf("%s: %s: %v", p.id, said, err)
 		}
@@ -77,11 +104,15 @@ func (p *member) send(m *mesh, room, to, said string, http bool) {
 
 // The original let session messages go astray between servers. Here members of
 // both forms are at every server; each says something to all and to each other
-// one, by HTTP and by its socket; and once more when one of them has left.
+// one, by HTTP and by its socket; and once more when one of them has left. All
+// are there by name, or most of them by an alias, on both sides of every link.
 func TestLegacySessionAcrossServers(t *testing.T) {
-	for _, servers := range []int{2, 3} {
-		t.Run(fmt.Sprint(servers, " servers"), func(t *testing.T) {
-			inMesh(t, servers, func(t *testing.T, m *mesh) {
+	for _, tt := range []struct {
+		servers   int
+		anonymous bool
+	}{{2, false}, {3, false}, {2, true}, {3, true}} {
+		t.Run(fmt.Sprint(tt.servers, " servers, anonymous: ", tt.anonymous), func(t *testing.T) {
+			inMesh(t, tt.servers, func(t *testing.T, m *mesh) {
 				ids := m.ids()
 				var members []*member
 				for _, at := range ids {
@@ -97,15 +128,9 @@ func TestLegacySessionAcrossServers(t *testing.T) {
 				}
 				outside := &member{id: "outside", at: ids[1], old: m.collector("outside", ids[1])}
 				room := m.legacySession(members[0].id, ids[1], "anyone_can_join=True")
+				members[0].name = members[0].id
 				for i, p := range members[1:] {
-					at := ids[i%len(ids)] // calls may go to any server
-					if p.old == nil {
-						if _, err := m.api(p.id, p.id, at).JoinSession(t.Context(), roomID(room)); err != nil {
-							t.Fatal(err)
-						}
-					} else if status, body := m.legacyCall(p.id, at, "join_session", "session_id="+room); status != 200 {
-						t.Fatal(status, body)
-					}
+					p.join(m, room, ids[i%len(ids)], tt.anonymous && i%3 != 2) // calls may go to any server
 				}
 				pass(3 * time.Second)
 
@@ -113,14 +138,14 @@ func TestLegacySessionAcrossServers(t *testing.T) {
 				said := 0
 				round := func(present []*member) {
 					for _, from := range present {
-						for _, http := range []bool{false, true} {
+						for _, byHTTP := range []bool{false, true} {
 							pass(time.Second)
 							said++
 							text := fmt.Sprint("message ", said)
-							from.send(m, room, "", text, http)
+							from.send(m, room, "", text, byHTTP)
 							for _, p := range present {
 								if p != from {
-									want[p] = append(want[p], fmt.Sprintf("all %s from %s in %s", text, from.id, room))
+									want[p] = append(want[p], fmt.Sprintf("all %s from %s in %s", text, from.name, room))
 								}
 							}
 							for _, p := range present {
@@ -129,8 +154,8 @@ func TestLegacySessionAcrossServers(t *testing.T) {
 								}
 								said++
 								text := fmt.Sprint("message ", said)
-								from.send(m, room, p.id, text, http)
-								want[p] = append(want[p], fmt.Sprintf("private to %s %s from %s in %s", p.id, text, from.id, room))
+								from.send(m, room, p.name, text, byHTTP)
+								want[p] = append(want[p], fmt.Sprintf("private to %s %s from %s in %s", p.name, text, from.name, room))
 							}
 						}
 					}
@@ -163,7 +188,7 @@ func TestLegacySessionAcrossServers(t *testing.T) {
 					present := slices.DeleteFunc(slices.Clone(members), func(p *member) bool { return p == gone })
 					round(present)
 					for _, p := range present {
-						if p.old != nil && !slices.Contains(p.types(), "103 "+gone.id) {
+						if p.old != nil && !slices.Contains(p.types(), "103 "+gone.name) {
 							t.Errorf("%s was not told that %s left: %v", p.id, gone.id, p.types())
 						}
 					}
@@ -175,8 +200,9 @@ func TestLegacySessionAcrossServers(t *testing.T) {
 						}
 					}
 					// And comes back, at its own server.
-					if status, body := m.legacyCall(gone.id, gone.at, "join_session", "session_id="+room); status != 200 {
-						t.Fatal(status, body)
+					was := gone.name
+					if gone.join(m, room, gone.at, was != gone.id); gone.name != was {
+						t.Errorf("%s was %s, and came back as %s", gone.id, was, gone.name)
 					}
 					pass(3 * time.Second)
 					round(members)
