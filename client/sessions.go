@@ -46,8 +46,8 @@ type Standing struct {
 	Node  envelope.NodeID    `json:"node_id"`
 	State string             `json:"state"` // "joined", "left", "invited", "declined", "banned" or "none"
 	Role  string             `json:"role"`  // of a member, or that is offered
-	Since uint64             `json:"since"` // seq of the entry that let it in; 0 if it is not
-	Until uint64             `json:"until"` // seq of the entry that let it out; 0 if it is not out
+	Since uint64             `json:"since"` // seq of the entry that let it in last; 0: never
+	Until uint64             `json:"until"` // seq of the entry that let it out again; 0: it is in
 }
 
 // JoinOption says how somebody joins a session.
