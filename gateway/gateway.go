@@ -87,7 +87,7 @@ type (
 	Trace struct {
 		ID      string
 		Dest    envelope.Address
-		Session envelope.SessionID // of a private message in one; "" else
+		Session envelope.SessionID // that Dest is, or where it was a private message; "" none
 		Src     envelope.NodeID    // "" is the caller, by whatever name; another is for the app only
 	}
 

@@ -143,12 +143,12 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 }
 
 // newest adds a message to those of which receipts are told, unless there is a
-// newer one of its sender.
+// newer one of its sender that was read under the same name.
 func newest(all []asked, a asked, now int64) []asked {
 	if a.expires != 0 && a.expires <= now {
 		return all
 	}
-	i := slices.IndexFunc(all, func(other asked) bool { return other.src == a.src })
+	i := slices.IndexFunc(all, func(other asked) bool { return other.src == a.src && other.reader == a.reader })
 	switch {
 	case i < 0:
 		return append(all, a)

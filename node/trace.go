@@ -66,18 +66,9 @@ func (n *Node) sources(ctx context.Context, who envelope.Principal, cmd gateway.
 	if cmd.Src != "" && (who.App || cmd.Src == who.Node) {
 		return []envelope.NodeID{cmd.Src}, nil
 	}
-	id := cmd.Session
-	switch cmd.Dest.Kind {
-	case envelope.KindSession:
-		id = envelope.SessionID(cmd.Dest.ID)
-	case envelope.KindNode:
-		if of, _, ok := envelope.NodeID(cmd.Dest.ID).Alias(); ok {
-			id = of
-		}
-	}
 	sources := []envelope.NodeID{who.Node}
-	if id != "" {
-		m, err := n.sessions.Stays(ctx, id, who.Node)
+	if cmd.Session != "" {
+		m, err := n.sessions.Stays(ctx, cmd.Session, who.Node)
 		if err != nil {
 			return nil, err
 		}
