@@ -109,11 +109,11 @@ func TestHistoryBackRights(t *testing.T) {
 		}
 		say := func(text string) { t.Helper(); do(second(alice.SendHTTP(ctx, to(room("r"), text, text)))) }
 		do(second(alice.CreateSession(ctx, "r", envelope.Settings{}))) // 1
-		say("before")                                   // 2
-		do(second(bob.JoinSession(ctx, "r")))           // 3
-		say("first")                                    // 4
-		do(second(bob.LeaveSession(ctx, "r")))          // 5
-		for i := range 30 {                             // to 35
+		say("before")                                                  // 2
+		do(second(bob.JoinSession(ctx, "r")))                          // 3
+		say("first")                                                   // 4
+		do(second(bob.LeaveSession(ctx, "r")))                         // 5
+		for i := range 30 {                                            // to 35
 			say(fmt.Sprint("between", i))
 		}
 		do(second(bob.JoinSession(ctx, "r")))  // 36

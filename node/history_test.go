@@ -187,9 +187,9 @@ func TestHistoryRights(t *testing.T) {
 		}
 		say := func(text string) { t.Helper(); do(second(alice.SendHTTP(ctx, to(room("r"), text, text)))) }
 		do(second(alice.CreateSession(ctx, "r", envelope.Settings{}))) // 1
-		say("before")                                   // 2
-		do(second(bob.JoinSession(ctx, "r")))           // 3
-		say("first")                                    // 4
+		say("before")                                                  // 2
+		do(second(bob.JoinSession(ctx, "r")))                          // 3
+		say("first")                                                   // 4
 		do(second(bob.SendHTTP(ctx, to(room("r"), "own", "own"))))
 		do(second(bob.LeaveSession(ctx, "r"))) // 6
 		say("between")                         // 7

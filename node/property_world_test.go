@@ -193,7 +193,9 @@ func (w *world) member(user envelope.ClientID, id envelope.NodeID, room envelope
 		api := w.api(user, id, w.up(r))
 		call := api.LeaveSession
 		if join {
-			call = func(ctx context.Context, id envelope.SessionID) (client.Membership, error) { return api.JoinSession(ctx, id) }
+			call = func(ctx context.Context, id envelope.SessionID) (client.Membership, error) {
+				return api.JoinSession(ctx, id)
+			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		m, err := call(ctx, room)

@@ -84,7 +84,7 @@ func TestMayRevise(t *testing.T) {
 		r := room("r")
 		api := func(id string) *client.API { return m.api(id, id, "a") }
 		do(second(api("alice").CreateSession(ctx, "r", envelope.Settings{}))) // 1
-		do(second(api("bob").JoinSession(ctx, "r")))           // 2
+		do(second(api("bob").JoinSession(ctx, "r")))                          // 2
 		do(second(api("mara").JoinSession(ctx, "r")))
 		for _, id := range []string{"mara", "max"} {
 			if id == "max" {
