@@ -90,8 +90,8 @@ func TestLegacySessionCalls(t *testing.T) {
 			{"bob", "b", "join_session", "session_id=" + open, `["bob",null]`},
 			{"bob", "a", "join_session", "session_id=" + open, `["bob",null]`},
 			{"bob", "a", "join_session", "session_id=" + open + "&node_id=bob", `["bob",null]`},
-			{"bob", "a", "join_session", "session_id=" + open + "&anonymous_id=b", "bad_request"},
-			{"carol", "a", "join_session", "session_id=" + open + "&anonymous_id=b", "bad_request"},
+			{"bob", "a", "join_session", "session_id=" + open + "&anonymous_id=b", "conflict"},
+			{"carol", "a", "join_session", "session_id=" + open + "&anonymous_id=a%20b", "bad_request"},
 			{"carol", "a", "join_session", "session_id=" + closed, "not_found"},
 			{"carol", "a", "join_session", "session_id=none", "not_found"},
 			{"carol", "a", "join_session", "session_id=a%20b", "bad_request"},
@@ -101,12 +101,12 @@ func TestLegacySessionCalls(t *testing.T) {
 			{"carol", "a", "get_session_info", "session_id=" + open, "not_found"},
 			{"carol", "a", "get_session_info", "session_id=none", "not_found"},
 			{"carol", "b", "unjoin_session", "session_id=" + open, "not_found"},
-			{"bob", "b", "reveal_anonymity", "session_id=" + open, "bad_request"},
-			{"bob", "b", "create_session", "is_anonymous=True", "bad_request"},
-			{"bob", "b", "create_session", "is_anonymous=anything", "bad_request"},
+			{"bob", "b", "reveal_anonymity", "session_id=" + open, "null"}, // there is none
+			{"carol", "b", "reveal_anonymity", "session_id=" + open, "not_found"},
+			{"carol", "b", "reveal_anonymity", "session_id=none", "not_found"},
 			{"bob", "b", "create_session", "session_type=1", "bad_request"},
 			{"bob", "b", "create_session", "session_game_master_node_id=bob", "bad_request"},
-			{"bob", "b", "create_session", "notify_only_last_few_users=5", "bad_request"},
+			{"bob", "b", "create_session", "notify_only_last_few_users=5000", "bad_request"},
 			{"bob", "b", "create_session", `_session_info_=["r",[["carol"]]]`, "forbidden"},
 			{"bob", "b", "unjoin_session", "session_id=" + open, "null"},
 			{"bob", "a", "unjoin_session", "session_id=" + open, "null"},
@@ -173,6 +173,126 @@ func TestBadLegacySessionCalls(t *testing.T) {
 			large := url.Values{"session_id": {strings.Repeat("x", envelope.DefaultMaxFrame)}}
 			if status, _ := m.fetch("POST", "http://a/"+call+"?auth_key="+key, large); status != http.StatusRequestEntityTooLarge {
 				t.Errorf("%s with a large body: %d", call, status)
+			}
+		}
+	})
+}
+
+// Anonymous members have an alias in place of their id, at every server and in
+// every call, until they reveal themselves.
+func TestLegacyAnonymity(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		room := m.legacySession("alice", "a", "anyone_can_join=True", "is_anonymous=True", "notify_only_last_few_users=7")
+		owner := m.legacyName("alice", "b", room)
+		old := m.collector("dave", "b")
+		call := func(who, at, name, params, want string) {
+			t.Helper()
+			if _, body := m.legacyCall(who, at, name, strings.Split("session_id="+room+params, "&")...); body != want {
+				t.Errorf("%s: %s%s: got %s, want %s", who, name, params, body, want)
+			}
+		}
+		zorro := room + "~zorro"
+		call("dave", "a", "join_session", "", `["dave",null]`)
+		pass(3 * time.Second)
+		call("bob", "a", "join_session", "&anonymous_id=zorro", `["bob","`+zorro+`"]`)
+		call("bob", "b", "join_session", "&is_anonymous=True", `["bob","`+zorro+`"]`)
+		call("bob", "b", "join_session", "&anonymous_id="+zorro, `["bob","`+zorro+`"]`)
+		status, _ := m.legacyCall("carol", "b", "join_session", "session_id="+room, "anonymous_id=zorro")
+		if status != http.StatusConflict {
+			t.Errorf("an alias in use: %d", status)
+		}
+		call("carol", "b", "join_session", "&is_anonymous=True", `["carol","`+m.legacyName("carol", "a", room)+`"]`)
+		_, body := m.legacyCall("dave", "a", "get_session_info", "session_id="+room)
+		var info struct {
+			Owner  string    `json:"node_id"`
+			Nodes  []string  `json:"node_ids"`
+			Own    [2]string `json:"current_node_info"`
+			Notify int       `json:"notify_only_last_few_users"`
+		}
+		err := json.Unmarshal([]byte(body), &info)
+		slices.Sort(info.Nodes)
+		carol := m.legacyName("carol", "a", room)
+		want := []string{owner, zorro, carol, "dave"}
+		slices.Sort(want)
+		if err != nil || info.Owner != owner || !slices.Equal(info.Nodes, want) || info.Own != [2]string{"dave"} || info.Notify != 7 {
+			t.Errorf("%s, %v; want %q", body, err, want)
+		}
+
+		bob := m.collector("bob", "b")
+		bob.send(`{"id":"1","dest_session_id":"` + room + `","payload":"hidden"}`)
+		bob.send(`{"id":"2","dest_session_id":"` + room + `","dest_id":"dave","payload":"to you"}`)
+		old.send(`{"id":"3","dest_session_id":"` + room + `","dest_id":"` + zorro + `","payload":"to the alias"}`)
+		old.send(`{"id":"4","dest_session_id":"` + room + `","dest_id":"bob","payload":"to the id"}`)
+		pass(3 * time.Second)
+		call("bob", "b", "reveal_anonymity", "", "null")
+		bob.send(`{"id":"5","dest_session_id":"` + room + `","payload":"seen"}`)
+		call("carol", "a", "unjoin_session", "", "null")
+		pass(3 * time.Second)
+		var got, private []string
+		for _, f := range old.frames() {
+			said := fmt.Sprintf("%d %s of %q %s", f.msg.Type, f.msg.SrcNode, f.msg.SrcClient, f.msg.Body)
+			if f.msg.DestNode == "" {
+				got = append(got, said)
+			} else {
+				private = append(private, said)
+			}
+		}
+		if want := []string{
+			`100 ` + zorro + ` of "" `, `100 ` + carol + ` of "" `, `0 ` + zorro + ` of "" "payload":"hidden"`,
+			`104 ` + zorro + ` of "bob" "payload":{"node_id":"bob","client_id":"bob"}`, `0 ` + zorro + ` of "bob" "payload":"seen"`,
+			`103 ` + carol + ` of "" `,
+		}; !slices.Equal(got, want) {
+			t.Errorf("dave got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		slices.Sort(private)
+		if want := []string{`-5  of "" `, `0 ` + zorro + ` of "" "payload":"to you"`}; !slices.Equal(private, want) {
+			t.Errorf("dave got for itself %q, want %q", private, want)
+		}
+		heard := slices.ContainsFunc(bob.frames(), func(f frame) bool {
+			return string(f.msg.DestNode) == zorro && f.msg.SrcNode == "dave" && strings.Contains(f.text, "to the alias")
+		})
+		if !heard {
+			t.Errorf("bob got %v", bob.frames())
+		}
+	})
+}
+
+// legacyName returns the name by which a device joins, or is in, a session.
+func (m *mesh) legacyName(id, at, room string) string {
+	m.t.Helper()
+	_, body := m.legacyCall(id, at, "join_session", "session_id="+room, "is_anonymous=True")
+	var joined [2]string
+	if err := json.Unmarshal([]byte(body), &joined); err != nil || joined[0] != id || !strings.HasPrefix(joined[1], room+"~") {
+		m.t.Fatal(body, err)
+	}
+	return joined[1]
+}
+
+// The app makes a session of named and anonymous members, and adds others.
+func TestLegacyAnonymityByApp(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		app := m.mintApp("app")
+		call := func(name string, params ...string) string {
+			t.Helper()
+			_, body := m.legacyCallWith(app, "a", name, params...)
+			return body
+		}
+		if id := call("create_session", `_session_info_=["r",[["alice"],["bob","zorro"],["carol",null]]]`, "anyone_can_join=True"); id != "r" {
+			t.Fatal(id)
+		}
+		if got := call("join_session", "session_id=r", "node_id=dave", "anonymous_id=batman"); got != `["dave","r~batman"]` {
+			t.Error(got)
+		}
+		m.legacyCall("eve", "b", "join_session", "session_id=r", "anonymous_id=eva")
+		for _, guess := range []string{"anonymous_id=eva", "anonymous_id=other", "is_anonymous=True"} { // the app does not hear whose it is
+			if got := call("join_session", "session_id=r", "node_id=eve", guess); !strings.Contains(got, "conflict") || strings.Contains(got, "eva") {
+				t.Errorf("%s: %s", guess, got)
+			}
+		}
+		for _, who := range []string{"alice", "bob"} {
+			got := m.nodeIDs(m.mint(who, who, time.Hour), "b", "r")
+			if want := []string{"alice", "carol", "r~batman", "r~eva", "r~zorro"}; !slices.Equal(got, want) {
+				t.Errorf("%s sees %q", who, got)
 			}
 		}
 	})
