@@ -113,6 +113,7 @@ func startDemo(ctx context.Context, running *errgroup.Group, secret string, stor
 		s, err := server.Listen(config.Config{
 			NodeID: name, Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1",
 			Presence: true, MaxConnections: 10_000, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: 2 * time.Second,
+			Guests: true, GuestTTL: 24 * time.Hour, GuestRate: 20,
 			ClusterID: "allspark-demo", MeshKey: meshKey, Join: seeds, TokenSecret: secret,
 			Force: true, // the store's lock shows that nobody else runs this demo
 		}, log.With("server", name), store)
@@ -215,6 +216,15 @@ for Alice, while Bob sends her something that is not to be stored:
   (sleep 2; curl -s -o /dev/null {{index .Servers 0}}/v1/messages -H "Authorization: Bearer $BOB" -d '{"dest_id":"alice","class":"volatile","payload":"Hello WebSocket"}') &
   curl -sN --max-time 4 --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
     -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$URL/ws?token=$TOKEN" | grep -ao '{.*}'
+
+Who has no account gets an identity with one call, and joins what Alice has
+made under a name of its own choice; who it is nobody learns, Alice included:
+
+  curl -s {{index .Servers 0}}/v1/sessions -H "Authorization: Bearer $ALICE" -d '{"session_id":"lobby"}'
+  GUEST=$(curl -s -X POST {{index .Servers 1}}/v1/guests | grep -o '"auth_key":"[^"]*"' | cut -d'"' -f4)
+  curl -s {{index .Servers 2}}/v1/sessions/lobby/join -H "Authorization: Bearer $GUEST" -d '{"alias":"zorro'$RANDOM'"}'
+  curl -s {{index .Servers 1}}/v1/messages -H "Authorization: Bearer $GUEST" -d '{"id":"1","dest_session_id":"lobby","payload":"Who am I?"}'
+  curl -s "{{index .Servers 0}}/v1/messages?log=session:lobby" -H "Authorization: Bearer $ALICE"
 
 Ctrl-C ends the demo.
 `))

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/allsparkrt/allspark/client"
 )
 
 // ack is what `allspark send` prints.
@@ -84,6 +86,13 @@ func TestDemo(t *testing.T) {
 	if got := payloads(t, line); got[0] != "live" {
 		t.Errorf("bob got %q", got)
 	}
+
+	// A guest of one server is known to all.
+	guest, err := (&client.API{Servers: d.Servers[:1]}).Guest(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial(t, client.Options{Servers: d.Servers[2:], AuthKey: guest.AuthKey})
 
 	send(t, d.Servers[1], alice, "--to", "bob", "before the crash")
 	d.kill()
