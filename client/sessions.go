@@ -14,21 +14,21 @@ import (
 type Session struct {
 	ID     envelope.SessionID `json:"session_id"`
 	Owner  envelope.NodeID    `json:"owner"`
-	Master envelope.NodeID    `json:"master"` // of a game: who gets what the others send; "" while there is none
+	Master envelope.NodeID    `json:"master,omitempty"` // of a game: who gets what the others send; "" while there is none
 	envelope.Settings
-	CreatedMS int64           `json:"created"` // Unix milliseconds
-	Node      envelope.NodeID `json:"node_id"` // the caller's own name there; "" if it has none
-	Role      string          `json:"role"`    // the caller's: "owner", "moderator", "member" or "reader"
-	State     string          `json:"state"`   // the caller's: "joined" or "invited"
-	Members   []Member        `json:"members"` // as far as the caller may see them
+	CreatedMS int64           `json:"created"`           // Unix milliseconds
+	Node      envelope.NodeID `json:"node_id,omitempty"` // the caller's own name there; "" if it has none
+	Role      string          `json:"role,omitempty"`    // the caller's: "owner", "moderator", "member" or "reader"
+	State     string          `json:"state,omitempty"`   // the caller's: "joined" or "invited"
+	Members   []Member        `json:"members,omitempty"` // as far as the caller may see them
 }
 
 // Member is one device in a session.
 type Member struct {
-	Node   envelope.NodeID   `json:"node_id"`   // its id, or an alias
-	Client envelope.ClientID `json:"client_id"` // "" of who is anonymous
-	Device envelope.NodeID   `json:"device_id"` // whose alias Node is, if that has been revealed
-	Since  uint64            `json:"since"`     // seq of the entry that let it in
+	Node   envelope.NodeID   `json:"node_id"`             // its id, or an alias
+	Client envelope.ClientID `json:"client_id,omitempty"` // "" of who is anonymous
+	Device envelope.NodeID   `json:"device_id,omitempty"` // whose alias Node is, if that has been revealed
+	Since  uint64            `json:"since"`               // seq of the entry that let it in
 	Role   string            `json:"role"`
 }
 
@@ -44,10 +44,10 @@ type Membership struct {
 type Standing struct {
 	ID    envelope.SessionID `json:"session_id"`
 	Node  envelope.NodeID    `json:"node_id"`
-	State string             `json:"state"` // "joined", "left", "invited", "declined", "banned" or "none"
-	Role  string             `json:"role"`  // of a member, or that is offered
-	Since uint64             `json:"since"` // seq of the entry that let it in last; 0: never
-	Until uint64             `json:"until"` // seq of the entry that let it out again; 0: it is in
+	State string             `json:"state"`           // "joined", "left", "invited", "declined", "banned" or "none"
+	Role  string             `json:"role,omitempty"`  // of a member, or that is offered
+	Since uint64             `json:"since,omitempty"` // seq of the entry that let it in last; 0: never
+	Until uint64             `json:"until,omitempty"` // seq of the entry that let it out again; 0: it is in
 }
 
 // JoinOption says how somebody joins a session.

@@ -28,6 +28,8 @@ type program struct {
 	Token   tokenCmd   `cmd:"" help:"Make an auth key."`
 	Send    sendCmd    `cmd:"" help:"Send one message and wait until the server has taken it."`
 	Listen  listenCmd  `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
+	History historyCmd `cmd:"" help:"Print messages of a log that are there already."`
+	Session sessionCmd `cmd:"" help:"Make a session, join it, and decide who else does."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -60,6 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Description("A mesh of servers that carries messages between devices and never loses one it has acknowledged."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // called for --help only
+		kong.Vars{"settings": settingsHelp},
 		kong.Bind(sys),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)

@@ -35,6 +35,15 @@ func (r *remote) options(sys *system) (client.Options, error) {
 	return client.Options{Servers: r.Server, AuthKey: key, Proxy: r.Proxy}, nil
 }
 
+// api returns what makes HTTP calls.
+func (r *remote) api(sys *system) (*client.API, error) {
+	opts, err := r.options(sys)
+	if err != nil {
+		return nil, err
+	}
+	return &client.API{Servers: opts.Servers, AuthKey: func(context.Context) (string, error) { return opts.AuthKey, nil }}, nil
+}
+
 // goodbyeTo closes c in good order, also when ctx is over already.
 func goodbyeTo(ctx context.Context, c *client.Client) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)

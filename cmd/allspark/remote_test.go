@@ -36,6 +36,7 @@ func TestSend(t *testing.T) {
 		{"same id", []string{"--to=bob", "--id=1", "hi <you>"}, `{"id":"1","seq":1,"log":"node:bob"}`, envelope.NodeID("bob").Address(), `"payload":"hi <you>"`},
 		{"user", []string{"--to-client=eve", "--id=2", ""}, `{"id":"2","seq":1,"log":"client:eve"}`, envelope.ClientID("eve").Address(), `"payload":""`},
 		{"session", []string{"--to-session=room", "--id=3", "--json", `{"a": [1]}`}, `{"id":"3","seq":1,"log":"session:room"}`, envelope.SessionID("room").Address(), `"payload":{"a": [1]}`},
+		{"member", []string{"--to=room~zorro", "--to-session=room", "--id=5", "hi"}, `{"id":"5","seq":1,"log":"node:room~zorro"}`, envelope.NodeID("room~zorro").Address(), `"payload":"hi"`},
 		{"volatile", []string{"--to=bob", "--id=4", "--class=volatile", "tick"}, `{"id":"4","seq":0,"log":""}`, envelope.Address{}, ""},
 	}
 	for _, test := range tests {

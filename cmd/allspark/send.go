@@ -17,9 +17,9 @@ import (
 type sendCmd struct {
 	remote
 
-	To        string `required:"" xor:"to" placeholder:"NODE" help:"The device to send to."`
-	ToClient  string `required:"" xor:"to" placeholder:"CLIENT" help:"The user to send to."`
-	ToSession string `required:"" xor:"to" placeholder:"SESSION" help:"The session to send to."`
+	To        string `xor:"device" placeholder:"NODE" help:"The device to send to; with --to-session privately to that member of it, which may be an alias."`
+	ToClient  string `xor:"device,session" placeholder:"CLIENT" help:"The user to send to."`
+	ToSession string `xor:"session" placeholder:"SESSION" help:"The session to send to."`
 
 	Class   string        `default:"durable" enum:"durable,volatile,latest" help:"Delivery: durable, volatile or latest."`
 	Key     string        `placeholder:"KEY" help:"What a newer message of class latest replaces."`
@@ -36,13 +36,13 @@ func (c *sendCmd) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	opts, err := c.options(sys)
+	api, err := c.api(sys)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := within(ctx, c.Timeout, "no acknowledgement")
 	defer cancel()
-	ack, err := c.send(ctx, opts, e)
+	ack, err := send(ctx, api, e)
 	if err != nil {
 		return err
 	}
@@ -67,9 +67,7 @@ const (
 // send tries until the message is acknowledged or finally refused. It makes
 // HTTP calls, because a connection would replace the one that the device may
 // have. Its id makes the message the same one each time.
-func (c *sendCmd) send(ctx context.Context, opts client.Options, e envelope.Envelope) (client.Ack, error) {
-	key := opts.AuthKey
-	api := client.API{Servers: opts.Servers, AuthKey: func(context.Context) (string, error) { return key, nil }}
+func send(ctx context.Context, api *client.API, e envelope.Envelope) (client.Ack, error) {
 	for pause := sendRetry; ; pause = min(2*pause, sendRetryMax) {
 		ack, err := api.SendHTTP(ctx, e)
 		refusal, refused := errors.AsType[*envelope.Error](err)
@@ -106,6 +104,8 @@ func (c *sendCmd) envelope() (envelope.Envelope, error) {
 		e.Class = envelope.Latest
 	}
 	switch {
+	case e.Dest().IsZero():
+		return e, usageError("give --to, --to-client or --to-session")
 	case (c.Text == nil) == (c.JSON == ""):
 		return e, usageError("give either TEXT or --json")
 	case c.Text != nil:
