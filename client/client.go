@@ -43,6 +43,7 @@ type Client struct {
 	in       received
 	marks    marks
 	presence presences
+	topics   topics
 	epoch    string
 	fromNow  bool    // as long as no connection has opened
 	last     Message // given to the user and, without ManualAck, not handled yet
@@ -127,6 +128,7 @@ func New(o Options) (*Client, error) {
 
 		marks:    newMarks(),
 		presence: newPresences(),
+		topics:   newTopics(),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	go c.run()

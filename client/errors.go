@@ -21,6 +21,9 @@ var (
 	// ErrDuplicateID means that a message with the same id is waiting for its
 	// answer; the second one was not sent.
 	ErrDuplicateID = errors.New("client: a message with that id is on its way")
+	// ErrUnsubscribed means that the user has called [Client.Unsubscribe] before
+	// the server followed a topic.
+	ErrUnsubscribed = errors.New("client: unsubscribed")
 )
 
 // closeMeaning is what the end of a connection asks of the client.

@@ -106,6 +106,7 @@ func (l *link) hello(ctx context.Context) error {
 	c.in.connected(time.Now())
 	c.marks.connected(time.Now())
 	c.presence.connected()
+	c.topics.connected()
 	return nil
 }
 
@@ -232,11 +233,15 @@ func (l *link) nextWrite(now time.Time) job {
 	if frame != nil {
 		return job{frame: frame}
 	}
+	frame, topicsDue := c.topics.next(now, &c.in, c.epoch)
+	if frame != nil {
+		return job{frame: frame}
+	}
 	released := c.out.release(now)
 	if p := c.out.next(); p != nil {
 		return job{frame: p.frame, sent: p}
 	}
-	return job{next: earliest(ackDue, markDue, askDue, released, c.resumeAt)}
+	return job{next: earliest(ackDue, markDue, askDue, topicsDue, released, c.resumeAt)}
 }
 
 // earliest returns the first of the times that are not zero.
@@ -325,7 +330,12 @@ func (l *link) control(frame []byte) {
 	case envelope.ControlAck:
 		l.answered(f)
 	case envelope.ControlNack:
-		if f.Code.Retry() {
+		c.mu.Lock()
+		topics := c.topics.refused(f.ID, &envelope.Error{Code: f.Code, Detail: f.Detail, RetryMS: f.RetryMS}, time.Now())
+		c.mu.Unlock()
+		if topics {
+			signal(c.wake)
+		} else if f.Code.Retry() {
 			l.refused(f)
 		} else {
 			l.answered(f)
@@ -341,6 +351,16 @@ func (l *link) control(frame []byte) {
 		c.marks.restart(log, f.Floor)
 		c.mu.Unlock()
 		signal(c.avail)
+	case envelope.ControlSubscribed:
+		begin, err := f.CursorMap()
+		if err != nil {
+			c.opts.Logger.Warn("positions of topics not understood", "error", err)
+			return
+		}
+		c.mu.Lock()
+		c.in.startAt(begin)
+		c.topics.followed(f.ID)
+		c.mu.Unlock()
 	case envelope.ControlCaughtUp:
 		heads, err := f.HeadMap()
 		if err != nil {

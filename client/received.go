@@ -128,6 +128,9 @@ func (r *received) handle(m Message, now time.Time) bool {
 		return false
 	}
 	pos.handled = m.Seq
+	if m.DestSession.IsTopic() {
+		return false // of which the server keeps no positions
+	}
 	first := r.tell(log, pos, now)
 	r.handledNow++
 	if r.handledNow == ackEvery {
@@ -217,6 +220,9 @@ func (r *received) told(g Gap, now time.Time) bool {
 		return false
 	}
 	pos.handled = g.Floor - 1
+	if g.Log.Kind == envelope.KindSession && envelope.SessionID(g.Log.ID).IsTopic() {
+		return false
+	}
 	return r.tell(g.Log, pos, now)
 }
 
