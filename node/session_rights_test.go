@@ -61,8 +61,9 @@ func (m *mesh) must(device, path, body string) string {
 	return text
 }
 
-// Who may do what, in every role, with a closed session. Each call is made
-// twice, at different servers, and answers the same.
+// Who may do what, in every role, with a closed session of either kind, whether
+// its members are there by name or by an alias. Each call is made twice, at
+// different servers, and answers the same.
 func TestRights(t *testing.T) {
 	const (
 		ok = ""
@@ -83,6 +84,7 @@ func TestRights(t *testing.T) {
 		{"send", "POST", "", `"payload":1`, [9]string{ok, ok, ok, fb, nf, nf, nf, nf, nf}},
 		{"send volatile", "POST", "", `"class":"volatile"`, [9]string{ok, ok, ok, fb, nf, nf, nf, nf, nf}},
 		{"send to a member", "POST", "", `"dest_id":"tom"`, [9]string{ok, ok, ok, fb, nf, nf, nf, nf, nf}},
+		{"send to the owner", "POST", "", `"dest_id":"owner"`, [9]string{ok, ok, ok, fb, nf, nf, nf, nf, nf}},
 		{"send to one who is out", "POST", "", `"dest_id":"bob"`, [9]string{nf, nf, nf, fb, nf, nf, nf, nf, nf}},
 		{"invite", "POST", "/invite", `{"node_id":"nina"}`, [9]string{ok, ok, fb, fb, nf, nf, nf, nf, ok}},
 		{"invite a member", "POST", "/invite", onTom, [9]string{ok, ok, fb, fb, nf, nf, nf, nf, ok}},
@@ -109,57 +111,108 @@ func TestRights(t *testing.T) {
 		{"add a banned one", "POST", "/add", `{"node_id":"bob"}`, [9]string{fb, fb, fb, fb, nf, nf, nf, nf, cf}},
 		{"settings", "PATCH", "", `{"member_limit":50,"member_list":"moderators"}`, [9]string{ok, fb, fb, fb, nf, nf, nf, nf, ok}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			inMesh(t, 2, func(t *testing.T, m *mesh) {
-				for i, role := range who {
-					call := func(at, id string) (envelope.Code, string) {
-						if strings.HasPrefix(tt.name, "send") {
-							return m.do(tt.method, role, at, "/v1/messages", fmt.Sprintf(`{"id":"1","dest_session_id":%q,%s}`, id, tt.body))
+		for _, in := range []masquerade{{kind: "group"}, {kind: "group", anonymous: true}, {kind: "game"}, {kind: "game", anonymous: true}} {
+			want := tt.want
+			switch {
+			case tt.name == "send to a member" && in.kind == "game": // the players speak to the master only
+				want[1], want[2] = fb, fb
+			case tt.name == "send to one who is out" && in.kind == "game":
+				want[3] = nf
+			case tt.name == "decline" && in.anonymous: // who was invited comes by name
+				want[0], want[1], want[2], want[3] = nf, nf, nf, nf
+			}
+			t.Run(fmt.Sprint(tt.name, " ", in.kind, " ", in.anonymous), func(t *testing.T) {
+				inMesh(t, 2, func(t *testing.T, m *mesh) {
+					for i, role := range who {
+						in.id = fmt.Sprint("r", i)
+						call := func(at, id string) (envelope.Code, string) {
+							in := in
+							in.id = id
+							if strings.HasPrefix(tt.name, "send") {
+								return m.do(tt.method, role, at, "/v1/messages", fmt.Sprintf(`{"id":"1","dest_session_id":%q,%s}`, id, in.names(tt.body)))
+							}
+							return m.do(tt.method, role, at, "/v1/sessions/"+id+tt.path, in.body(tt.path, tt.body))
 						}
-						return m.do(tt.method, role, at, "/v1/sessions/"+id+tt.path, tt.body)
-					}
-					id := fmt.Sprint("r", i)
-					m.closedSession(id, role)
-					code, text := call("a", id)
-					if string(code) != tt.want[i] {
-						t.Errorf("%s: got %q, want %q: %s", role, code, tt.want[i], text)
-						continue
-					}
-					if _, again := call("b", id); again != text {
-						t.Errorf("%s: first %s, then %s", role, text, again)
-					}
-					if outside := i >= 4 && role != theApp; outside && code == envelope.NotFound {
-						if _, none := call("a", "none"); none != text {
-							t.Errorf("%s: got %s; of no session %s", role, text, none)
+						in.closedSession(m, role)
+						code, text := call("a", in.id)
+						if string(code) != want[i] {
+							t.Errorf("%s: got %q, want %q: %s", role, code, want[i], text)
+							continue
+						}
+						if _, again := call("b", in.id); again != text {
+							t.Errorf("%s: first %s, then %s", role, text, again)
+						}
+						if outside := i >= 4 && role != theApp; outside && code == envelope.NotFound {
+							if _, none := call("a", "none"); none != text {
+								t.Errorf("%s: got %s; of no session %s", role, text, none)
+							}
 						}
 					}
-				}
+				})
 			})
-		})
+		}
 	}
 }
 
+// masquerade is a session, and whether its members are in it by aliases.
+type masquerade struct {
+	id, kind  string
+	anonymous bool
+}
+
+// names puts what the members are called in place of their ids.
+func (in masquerade) names(body string) string {
+	if !in.anonymous {
+		return body
+	}
+	for _, id := range []string{"owner", "moderator", "member", "reader", "banned", "left", "tom", "mona", "bob"} {
+		body = strings.ReplaceAll(body, `_id":"`+id+`"`, `_id":"`+in.id+"~"+id+`"`)
+	}
+	return body
+}
+
+// body is the body of a call: who joins or is added comes by the alias that it
+// has or gets.
+func (in masquerade) body(path, body string) string {
+	switch {
+	case !in.anonymous:
+		return body
+	case path == "/join":
+		return `{"as_anonymous":true}`
+	case path == "/add":
+		_, id, _ := strings.Cut(body, `"node_id":`)
+		id, _, _ = strings.Cut(strings.TrimSuffix(id, "}"), ",")
+		return strings.TrimSuffix(body, "}") + `,"alias":` + id + `}`
+	}
+	return in.names(body)
+}
+
 // closedSession makes a session with a device of that role and some others.
-func (m *mesh) closedSession(id, role string) {
+func (in masquerade) closedSession(m *mesh, role string) {
 	m.t.Helper()
-	at := "/v1/sessions/" + id
-	m.must("owner", "/v1/sessions", fmt.Sprintf(`{"session_id":%q,"anyone_can_join":false}`, id))
-	m.must(theApp, at+"/add", `{"node_id":"tom"}`)
-	m.must(theApp, at+"/add", `{"node_id":"mona","role":"moderator"}`)
-	m.must(theApp, at+"/ban", `{"node_id":"bob"}`)
-	m.must(theApp, at+"/invite", `{"node_id":"ian"}`)
-	body := fmt.Sprintf(`{"node_id":%q,"role":%q}`, role, role)
+	at := "/v1/sessions/" + in.id
+	does := func(who, call, body string) {
+		m.t.Helper()
+		m.must(who, at+call, in.body(call, body))
+	}
+	m.must("owner", "/v1/sessions", fmt.Sprintf(`{"session_id":%q,"kind":%q,"as_anonymous":%v,"anyone_can_join":false,"alias":%q}`,
+		in.id, in.kind, in.anonymous, map[bool]string{true: "owner"}[in.anonymous]))
+	does(theApp, "/add", `{"node_id":"tom"}`)
+	does(theApp, "/add", `{"node_id":"mona","role":"moderator"}`)
+	does(theApp, "/add", `{"node_id":"bob"}`)
+	does(theApp, "/ban", `{"node_id":"bob"}`)
+	does(theApp, "/invite", `{"node_id":"ian"}`)
 	switch role {
 	case "moderator", "member", "reader":
-		m.must(theApp, at+"/add", body)
+		does(theApp, "/add", fmt.Sprintf(`{"node_id":%q,"role":%q}`, role, role))
 	case "invited":
-		m.must("owner", at+"/invite", `{"node_id":"invited"}`)
+		does("owner", "/invite", `{"node_id":"invited"}`)
 	case "banned", "left":
-		m.must(theApp, at+"/add", fmt.Sprintf(`{"node_id":%q}`, role))
+		does(theApp, "/add", fmt.Sprintf(`{"node_id":%q}`, role))
 		if role == "left" {
-			m.must(role, at+"/leave", "")
+			does(role, "/leave", "")
 		} else {
-			m.must("mona", at+"/ban", `{"node_id":"banned"}`)
+			does("mona", "/ban", `{"node_id":"banned"}`)
 		}
 	}
 }
