@@ -21,7 +21,16 @@ type memberRun struct {
 	got   map[envelope.NodeID][]client.Message
 	limit int
 	owner envelope.NodeID
-	ends  map[string]uint64 // "device seq" of leaves and kicks that were answered
+	ends  map[string]uint64                   // "name seq" of leaves and kicks that were answered
+	whose map[envelope.NodeID]envelope.NodeID // the devices of aliases
+}
+
+// device returns who is in the session by a name.
+func (r *memberRun) device(name envelope.NodeID) envelope.NodeID {
+	if device, alias := r.whose[name]; alias {
+		return device
+	}
+	return name
 }
 
 // lateVolatile is how long a message without a number may still come from or to
@@ -50,6 +59,11 @@ func (r *memberRun) check() []string {
 		case e.HasType && e.Type == envelope.TypeJoined:
 			if s.until == 0 {
 				fault("%s joined at %d and was in", e.SrcNode, seq)
+			}
+			for name := range stays {
+				if name != e.SrcNode && r.device(name) == r.device(e.SrcNode) && last(name).until == 0 {
+					fault("%s joined at %d and was in as %s", e.SrcNode, seq, name)
+				}
 			}
 			stays[e.SrcNode] = append(stays[e.SrcNode], stay{from: seq, since: e.Timestamp})
 			if in++; r.limit > 0 && in > r.limit {
@@ -87,10 +101,16 @@ func (r *memberRun) check() []string {
 		}
 	}
 	for device, got := range r.got {
+		var own []stay // by all its names
+		for name, some := range stays {
+			if r.device(name) == device {
+				own = append(own, some...)
+			}
+		}
 		seen := map[uint64]bool{}
 		for _, m := range got {
 			in := false
-			for _, s := range stays[device] {
+			for _, s := range own {
 				if m.Seq == 0 {
 					in = in || m.Timestamp >= s.since-lateVolatile.Milliseconds() && (s.until == 0 || m.Timestamp <= s.to+lateVolatile.Milliseconds())
 				} else {
@@ -100,12 +120,15 @@ func (r *memberRun) check() []string {
 			if !in {
 				fault("%s received %d of %s at %d outside of its stays", device, m.Seq, m.SrcNode, m.Timestamp)
 			}
+			if r.device(m.SrcNode) == device {
+				fault("%s received %d, which is its own", device, m.Seq)
+			}
 			seen[m.Seq] = true
 		}
 		for _, e := range r.log {
-			for _, s := range stays[device] {
+			for _, s := range own {
 				inside := int64(e.Seq) >= s.from && (s.until == 0 || int64(e.Seq) <= s.until)
-				if inside && e.SrcNode != device && !seen[e.Seq] {
+				if inside && r.device(e.SrcNode) != device && !seen[e.Seq] {
 					fault("%s did not receive %d", device, e.Seq)
 				}
 			}
@@ -115,15 +138,19 @@ func (r *memberRun) check() []string {
 }
 
 // Devices at three servers join, leave, kick, ban, invite, change roles, hand
-// the session over and send, all at once. Then the log decides whether anybody
-// received what it had no right to.
+// the session over, reveal themselves and send, all at once, now by name and
+// now by an alias. Then the log decides whether anybody received what it had no
+// right to, and whether a device was in by both.
 func TestRandomMembership(t *testing.T) {
 	for _, seed := range seeds(t, 3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inMesh(t, 3, func(t *testing.T, m *mesh) {
 				const devices, acts, limit = 7, 60, 4
 				m.must("d0", "/v1/sessions", fmt.Sprintf(`{"session_id":"r","member_limit":%d}`, limit))
-				run := memberRun{limit: limit, got: map[envelope.NodeID][]client.Message{}, ends: map[string]uint64{}}
+				run := memberRun{
+					limit: limit, got: map[envelope.NodeID][]client.Message{}, ends: map[string]uint64{},
+					whose: map[envelope.NodeID]envelope.NodeID{},
+				}
 				var mu sync.Mutex
 				did := map[string]int{}
 				var all sync.WaitGroup
@@ -131,6 +158,7 @@ func TestRandomMembership(t *testing.T) {
 				for i := range devices {
 					id := fmt.Sprint("d", i)
 					connected[id] = m.client(id, string(rune('a'+i%3))).connected(m)
+					run.whose[envelope.AliasOf("r", "z-"+id)] = envelope.NodeID(id)
 				}
 				m.shaky(rand.New(rand.NewPCG(seed, devices)))
 				for i := range devices {
@@ -142,16 +170,29 @@ func TestRandomMembership(t *testing.T) {
 							if rnd.IntN(2) == 0 {
 								by = theApp
 							}
-							path, body := "/v1/sessions/r", fmt.Sprintf(`{"node_id":%q}`, other)
+							name := other // by which it may be in
+							if rnd.IntN(2) == 0 {
+								name = "r~z-" + other
+							}
+							path, body := "/v1/sessions/r", fmt.Sprintf(`{"node_id":%q}`, name)
 							act := []string{
 								"/join", "/join", "/join", "/join", "/leave", "/kick", "/ban", "/unban", "/unban", "/invite", "/add",
-								"/role", "/transfer", "send", "send", "send", "volatile", "volatile",
-							}[rnd.IntN(18)]
+								"/role", "/transfer", "send", "send", "send", "volatile", "volatile", "/reveal",
+							}[rnd.IntN(19)]
 							switch act {
-							case "/join", "/leave":
-								by, other, body = id, id, ""
+							case "/join":
+								if by, body = id, ""; rnd.IntN(2) == 0 {
+									body = fmt.Sprintf(`{"alias":"z-%s"}`, id)
+								}
+							case "/leave", "/reveal":
+								by, body = id, ""
+							case "/add":
+								body = fmt.Sprintf(`{"node_id":%q}`, other)
+								if name != other {
+									body = fmt.Sprintf(`{"node_id":%q,"alias":"z-%s"}`, other, other)
+								}
 							case "/role":
-								body = fmt.Sprintf(`{"node_id":%q,"role":%q}`, other, []string{"reader", "member", "moderator"}[rnd.IntN(3)])
+								body = fmt.Sprintf(`{"node_id":%q,"role":%q}`, name, []string{"reader", "member", "moderator"}[rnd.IntN(3)])
 							case "send", "volatile":
 								by, path = id, "/v1/messages"
 								body = fmt.Sprintf(`{"id":"%d","dest_session_id":"r","payload":"%s %d"}`, n, id, n)
@@ -167,7 +208,9 @@ func TestRandomMembership(t *testing.T) {
 							did[act+" "+string(code)]++
 							if code == "" && (act == "/kick" || act == "/ban" || act == "/leave") {
 								if until := number(text, `"until":`) + number(text, `"seq":`); until > 0 {
-									run.ends[fmt.Sprint(other, " ", until)] = until
+									_, name, _ := strings.Cut(text, `"node_id":"`)
+									name, _, _ = strings.Cut(name, `"`)
+									run.ends[fmt.Sprint(name, " ", until)] = until
 								}
 							}
 							mu.Unlock()
@@ -268,6 +311,8 @@ func TestMemberRunCheck(t *testing.T) {
 		"another owner":   {memberRun{log: good, owner: "b"}, "the owner is b"},
 		"answered":        {memberRun{log: good, ends: map[string]uint64{"b 3": 3}}, "answered"},
 		"written outside": {memberRun{log: append(good[:len(good):len(good)], entry(6, "b", 0, ""))}, "wrote 6"},
+		"in by both":      {memberRun{log: good[:2], whose: map[envelope.NodeID]envelope.NodeID{"b": "a"}}, "was in as a"},
+		"its own":         {memberRun{log: good, got: map[envelope.NodeID][]client.Message{"a": message(2, 3, 4)}}, "its own"},
 		"in twice":        {memberRun{log: append(good[:len(good):len(good)], entry(6, "a", envelope.TypeJoined, ""))}, "was in"},
 		"out twice":       {memberRun{log: append(good[:len(good):len(good)], entry(6, "b", envelope.TypeLeft, ""))}, "was out"},
 		"owner outside": {memberRun{log: append(good[:len(good):len(good)],
