@@ -47,7 +47,7 @@
 // Who has no account can be given an identity that ends soon: [Guests] makes
 // one, with its auth key, and a [Verifier] that knows them takes it like one of
 // the app. Any server of the mesh can make and check it. Guests have ids that
-// begin with [GuestPrefix], and a [Verifier] that takes guests refuses such ids
+// begin with [envelope.GuestPrefix], and a [Verifier] that takes guests refuses such ids
 // in keys of the app. Guest keys differ in key, in the header's typ and in aud
 // from all other tokens.
 //

@@ -17,10 +17,6 @@ import (
 )
 
 const (
-	// GuestPrefix begins the ids of guests. Where guests are taken, an auth key
-	// of the app with such an id is refused, so that nobody is taken for one.
-	GuestPrefix = "guest-"
-
 	guestType     = "allspark-guest+jwt"
 	guestInfo     = "allspark guest key v1" // separates the derived key from other uses of the mesh key
 	guestAudience = "allspark-guest"
@@ -93,12 +89,13 @@ func (g *Guests) Issue(only envelope.SessionID) (key string, who Verified, err e
 			Code: envelope.RateLimited, Detail: "too many new guests at this server", RetryMS: int64(math.Ceil(1000 * seconds)),
 		}
 	}
+	ends := now.Add(g.ttl).Truncate(time.Second)
 	c := guestClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Audience:  jwt.ClaimStrings{guestAudience},
-			Subject:   GuestPrefix + strings.ToLower(rand.Text()),
+			Subject:   envelope.GuestID(ends, strings.ToLower(rand.Text())),
 			IssuedAt:  jwt.NewNumericDate(now.Truncate(time.Second)),
-			ExpiresAt: jwt.NewNumericDate(now.Add(g.ttl).Truncate(time.Second)),
+			ExpiresAt: jwt.NewNumericDate(ends),
 		},
 		Only: string(only),
 	}
@@ -117,14 +114,12 @@ func (g *Guests) takes(token string) bool { return g != nil && strings.HasPrefix
 func (g *Guests) verify(token string) (Verified, error) {
 	var c guestClaims
 	_, err := g.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return g.key, nil })
-	if err == nil && (!isGuest(c.Subject) || !envelope.ValidID(c.Subject) || c.Only != "" && !envelope.ValidID(c.Only)) {
-		err = errID
-	}
-	if err == nil && c.IssuedAt == nil {
-		err = errForm
-	}
 	if err != nil {
 		return Verified{}, refuse(err)
+	}
+	ends, ok := envelope.GuestEnds(c.Subject)
+	if !ok || !ends.Equal(c.ExpiresAt.Time) || c.IssuedAt == nil || c.Only != "" && !envelope.ValidID(c.Only) {
+		return Verified{}, refuse(errID)
 	}
 	return c.verified(), nil
 }
@@ -140,4 +135,6 @@ func (c *guestClaims) verified() Verified {
 	}
 }
 
-func isGuest(id string) bool { return strings.HasPrefix(id, GuestPrefix) }
+// isGuest reports whether an id is kept for guests. Where they are taken, an
+// auth key of the app with such an id is refused, so that nobody is taken for one.
+func isGuest(id string) bool { return strings.HasPrefix(id, envelope.GuestPrefix) }

@@ -1,6 +1,10 @@
 package node
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 )
@@ -55,4 +59,29 @@ func mayFollow(who envelope.Principal, topics []envelope.SessionID) error {
 		}
 	}
 	return nil
+}
+
+// guestGrace is how long after its end an identity still counts, because the
+// clocks of servers differ.
+const guestGrace = time.Minute
+
+// retireGuests has those leave a session whose identities have ended. Nobody can
+// speak for them any more; they would be in it, and have their seats, for ever.
+func (n *Node) retireGuests(ctx context.Context, id envelope.SessionID) error {
+	ended, err := n.sessions.Ended(ctx, id, time.Now().Add(-guestGrace))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, guest := range ended {
+		_, err := n.sessions.Leave(ctx, guest, id)
+		switch envelope.CodeOf(err) {
+		case "":
+			n.moved(guest.Node)
+		case envelope.Conflict: // somebody has made it the owner
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -450,3 +450,60 @@ func TestGuestCredentials(t *testing.T) {
 		m.guest("a", "")
 	})
 }
+
+// Who can never come back does not keep its seat.
+func TestGuestsAreRetired(t *testing.T) {
+	config := func(c *Config) {
+		c.Guests, c.Timing.Tidy = true, time.Minute
+	}
+	inMeshOf(t, 2, config, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		limit := 3
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{MemberLimit: &limit}); err != nil {
+			t.Fatal(err)
+		}
+		join := func(g client.Guest, body string, want envelope.Code) {
+			t.Helper()
+			if code, text := m.guestCall(g, http.MethodPost, "b", "/v1/sessions/room/join", body); code != want {
+				t.Errorf("join: %s, want %q", text, want)
+			}
+		}
+		hidden, named := m.guest("a", ""), m.guest("b", "")
+		join(hidden, `{"as_anonymous":true}`, "")
+		join(named, "", "")
+		join(m.guest("a", ""), "", envelope.Conflict)
+		in := func() (names []string) {
+			t.Helper()
+			s, err := alice.Session(t.Context(), "room")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, member := range s.Members {
+				names = append(names, string(member.Node))
+			}
+			return names
+		}
+		pass(guestTTL - 10*time.Second)
+		if names := in(); len(names) != 3 {
+			t.Errorf("before their time: %q", names)
+		}
+		m.within(guestGrace+3*time.Minute, "the guests leave", func() bool { return len(in()) == 1 })
+		if names := in(); names[0] != "alice" {
+			t.Errorf("left are %q", names)
+		}
+		var left []string
+		m.within(time.Minute, "alice hears of it", func() bool {
+			left = nil
+			for _, msg := range alice.messages() {
+				if msg.Type == envelope.TypeLeft {
+					left = append(left, string(msg.SrcNode))
+				}
+			}
+			return len(left) == 2
+		})
+		if said := strings.Join(left, ","); !strings.Contains(said, string(named.Node)) || strings.Contains(said, string(hidden.Node)) {
+			t.Errorf("alice is told that %s have left", said)
+		}
+		join(m.guest("b", ""), "", "")
+	})
+}

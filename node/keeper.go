@@ -131,8 +131,11 @@ func (k *keeper) tidy(ctx context.Context, log envelope.Address, keep inbox.Rete
 		gone, err = k.n.inbox.Tidy(ctx, log, keep)
 	}
 	k.n.stats.Trimmed.Add(gone)
+	if err == nil && k.n.cfg.Guests && log.Kind == envelope.KindSession {
+		err = k.n.retireGuests(ctx, envelope.SessionID(log.ID))
+	}
 	if err != nil && ctx.Err() == nil {
 		k.n.stats.TidyErrors.Add(1)
-		k.n.log.Debug("a log could not be trimmed", "log", log, "err", err)
+		k.n.log.Debug("a log could not be looked after", "log", log, "err", err)
 	}
 }

@@ -44,6 +44,10 @@ type Config struct {
 	// was: nothing of it is noted then.
 	PresenceOff bool
 
+	// Guests says that members of sessions may be guests, who are to leave when
+	// their identities have ended.
+	Guests bool
+
 	Signals SignalLimit // the zero one bounds nothing
 
 	MaxConnections int         // clients; 0 means 50,000

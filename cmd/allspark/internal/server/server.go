@@ -247,7 +247,7 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
-			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence,
+			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests,
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
