@@ -106,7 +106,7 @@ func (c *conn) refollow() error {
 		c.detach(fresh)
 		return err
 	}
-	master, err := c.n.masterOf(c.ctx, c.who.Node, news)
+	master, err := c.plays(c.ctx, news)
 	if err != nil {
 		c.detach(fresh)
 		return err

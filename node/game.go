@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/session"
@@ -31,26 +32,58 @@ func (f *follow) crown(env *envelope.Envelope, who envelope.Principal) {
 }
 
 // masterOf returns the logs of those of a device's sessions that are games of
-// which it is the master. It is asked when the logs are followed and their heads
-// are known: a change that has not come to the session's row yet is completed by
-// asking, so none up to those heads is missed.
+// which it is the master. It is asked when the heads of the logs are known: a
+// change that has not come to the session's row yet is completed by asking, so
+// none up to those heads is missed.
 func (n *Node) masterOf(ctx context.Context, device envelope.NodeID, members []session.Member) (map[envelope.Address]bool, error) {
 	var is map[envelope.Address]bool
 	for _, m := range members {
-		if m.Kind != session.Game {
-			continue
-		}
-		n.masters.watch(m.Session)
-		master, err := n.sessions.IsMaster(ctx, m.Session, device)
+		in, err := n.standing(ctx, device, m)
 		if err != nil {
 			return nil, err
 		}
-		if master && is == nil {
-			is = make(map[envelope.Address]bool)
-		}
-		if master {
-			is[m.Session.Address()] = true
+		if m.Kind == session.Game && in.open() {
+			if is == nil {
+				is = make(map[envelope.Address]bool)
+			}
+			is[m.Session.Address()] = in.master
 		}
 	}
 	return is, nil
+}
+
+// standing returns the stays of a membership and, of a game, whether the device
+// is the master now.
+func (n *Node) standing(ctx context.Context, device envelope.NodeID, m session.Member) (stays, error) {
+	in := staysOf(m)
+	if m.Kind != session.Game || !in.open() {
+		return in, nil
+	}
+	var err error
+	in.master, err = n.sessions.IsMaster(ctx, m.Session, device)
+	return in, err
+}
+
+// plays is masterOf for the connection's device, which follows the logs now: the
+// games are looked after here from then on.
+func (c *conn) plays(ctx context.Context, members []session.Member) (map[envelope.Address]bool, error) {
+	master, err := c.n.masterOf(ctx, c.who.Node, members)
+	for log := range master {
+		c.n.masters.watch(envelope.SessionID(log.ID))
+	}
+	return master, err
+}
+
+// meantFor returns those of the members of a session whom an entry of its log is
+// for: all, but in a game of what a player has sent the master.
+func (n *Node) meantFor(ctx context.Context, log envelope.Address, seq uint64, members []session.Member) ([]session.Member, error) {
+	if !slices.ContainsFunc(members, func(m session.Member) bool { return m.Kind == session.Game }) {
+		return members, nil
+	}
+	read, err := n.inbox.Read(ctx, log, seq-1, 1, 1)
+	if err != nil || len(read) == 0 || read[0].Seq != seq || !read[0].ForMaster {
+		return members, err
+	}
+	master, err := n.sessions.Master(ctx, envelope.SessionID(log.ID))
+	return slices.DeleteFunc(members, func(m session.Member) bool { return m.Node != master }), err
 }

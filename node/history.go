@@ -7,7 +7,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
-	"github.com/allsparkrt/allspark/session"
 )
 
 const (
@@ -102,11 +101,8 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 	if len(m.Spans) == 0 {
 		return view{}, errNoLog
 	}
-	v.stays = staysOf(m)
-	if m.Kind == session.Game {
-		if v.master, err = n.sessions.IsMaster(ctx, id, who.Node); err != nil {
-			return view{}, err
-		}
+	if v.stays, err = n.standing(ctx, who.Node, m); err != nil {
+		return view{}, err
 	}
 	v.who = who
 	v.floor = max(v.floor, m.Spans[0].From)

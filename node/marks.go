@@ -214,7 +214,10 @@ func (n *Node) followed(ctx context.Context, who envelope.Principal, cursors map
 	for _, m := range members {
 		log, alias := m.Session.Address(), m.Alias.Address()
 		if seq, ok := cursors[log]; ok {
-			mine[log], in[log] = seq, staysOf(m)
+			mine[log] = seq
+			if in[log], err = n.standing(ctx, who.Node, m); err != nil {
+				return nil, nil, err
+			}
 		}
 		if seq, ok := cursors[alias]; ok && m.Alias != "" {
 			mine[alias] = seq

@@ -117,7 +117,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err != nil {
 		return err
 	}
-	master, err := c.n.masterOf(ctx, c.who.Node, members)
+	master, err := c.plays(ctx, members)
 	if err != nil {
 		return err
 	}

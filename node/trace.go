@@ -129,6 +129,9 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 		at = map[envelope.NodeID]inbox.Cursor{envelope.NodeID(log.ID): of}
 	case envelope.KindSession: // who was in it then, with a cursor or not
 		members, err := n.cfg.Sessions.Members(ctx, envelope.SessionID(log.ID))
+		if err == nil {
+			members, err = n.meantFor(ctx, log, seq, members)
+		}
 		if err != nil {
 			return nil, err
 		}
