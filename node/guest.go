@@ -31,7 +31,11 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		return mayFollow(who, cmd.Topics)
 	case gateway.Subscribe:
 		return mayFollow(who, cmd.Topics)
-	case gateway.Acknowledge, gateway.MarkRead, gateway.History, gateway.FetchPending, gateway.GetSession:
+	case gateway.History:
+		if isTopic(cmd.Log) { // which anybody may read
+			return mayFollow(who, []envelope.SessionID{envelope.SessionID(cmd.Log.ID)})
+		}
+	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetSession:
 	case gateway.LeaveSession, gateway.RevealAnonymity:
 	case gateway.JoinSession:
 		if who.Only != "" && cmd.ID != who.Only {
@@ -74,12 +78,8 @@ func (n *Node) retireGuests(ctx context.Context, id envelope.SessionID) error {
 	}
 	var errs []error
 	for _, guest := range ended {
-		_, err := n.sessions.Leave(ctx, guest, id)
-		switch envelope.CodeOf(err) {
-		case "":
-			n.moved(guest.Node)
-		case envelope.Conflict: // somebody has made it the owner
-		default:
+		_, err := n.do(ctx, guest, gateway.LeaveSession{ID: id})
+		if envelope.CodeOf(err) != envelope.Conflict { // else somebody has made it the owner
 			errs = append(errs, err)
 		}
 	}

@@ -7,8 +7,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// Ended returns the guests in a session whose identities had ended at that time;
-// by [Sessions.Leave] they leave it.
+// Ended returns the guests in a session whose identities had ended at that time.
 func (s *Sessions) Ended(ctx context.Context, id envelope.SessionID, at time.Time) ([]envelope.Principal, error) {
 	members, err := s.store.Members(ctx, id)
 	if err != nil {
