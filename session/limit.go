@@ -7,6 +7,9 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
+// farFromLimit is with how many seats left nobody counts them.
+const farFromLimit = 100
+
 // admit gives a membership that is about to be written leave to take a seat,
 // so that a limit holds whatever several servers do at once.
 //
@@ -14,6 +17,8 @@ import (
 // a crash could falsify. The session's row only puts admissions in order: its
 // Version changes with each, and the next one comes after the row of the one
 // before has been written, or never can be. So what is counted is all there is.
+// Far from the limit it is enough to know how many there are at most, which
+// takes no counting.
 // ErrChanged: somebody else came first.
 func (s *Sessions) admit(ctx context.Context, ses Session, m Member) error {
 	if ses.Admitted != "" && ses.Admitted != m.Node {
@@ -21,14 +26,17 @@ func (s *Sessions) admit(ctx context.Context, ses Session, m Member) error {
 			return err
 		}
 	}
-	members, err := s.store.Members(ctx, ses.ID)
-	if err != nil {
-		return err
+	most := ses.MostSeats
+	if most == 0 || most+farFromLimit > ses.MemberLimit {
+		members, err := s.store.Members(ctx, ses.ID)
+		if err != nil {
+			return err
+		}
+		if most = taken(members, ses.Owner, m.Node); most >= ses.MemberLimit {
+			return envelope.Errorf(envelope.Conflict, "the session is full")
+		}
 	}
-	if taken(members, ses.Owner, m.Node) >= ses.MemberLimit {
-		return envelope.Errorf(envelope.Conflict, "the session is full")
-	}
-	ses.Admitted, ses.AdmittedVersion = m.Node, m.Version
+	ses.Admitted, ses.AdmittedVersion, ses.MostSeats = m.Node, m.Version, most+1
 	ses.Version++
 	return s.store.UpdateSession(ctx, ses)
 }

@@ -236,7 +236,7 @@ func (s *Sessions) apply(ctx context.Context, ses Session) (Session, error) {
 		ses.Master, ses.MasterOp, ses.NextMaster = ses.NextMaster, 0, ""
 		ses.MasterTerm++
 	} else {
-		ses.Settings, ses.Next = ses.Next, Settings{}
+		ses.Settings, ses.Next, ses.MostSeats = ses.Next, Settings{}, 0
 	}
 	ses.Op, ses.By = "", ""
 	ses.Version++

@@ -37,6 +37,9 @@ type Session struct {
 	// the device and the version that its row is to have.
 	Admitted        envelope.NodeID
 	AdmittedVersion uint64
+	// No more than MostSeats seats are taken, that of Admitted included, as long
+	// as Settings stay what they are; 0: not known.
+	MostSeats int
 
 	Paid int64 // see [allowance]
 }

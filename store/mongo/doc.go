@@ -16,7 +16,7 @@
 //	sightings _id addr      t time
 //	sessions  _id session   o owner  f the one before  g reign  t created  k token
 //	          a anyone can join  l limit of members  h members hidden  v version
-//	          p op  b by  x next settings (a, l, h)  m, w admitted last  d paid
+//	          p op  b by  x next settings (a, l, h)  m, w admitted last  q most seats  d paid
 //	members   _id session|node  s session  n node  c client  w state  r role  o op
 //	          b by  p stays (f from, u until)  v version  x next  g reign  d paid
 //	meta      _id "epoch"   v the epoch

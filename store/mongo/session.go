@@ -34,6 +34,7 @@ type sessionRow struct {
 	Next            settingsRow      `bson:"x,omitempty"`
 	Admitted        envelope.NodeID  `bson:"m,omitempty"`
 	AdmittedVersion int64            `bson:"w,omitempty"`
+	MostSeats       int              `bson:"q,omitempty"`
 	Paid            int64            `bson:"d,omitempty"`
 }
 
@@ -56,7 +57,7 @@ func sessionRowOf(s session.Session) sessionRow {
 		ID: s.ID, Owner: s.Owner, Former: s.Former, Reign: int64(s.Reign), Created: s.Created, Token: s.Token,
 		Settings: settingsRow(s.Settings), Master: s.Master, MasterTerm: int64(s.MasterTerm),
 		MasterOp: s.MasterOp, NextMaster: s.NextMaster, Version: int64(s.Version), Op: s.Op, By: s.By, Next: settingsRow(s.Next),
-		Admitted: s.Admitted, AdmittedVersion: int64(s.AdmittedVersion), Paid: s.Paid,
+		Admitted: s.Admitted, AdmittedVersion: int64(s.AdmittedVersion), MostSeats: s.MostSeats, Paid: s.Paid,
 	}
 }
 
@@ -65,7 +66,7 @@ func (r sessionRow) session() session.Session {
 		ID: r.ID, Owner: r.Owner, Former: r.Former, Reign: uint64(r.Reign), Created: r.Created, Token: r.Token,
 		Settings: session.Settings(r.Settings), Master: r.Master, MasterTerm: uint64(r.MasterTerm),
 		MasterOp: r.MasterOp, NextMaster: r.NextMaster, Version: uint64(r.Version), Op: r.Op, By: r.By, Next: session.Settings(r.Next),
-		Admitted: r.Admitted, AdmittedVersion: uint64(r.AdmittedVersion), Paid: r.Paid,
+		Admitted: r.Admitted, AdmittedVersion: uint64(r.AdmittedVersion), MostSeats: r.MostSeats, Paid: r.Paid,
 	}
 }
 

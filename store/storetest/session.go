@@ -70,7 +70,7 @@ func sessionVersions(s *suite) {
 		},
 		func(ses *session.Session) { ses.Owner, ses.Former, ses.Reign = bob, alice, 1<<40 },
 		func(ses *session.Session) {
-			ses.Admitted, ses.AdmittedVersion, ses.Paid = bob, 1<<40, 1_700_000_000_123
+			ses.Admitted, ses.AdmittedVersion, ses.MostSeats, ses.Paid = bob, 1<<40, 100_000, 1_700_000_000_123
 		},
 		func(ses *session.Session) {
 			ses.Master, ses.MasterTerm, ses.MasterOp, ses.NextMaster = envelope.AliasOf("room", "zorro"), 1<<40, session.MasterLost, bob
