@@ -1,4 +1,4 @@
-// Package rest serves the HTTP API: the pre-connection call, sessions, sending
+// Package rest serves the HTTP API: guests, the pre-connection call, sessions, sending
 // and reading messages without a socket, cursors, presence and traces.
 package rest
 
