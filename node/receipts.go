@@ -19,7 +19,9 @@ import (
 //
 // A user's own devices give each other no receipts. Neither gives one a message
 // whose time to live has passed by the time of the acknowledgement: nobody
-// knows any more whether it came too late to be shown.
+// knows any more whether it came too late to be shown. And of what a device has
+// to read in a session from when it was there by another name there are none:
+// two names that read at the same moment would be known for one.
 
 const (
 	// maxRemembered bounds the messages that one connection remembers because they
@@ -86,6 +88,9 @@ func asks(env *envelope.Envelope, who envelope.Principal, in *stays) (asked, boo
 	}
 	log := env.Dest()
 	a := asked{log: log, seq: env.Seq, id: env.ID, src: env.SrcNode, reader: in.reader(log, env.Seq, who)}
+	if !in.still(log, a.reader, who) {
+		return asked{}, false
+	}
 	if at, limited := env.Expires(); limited {
 		a.expires = at.UnixMilli()
 	}
@@ -121,7 +126,7 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 	}
 	now := time.Now().UnixMilli()
 	for _, a := range slices.Backward(c.receipts.asked) {
-		if a.log == f.log && a.seq > after && a.seq <= upto {
+		if a.log == f.log && a.seq > after && a.seq <= upto && f.still(f.log, a.reader, c.who) {
 			m.known = newest(m.known, a, now)
 		}
 	}
@@ -143,12 +148,12 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 }
 
 // newest adds a message to those of which receipts are told, unless there is a
-// newer one of its sender that was read under the same name.
+// newer one of its sender.
 func newest(all []asked, a asked, now int64) []asked {
 	if a.expires != 0 && a.expires <= now {
 		return all
 	}
-	i := slices.IndexFunc(all, func(other asked) bool { return other.src == a.src && other.reader == a.reader })
+	i := slices.IndexFunc(all, func(other asked) bool { return other.src == a.src })
 	switch {
 	case i < 0:
 		return append(all, a)
@@ -211,7 +216,7 @@ func (n *Node) lookUp(ctx context.Context, reader envelope.Principal, m move) []
 		now := time.Now().UnixMilli()
 		for i := range page {
 			a, ok := asks(&page[i], reader, &m.stays)
-			if ok && a.seq <= m.unknown && (m.log.Kind != envelope.KindSession || m.within(a.seq) && m.meant(&page[i])) {
+			if ok && a.seq <= m.unknown && !m.own(m.log, &page[i], reader) && (m.log.Kind != envelope.KindSession || m.within(a.seq) && m.meant(&page[i])) {
 				due = newest(due, a, now)
 			}
 		}

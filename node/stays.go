@@ -78,6 +78,16 @@ func (s *stays) reader(log envelope.Address, seq uint64, who envelope.Principal)
 	return who
 }
 
+// still reports whether a device has the name yet by which it has read an entry
+// of a log: in a session, whether it is there by that, or was last.
+func (s *stays) still(log envelope.Address, reader, who envelope.Principal) bool {
+	last := len(s.spans) - 1
+	if log.Kind != envelope.KindSession || last < 0 {
+		return true
+	}
+	return s.spans[last].ByAlias == (reader.Node != who.Node)
+}
+
 // observe learns from an entry of the session's log that is the device's own.
 func (s *stays) observe(env *envelope.Envelope) {
 	last := len(s.spans) - 1
