@@ -84,6 +84,7 @@ func (c *conn) send(env *envelope.Envelope) {
 	log := env.Dest() // also when it is refused before that is known to be right
 	node, session := env.DestNode, env.DestSession
 	before := func(addr envelope.Address) error {
+		durable = env.Class == envelope.Durable // a topic may keep nothing
 		if durable && id != "" {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -109,7 +109,7 @@ func (n *Node) maySignal(ctx context.Context, who envelope.Principal, session en
 	}
 	if !known {
 		var err error
-		if leads, err = n.sessions.Leads(ctx, who, session); err != nil {
+		if leads, err = n.leads(ctx, who, session); err != nil {
 			return err
 		}
 		n.signals.learn(from, leads, now)
@@ -121,4 +121,13 @@ func (n *Node) maySignal(ctx context.Context, who envelope.Principal, session en
 		Code: envelope.RateLimited, Detail: "too many messages that are not stored, to this session",
 		RetryMS: (wait + time.Millisecond - 1).Milliseconds(),
 	}
+}
+
+// leads reports whether somebody leads a session: of a topic it is the owner.
+func (n *Node) leads(ctx context.Context, who envelope.Principal, session envelope.SessionID) (bool, error) {
+	if !session.IsTopic() {
+		return n.sessions.Leads(ctx, who, session)
+	}
+	rules, err := n.topics.Get(ctx, session)
+	return rules.Owner == who.Node, err
 }

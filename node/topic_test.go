@@ -257,3 +257,95 @@ func TestTopicWithoutStore(t *testing.T) {
 		alice.subscribe("", "topic:new")
 	})
 }
+
+// What a topic keeps reaches its followers after a link was cut; the rest is
+// lost to those behind it.
+func TestTopicAcrossACutLink(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.keep("topic:news", envelope.Settings{KeepCount: new(100)})
+		alice, bob := m.raw("alice", "a").open(), m.raw("bob", "b").open()
+		for _, r := range []*raw{alice, bob} {
+			r.subscribe("", "topic:news", "topic:live")
+		}
+		alice.say("topic:news", "1", "1", "")
+		bob.message("1")
+		m.cut("a", "b")
+		alice.say("topic:news", "2", "2", "")
+		alice.say("topic:live", "3", "3", "")
+		alice.say("topic:news", "4", "4", `,"class":"volatile"`)
+		pass(time.Second)
+		m.heal("a", "b")
+		if e := bob.message("2"); e.Seq != 2 {
+			t.Errorf("got %+v", e)
+		}
+		pass(12 * time.Second) // until the silent link is given up
+		m.linked()
+		alice.say("topic:live", "5", "5", "")
+		for {
+			f, err := bob.next(time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text(f.msg) == "5" {
+				break
+			}
+		}
+		ev, err := m.at("a").Do(t.Context(), envelope.Principal{Node: "alice", Client: "alice"}, gateway.Trace{ID: "2", Dest: room("topic:news")})
+		if traced, ok := ev.(gateway.Traced); err != nil || !ok || traced.Seq != 2 || len(traced.Readers) != 0 {
+			t.Errorf("traced %+v, %v", ev, err)
+		}
+	})
+}
+
+// A guest follows topics, but one of a session only that.
+func TestTopicGuests(t *testing.T) {
+	for _, of := range []struct {
+		only envelope.SessionID
+		cmd  gateway.Command
+		want envelope.Code
+	}{
+		{"", gateway.Subscribe{Topics: []envelope.SessionID{"topic:a", "topic:b"}}, ""},
+		{"", gateway.Hello{Topics: []envelope.SessionID{"topic:a", "topic:b"}}, ""},
+		{"topic:a", gateway.Subscribe{Topics: []envelope.SessionID{"topic:a"}}, ""},
+		{"topic:a", gateway.Subscribe{Topics: []envelope.SessionID{"topic:a", "topic:b"}}, envelope.Forbidden},
+		{"room", gateway.Hello{Topics: []envelope.SessionID{"topic:a"}}, envelope.Forbidden},
+		{"room", gateway.Hello{}, ""},
+		{"room", gateway.Unsubscribe{Topics: []envelope.SessionID{"topic:a"}}, ""},
+		{"room", gateway.History{Log: room("topic:a")}, envelope.Forbidden},
+		{"topic:a", gateway.History{Log: room("topic:a")}, ""},
+		{"", gateway.History{Log: room("topic:a")}, ""},
+	} {
+		if got := envelope.CodeOf(mayGuest(envelope.Principal{Guest: true, Only: of.only}, of.cmd)); got != of.want {
+			t.Errorf("only %q, %+v: %q", of.only, of.cmd, got)
+		}
+	}
+}
+
+// The owner of a topic may say there as much as it likes, others not.
+func TestTopicSignals(t *testing.T) {
+	limit := func(c *Config) { c.Signals = SignalLimit{PerSecond: 1, Burst: 2} }
+	inMeshOf(t, 1, limit, func(t *testing.T, m *mesh) {
+		m.keep("topic:news", envelope.Settings{})
+		owner, other := m.raw("backend", "a").open(), m.raw("alice", "a").open()
+		owner.subscribe("", "topic:news")
+		refused := func(r *raw) (n int) {
+			for i := range 10 {
+				if c := r.say("topic:news", fmt.Sprint(i), "x", ""); c.Code == envelope.RateLimited {
+					n++
+				} else if c.Control != "ack" {
+					t.Errorf("answered %+v", c)
+				}
+			}
+			return n
+		}
+		if n := refused(owner); n != 0 {
+			t.Errorf("the owner was refused %d times", n)
+		}
+		owner.send(`{"control":"unsubscribe","topics":["topic:news"]}`)
+		owner.control("unsubscribed")
+		other.subscribe("", "topic:news")
+		if n := refused(other); n != 8 {
+			t.Errorf("another was refused %d times", n)
+		}
+	})
+}
