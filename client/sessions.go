@@ -170,6 +170,12 @@ func (a *API) TransferSession(ctx context.Context, id envelope.SessionID, node e
 	return a.onMember(ctx, id, "/transfer", memberCall{Node: node})
 }
 
+// AppointMaster makes a member the master of a game. The owner may, the master
+// itself and the app; moderators may not.
+func (a *API) AppointMaster(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (Standing, error) {
+	return a.onMember(ctx, id, "/master", memberCall{Node: node})
+}
+
 // AddMember makes a user's device a member without asking it, in a role ("":
 // "member"). Only the app may.
 func (a *API) AddMember(ctx context.Context, id envelope.SessionID, node envelope.NodeID, client envelope.ClientID, role string, options ...JoinOption) (Standing, error) {

@@ -68,6 +68,7 @@ func TestSessionCalls(t *testing.T) {
 			return a.SetRole(ctx, "s", "bob", "reader")
 		}, standing},
 		{`POST /v1/sessions/s/transfer {"node_id":"bob"}`, standingJSON, func(ctx of) (any, error) { return a.TransferSession(ctx, "s", "bob") }, standing},
+		{`POST /v1/sessions/s/master {"node_id":"bob"}`, standingJSON, func(ctx of) (any, error) { return a.AppointMaster(ctx, "s", "bob") }, standing},
 		{`POST /v1/sessions/s/add {"node_id":"bob","client_id":"b"}`, standingJSON, func(ctx of) (any, error) {
 			return a.AddMember(ctx, "s", "bob", "b", "")
 		}, standing},

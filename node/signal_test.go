@@ -30,6 +30,10 @@ func TestSignalLimit(t *testing.T) {
 			m.must(device, "/v1/sessions/other/join", "")
 		}
 		m.must("eve", "/v1/sessions/r/join", `{"as_anonymous":true}`)
+		m.must("owner", "/v1/sessions", `{"session_id":"game","kind":"game"}`)
+		m.must("bob", "/v1/sessions/game/join", "")
+		m.must("eve", "/v1/sessions/game/join", "")
+		m.must("owner", "/v1/sessions/game/master", `{"node_id":"bob"}`)
 
 		// burst returns how many of 20 messages sent at once were taken, and when
 		// to come again.
@@ -58,6 +62,9 @@ func TestSignalLimit(t *testing.T) {
 			{"mod", "r", 20},
 			{"mod", "other", 5},
 			{"owner", "r", 20},
+			{"bob", "game", 20},
+			{"eve", "game", 5},
+			{"owner", "game", 20},
 		} {
 			taken, retry := burst(test.device, test.session)
 			if taken != test.taken || (retry != 0) != (taken < 20) {

@@ -24,6 +24,7 @@ type sessionCmd struct {
 	Ban      sessionBanCmd      `cmd:"" help:"End a membership for good."`
 	Unban    sessionUnbanCmd    `cmd:"" help:"Let a device come back."`
 	Transfer sessionTransferCmd `cmd:"" help:"Make a member the owner."`
+	Master   sessionMasterCmd   `cmd:"" help:"Make a member the master of a game."`
 }
 
 // sessionCall is what all of them need.
@@ -175,6 +176,7 @@ type (
 	sessionBanCmd      struct{ memberCall }
 	sessionUnbanCmd    struct{ memberCall }
 	sessionTransferCmd struct{ memberCall }
+	sessionMasterCmd   struct{ memberCall }
 	sessionInviteCmd   struct {
 		memberCall
 		Role string `default:"member" enum:"moderator,member,reader" help:"What it will be: moderator, member or reader."`
@@ -203,6 +205,11 @@ func (c *sessionUnbanCmd) Run(ctx context.Context, sys *system) error {
 // Run makes a member the owner.
 func (c *sessionTransferCmd) Run(ctx context.Context, sys *system) error {
 	return c.act(ctx, sys, (*client.API).TransferSession)
+}
+
+// Run makes a member the master of a game.
+func (c *sessionMasterCmd) Run(ctx context.Context, sys *system) error {
+	return c.act(ctx, sys, (*client.API).AppointMaster)
 }
 
 // Run invites.

@@ -58,6 +58,7 @@ func TestSession(t *testing.T) {
 		{"ban r bob", `POST /v1/sessions/r/ban {"node_id":"bob"}`, standing},
 		{"unban r bob", `POST /v1/sessions/r/unban {"node_id":"bob"}`, standing},
 		{"transfer r bob", `POST /v1/sessions/r/transfer {"node_id":"bob"}`, standing},
+		{"master r bob", `POST /v1/sessions/r/master {"node_id":"bob"}`, standing},
 	} {
 		a.reply = test.reply
 		out := mustRun(t, []string{"ALLSPARK_AUTH_KEY=ann"}, append([]string{"session"}, append(strings.Fields(test.args), "--server="+h.URL)...)...)
