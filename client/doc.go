@@ -13,6 +13,13 @@
 // What the user has read and whose presence it follows is told to the server
 // again after a reconnect.
 //
+// What is done about sessions (making and joining them, by name or by an alias,
+// and deciding who else is in), and pages of history, are calls of [API], which
+// a Client has as well; what happens in a session comes as messages of the types
+// from [envelope.TypeJoined] on, by the server. Who sends too many messages that
+// are not stored to a session is told to wait: those with an id are sent again
+// when the server says so, others are lost.
+//
 // Two goroutines serve a connection: one reads and one writes. All queues are
 // bounded: [Client.SendAsync] waits when too much is unanswered, and a user who
 // receives slowly holds up the reading of the socket, and so the server, which
