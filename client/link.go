@@ -297,7 +297,7 @@ func (l *link) offer(e envelope.Envelope) error {
 	c := l.c
 	for {
 		c.mu.Lock()
-		if !c.in.full(len(c.out.byID) > 0) {
+		if !c.in.full(len(c.out.byID)+len(c.topics.calls) > 0) {
 			c.in.push(e)
 			c.mu.Unlock()
 			signal(c.avail)

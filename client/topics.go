@@ -167,6 +167,7 @@ func (c *Client) Subscribe(ctx context.Context, ids ...envelope.SessionID) error
 		return nil
 	}
 	signal(c.wake)
+	signal(c.room) // the reader must not wait any more; see received.full
 	select {
 	case err := <-call.done:
 		return err

@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // listenCmd prints the messages for a device.
 type listenCmd struct {
 	remote
 
-	Count   int           `placeholder:"N" help:"End after so many messages. Default: never."`
-	Timeout time.Duration `placeholder:"DURATION" help:"End after this time; with --count, that is a failure. Default: never."`
+	Topics  []envelope.SessionID `name:"topic" placeholder:"TOPIC" help:"Follow this topic as well; may be given several times."`
+	Count   int                  `placeholder:"N" help:"End after so many messages. Default: never."`
+	Timeout time.Duration        `placeholder:"DURATION" help:"End after this time; with --count, that is a failure. Default: never."`
 }
 
 // Run prints messages until there were enough, the time is over, or the
@@ -46,7 +48,9 @@ func (c *listenCmd) listen(ctx context.Context, opts client.Options, sys *system
 	if err != nil {
 		return err
 	}
-	err = c.print(ctx, conn, sys)
+	if err = conn.Subscribe(ctx, c.Topics...); err == nil {
+		err = c.print(ctx, conn, sys)
+	}
 	if closing := goodbyeTo(ctx, conn); closing != nil {
 		return errors.Join(err, fmt.Errorf("the last messages may not be acknowledged: %w", closing))
 	}

@@ -167,3 +167,27 @@ func TestListenCannotPrint(t *testing.T) {
 		t.Errorf("acknowledged up to %d, want nothing", n)
 	}
 }
+
+// TestListenTopics checks that topics are followed before the first message.
+func TestListenTopics(t *testing.T) {
+	s := new(clienttest.Server)
+	s.OnControl = func(c *clienttest.Conn, f envelope.Control) {
+		if f.Control == envelope.ControlSubscribe {
+			c.WriteControl(envelope.Control{Control: envelope.ControlSubscribed, ID: f.ID, Topics: f.Topics})
+			for i, id := range f.Topics {
+				c.WriteMessage(envelope.Envelope{ID: string('a' + rune(i)), DestSession: id, SrcNode: "ann", Body: []byte(`"payload":1`)})
+			}
+		}
+	}
+	h := httptest.NewServer(s)
+	defer h.Close()
+	bob := []string{"ALLSPARK_AUTH_KEY=bob"}
+	out := mustRun(t, bob, "listen", "--server", h.URL, "--topic=topic:a", "--topic=topic:b", "--count=2")
+	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"topic:a"`) || !strings.Contains(lines[1], `"topic:b"`) {
+		t.Errorf("printed %q", out)
+	}
+	r := allspark(t.Context(), bob, "listen", "--server", h.URL, "--topic=news")
+	if r.code != exitFailed || !strings.HasPrefix(r.stderr, "allspark: listen: bad_request: ") {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+}
