@@ -75,7 +75,10 @@ func TestGuestRights(t *testing.T) {
 			{message(envelope.Envelope{DestSession: "room", DestNode: "bob"}), envelope.NotFound, envelope.NotFound},
 			{message(envelope.Envelope{DestSession: "closed"}), envelope.NotFound, envelope.NotFound},
 		},
-		"Hello":       {{gateway.Hello{}, conn, conn}},
+		"Hello": {
+			{gateway.Hello{}, conn, conn},
+			{gateway.Hello{Topics: []envelope.SessionID{"topic:news"}}, conn, no},
+		},
 		"Subscribe":   {{gateway.Subscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, no}},
 		"Unsubscribe": {{gateway.Unsubscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, conn}},
 		"Locate":      {{gateway.Locate{Max: 3}, ok, ok}, {gateway.Locate{Session: "room", Max: 1}, ok, ok}},
@@ -296,6 +299,13 @@ func TestGuestConnection(t *testing.T) {
 		refused(`{"dest_id":"alice","class":"volatile","payload":"hi"}`, "")
 		refused(`{"control":"presence","clients":["alice"]}`, "")
 		refused(`{"control":"presence","clients":["alice"],"subscribe":true}`, "")
+
+		c.send(`{"control":"subscribe","topics":["topic:news"]}`)
+		c.control("subscribed")
+		c.send(`{"id":"5","dest_session_id":"topic:news","payload":"whoever listens"}`)
+		if ack := c.control("ack"); ack.ID != "5" || ack.Seq != 0 {
+			t.Errorf("%+v", ack)
+		}
 
 		if code, text := m.guestCall(g, http.MethodPost, "a", "/v1/sessions/room/join", `{"alias":"zorro"}`); code != "" {
 			t.Fatal(text)
