@@ -16,6 +16,7 @@ const (
 	ControlAck       = "ack"
 	ControlNack      = "nack"
 	ControlGap       = "gap"
+	ControlHeader    = "header"
 	ControlRead      = "read"
 	ControlReceipt   = "receipt"
 	ControlPresence  = "presence"
@@ -41,6 +42,9 @@ const (
 //	           client: cursors                      handled up to there, cumulative
 //	nack       server: id, code, retry_ms, detail   not stored
 //	gap        server: log, floor                   entries below floor are gone
+//	header     server: log, seq, node_id, payload   a session's header, set by node_id with the entry seq,
+//	                                                for who has seen nothing there yet or after a gap;
+//	                                                it stands for what was before, and the entries behind follow
 //	read       client: cursors                      read up to there, by the user
 //	           server: cursors                      the same, by the user on another device; after hello: on any
 //	receipt    server: id, log, seq, state, node_id, client_id
@@ -72,7 +76,7 @@ type Control struct {
 	Heads   map[string]uint64 `json:"heads,omitempty"`
 	Epoch   string            `json:"epoch,omitempty"`
 	Resume  *bool             `json:"resume,omitempty"`
-	NodeID  string            `json:"node_id,omitempty"` // the server's; of a receipt: the reader's
+	NodeID  string            `json:"node_id,omitempty"` // the server's; of a receipt: the reader's; of a header: whose it is
 	Client  string            `json:"client_id,omitempty"`
 	State   string            `json:"state,omitempty"`  // of a receipt
 	Offline bool              `json:"offline,omitzero"` // of an ack
@@ -90,7 +94,8 @@ type Control struct {
 	Subscribe *bool      `json:"subscribe,omitempty"`
 	Presence  []Presence `json:"presence,omitempty"`
 
-	Topics []SessionID `json:"topics,omitempty"`
+	Topics  []SessionID    `json:"topics,omitempty"`
+	Payload jsontext.Value `json:"payload,omitzero"` // of a header
 }
 
 // The states of a receipt.
@@ -211,4 +216,18 @@ func eachMember(raw []byte, f func(name string, value jsontext.Value) error) err
 // valid UTF-8, no repeated, unknown or differently spelled names.
 func UnmarshalStrict(text []byte, v any) error {
 	return json.Unmarshal(text, v, json.RejectUnknownMembers(true))
+}
+
+// ParseValue reads text that is to become the payload of a message or frame: one
+// JSON value, as strict as a frame. It returns it without white space around it.
+// The error has [BadRequest].
+func ParseValue(text []byte) ([]byte, error) {
+	var v jsontext.Value
+	if err := UnmarshalStrict(text, &v); err != nil {
+		return nil, notJSON(err)
+	}
+	if tooDeep(v) {
+		return nil, Errorf(BadRequest, "nested deeper than %d", MaxDepth)
+	}
+	return v, nil
 }

@@ -127,6 +127,14 @@ type (
 	// RevealAnonymity tells a session whose the caller's alias is. The reply is
 	// [MemberInfo].
 	RevealAnonymity struct{ ID envelope.SessionID }
+	// SetHeader gives a session another header: a JSON document of at most
+	// 64 KiB that is kept and told to who joins. The reply is [Header].
+	SetHeader struct {
+		ID       envelope.SessionID
+		Document []byte
+	}
+	// GetHeader asks for a session's header. The reply is [Header].
+	GetHeader struct{ ID envelope.SessionID }
 	// LeaveSession ends the caller's membership. The reply is [Membership].
 	LeaveSession struct{ ID envelope.SessionID }
 	// GetSession asks for a session, its members as far as the caller may see
@@ -153,6 +161,8 @@ func (FetchPending) command()    {}
 func (Trace) command()           {}
 func (CreateSession) command()   {}
 func (RevealAnonymity) command() {}
+func (SetHeader) command()       {}
+func (GetHeader) command()       {}
 func (JoinSession) command()     {}
 func (UpdateSession) command()   {}
 func (ChangeMember) command()    {}
@@ -280,6 +290,15 @@ type (
 		ID     string
 		Topics []envelope.SessionID
 	}
+	// Header is the header of a session: on a connection, before what follows
+	// in the log for a client that has seen nothing there, or only what was
+	// before a gap. It stands for the entries up to Seq.
+	Header struct {
+		Log      envelope.Address
+		Seq      uint64          // of its entry
+		By       envelope.NodeID // who has set it, by the name it has there
+		Document []byte          // JSON
+	}
 	// Reconnect asks the client to come back elsewhere.
 	Reconnect struct {
 		After time.Duration
@@ -325,27 +344,28 @@ type (
 	}
 )
 
-func (Message) event()     {}
-func (Ack) event()         {}
-func (Done) event()        {}
-func (ReadMark) event()    {}
-func (Receipt) event()     {}
-func (Presence) event()    {}
-func (Page) event()        {}
-func (Pending) event()     {}
-func (Traced) event()      {}
-func (Refusal) event()     {}
-func (Welcome) event()     {}
-func (CaughtUp) event()    {}
-func (Gap) event()         {}
-func (Reconnect) event()   {}
+func (Message) event()   {}
+func (Ack) event()       {}
+func (Done) event()      {}
+func (ReadMark) event()  {}
+func (Receipt) event()   {}
+func (Presence) event()  {}
+func (Page) event()      {}
+func (Pending) event()   {}
+func (Traced) event()    {}
+func (Refusal) event()   {}
+func (Welcome) event()   {}
+func (CaughtUp) event()  {}
+func (Gap) event()       {}
+func (Header) event()    {}
+func (Reconnect) event() {}
 
 func (Subscribed) event()   {}
 func (Unsubscribed) event() {}
-func (SessionInfo) event() {}
-func (MemberInfo) event()  {}
-func (Membership) event()  {}
-func (Servers) event()     {}
+func (SessionInfo) event()  {}
+func (MemberInfo) event()   {}
+func (Membership) event()   {}
+func (Servers) event()      {}
 
 // Codec turns frames into commands and events into frames. It is pure: no
 // I/O, no goroutine, no lock. One Codec serves one connection; Decode is

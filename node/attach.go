@@ -88,7 +88,8 @@ func (c *conn) refollow() error {
 			}
 			// Not from the last stay on: there may have been one that the device
 			// has seen nothing of.
-			fresh, of[log], at[log] = append(fresh, log), staysOf(m), max(stored[log], m.Spans[0].From-1)
+			stay := staysOf(m)
+			fresh, of[log], at[log] = append(fresh, log), stay, max(stored[log], stay.first()-1)
 		}
 		if log := m.Alias.Address(); m.Alias != "" && c.follows[log] == nil {
 			fresh, at[log] = append(fresh, log), stored[log]

@@ -22,11 +22,20 @@ const (
 	readRetryMax = 2 * time.Second
 )
 
-// behind returns logs to read on, and from where; under mu.
-func (c *conn) behind() map[*follow]uint64 {
-	var behind map[*follow]uint64
+// behind returns logs to read on, and from where, and those of sessions whose
+// headers come first; under mu.
+func (c *conn) behind() (behind map[*follow]uint64, headers map[*follow]headerDue) {
 	for _, f := range c.follows {
 		if !f.started || f.live || f.paused {
+			continue
+		}
+		if f.owed > 0 {
+			if headers == nil {
+				headers = make(map[*follow]headerDue)
+			}
+			if len(headers) < headersTogether {
+				headers[f] = headerDue{f.owed, f.sent}
+			}
 			continue
 		}
 		if behind == nil {
@@ -36,7 +45,7 @@ func (c *conn) behind() map[*follow]uint64 {
 			break
 		}
 	}
-	return behind
+	return behind, headers
 }
 
 // catchUp reads some of each log that the connection is behind in: together,
@@ -103,15 +112,20 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 	}
 
 	c.mu.Lock()
+	if f.owed > 0 {
+		c.mu.Unlock()
+		return // a header has come to be due meanwhile; what was read is read again
+	}
 	if len(page) > 0 && page[0].Seq > f.sent+1 && f.sent == after {
 		// What is between has been trimmed. A client that says where it stands
 		// is told; others see it by the numbers.
 		c.lane.push(c.codec.Append(nil, gateway.Gap{Log: f.log, Floor: page[0].Seq}))
 		f.sent = page[0].Seq - 1
 		f.shown = f.sent // the gap is to be acknowledged like a message, or said again
+		f.oweHeader(false)
 	}
 	for i := range page {
-		if page[i].Seq != f.sent+1 {
+		if page[i].Seq != f.sent+1 || f.owed > 0 {
 			break // a store never shows a hole; if it did, we must not hide it
 		}
 		f.sent = page[i].Seq
@@ -125,24 +139,28 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 			c.lane.add(frames[i])
 		}
 	}
-	if f.sent >= f.head {
+	if f.sent >= f.head && f.owed == 0 {
 		f.live = true
 	}
 	if f.sent > after {
 		f.pause = 0
-	} else if !f.live {
-		// The store is away, or shows less than we were told there is. Other
-		// logs and live messages go on meanwhile.
-		f.pause = min(max(2*f.pause, readRetry), readRetryMax)
-		f.paused = true
-		time.AfterFunc(f.pause, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			f.paused = false
-			c.wake()
-		})
+	} else if !f.live && f.owed == 0 {
+		c.pauseReading(f)
 	}
 	c.endIfLeft(f)
 	c.mu.Unlock()
 	c.n.stats.Replayed.Add(uint64(len(page)))
+}
+
+// pauseReading puts off the next attempt: the store is away, or shows less than
+// we were told there is. Other logs and live messages go on meanwhile; under mu.
+func (c *conn) pauseReading(f *follow) {
+	f.pause = min(max(2*f.pause, readRetry), readRetryMax)
+	f.paused = true
+	time.AfterFunc(f.pause, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		f.paused = false
+		c.wake()
+	})
 }

@@ -81,6 +81,12 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 			return nil, err
 		}
 		return describe(ses, members, who.Node), nil
+	case gateway.SetHeader:
+		h, err := n.sessions.SetHeader(ctx, who, cmd.ID, cmd.Document)
+		return describeHeader(h), err
+	case gateway.GetHeader:
+		h, err := n.sessions.Header(ctx, who, cmd.ID)
+		return describeHeader(h), err
 	case gateway.Acknowledge:
 		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, false)
 	case gateway.MarkRead:

@@ -199,6 +199,15 @@ func (s *faultyStore) Member(ctx context.Context, id envelope.SessionID, node en
 	return m, err
 }
 
+func (s *faultyStore) PutHeader(ctx context.Context, h session.Header) error {
+	return s.do(ctx, "put header", func() error { return s.Store.PutHeader(ctx, h) })
+}
+
+func (s *faultyStore) Headers(ctx context.Context, ids []envelope.SessionID) (headers []session.Header, err error) {
+	err = s.do(ctx, "headers", func() error { headers, err = s.Store.Headers(ctx, ids); return err })
+	return headers, err
+}
+
 func (s *faultyStore) Members(ctx context.Context, id envelope.SessionID) (ms []session.Member, err error) {
 	err = s.do(ctx, "members", func() error { ms, err = s.Store.Members(ctx, id); return err })
 	return ms, err

@@ -26,6 +26,8 @@ type follow struct {
 	pause   time.Duration    // before the next attempt to read the log
 	paused  bool             // such a pause is on
 	ending  bool             // somebody is about to stop following
+	owed    int              // times that the session's header has come to be due and not been told; nothing else is sent then
+	anew    bool             // one of them for a stay of which nothing has been sent
 
 	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
 	read         uint64 // read by the user on this device up to here
@@ -46,19 +48,27 @@ func newFollow(log envelope.Address, of stays) *follow {
 // learn adds what the store says of the device's stays. One that was not known
 // here has been passed over if it began before the position: by an alias that
 // was not known either. Then the log is read again from there. It reports
-// whether that is so.
+// whether there is anything to be told or read.
 func (f *follow) learn(of stays) (again bool) {
 	known := f.spans
 	f.spans, f.alias = merged(known, of.spans), cmp.Or(of.alias, f.alias)
 	for _, span := range f.spans {
 		news := !slices.ContainsFunc(known, func(k session.Span) bool { return k.From == span.From })
-		if news && f.started && span.From > f.shown && span.From <= f.sent {
-			f.head, f.sent, f.live = max(f.head, f.sent), span.From-1, false
-			f.acked = min(f.acked, f.sent)
-			return true
+		if news && f.started {
+			f.oweHeader(true)
+			again = true
+			if span.From > f.shown && span.From <= f.sent {
+				f.rewind(span.From - 1)
+			}
 		}
 	}
-	return false
+	return again
+}
+
+// rewind has the log read again from behind a position.
+func (f *follow) rewind(to uint64) {
+	f.head, f.sent, f.live = max(f.head, f.sent), to, false
+	f.shown, f.acked, f.known = min(f.shown, to), min(f.acked, to), min(f.known, to)
 }
 
 // sees reports whether the device gets the next entry of the log. The device's
@@ -67,15 +77,15 @@ func (f *follow) learn(of stays) (again bool) {
 func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	f.crown(env, who)
 	if f.own(f.log, env, who) {
-		if f.log.Kind == envelope.KindSession && env.HasType {
-			f.observe(env)
+		if f.log.Kind == envelope.KindSession && env.HasType && f.observe(env) {
+			f.oweHeader(true)
 		}
 		return false
 	}
 	if f.log.Kind != envelope.KindSession {
 		return true
 	}
-	return f.within(env.Seq) && f.meant(env)
+	return f.within(env.Seq) && f.meant(env) && f.told(env)
 }
 
 // hears reports whether what comes in a log now is for the device: always, but
@@ -123,7 +133,7 @@ func (c *conn) replayed() bool {
 		return false
 	}
 	for _, f := range c.follows {
-		if f.started && f.sent < f.goal {
+		if f.started && (f.sent < f.goal || f.owed > 0) {
 			return false
 		}
 	}
@@ -174,13 +184,18 @@ func (c *conn) known(log envelope.Address) uint64 {
 	return math.MaxInt64
 }
 
-// start says where delivery begins: behind the cursor, and never before the
-// device's first stay in a session.
+// start says where delivery begins: behind the cursor, and never before what
+// the device may see of a session. Of one in which it has seen nothing of its
+// last stay, the header is due.
 func (f *follow) start(cursor, head uint64) {
-	if len(f.spans) > 0 {
-		cursor = max(cursor, f.spans[0].From-1)
+	last := len(f.spans) - 1
+	if last >= 0 {
+		cursor = max(cursor, f.first()-1)
 	}
 	f.sent, f.shown, f.acked, f.known, f.head, f.goal = cursor, cursor, cursor, cursor, max(f.head, head), head
 	f.started = true
 	f.live = f.sent >= f.head
+	if last >= 0 && cursor < f.spans[last].From {
+		f.oweHeader(true)
+	}
 }

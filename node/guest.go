@@ -35,6 +35,14 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		if isTopic(cmd.Log) { // which anybody may read
 			return mayFollow(who, []envelope.SessionID{envelope.SessionID(cmd.Log.ID)})
 		}
+	case gateway.GetHeader:
+		if cmd.ID.IsTopic() { // likewise
+			return mayFollow(who, []envelope.SessionID{cmd.ID})
+		}
+	case gateway.SetHeader: // a game's master may
+		if who.App { // as no key says
+			return errGuest
+		}
 	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetSession:
 	case gateway.LeaveSession, gateway.RevealAnonymity:
 	case gateway.JoinSession:

@@ -113,7 +113,16 @@ func TestGuestRights(t *testing.T) {
 		},
 		"LeaveSession":    {{gateway.LeaveSession{ID: "other"}, ok, ok}, {gateway.LeaveSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
 		"RevealAnonymity": {{gateway.RevealAnonymity{ID: "room"}, ok, ok}},
-		"GetSession":      {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
+		"SetHeader": {
+			{gateway.SetHeader{ID: "room", Document: []byte("1")}, no, no},
+			{gateway.SetHeader{ID: "shut", Document: []byte("1")}, envelope.NotFound, envelope.NotFound},
+		},
+		"GetHeader": {
+			{gateway.GetHeader{ID: "room"}, ok, ok},
+			{gateway.GetHeader{ID: "topic:none"}, envelope.NotFound, no},
+			{gateway.GetHeader{ID: "shut"}, envelope.NotFound, envelope.NotFound},
+		},
+		"GetSession": {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
 		"ChangeMember": {
 			{change(gateway.Decline, "closed", ""), ok, ok},
 			{change(gateway.Transfer, "room", "guest-1"), no, no},
@@ -149,6 +158,9 @@ func TestGuestRights(t *testing.T) {
 		}
 		for _, id := range []string{"closed", "shut", "invited"} {
 			create(id, &shut)
+		}
+		if err := do(alice, gateway.SetHeader{ID: "room", Document: []byte("1")}); err != nil {
+			t.Fatal(err)
 		}
 		for _, who := range []envelope.Principal{
 			{Node: "guest-1", Client: "guest-1", Guest: true},

@@ -105,7 +105,7 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 		return view{}, err
 	}
 	v.who = who
-	v.floor = max(v.floor, m.Spans[0].From)
+	v.floor = max(v.floor, v.first())
 	if last := m.Spans[len(m.Spans)-1]; last.Until != 0 {
 		v.head = min(v.head, last.Until)
 	}
@@ -126,16 +126,16 @@ func (v *view) shows(env *envelope.Envelope) bool {
 // seen, or head.
 func (v *view) skip(after uint64) uint64 {
 	after = max(after, v.floor-1)
-	if v.log.Kind == envelope.KindSession {
-		for _, s := range v.spans {
-			if s.Until == 0 || after < s.Until {
-				after = max(after, s.From-1)
-				return min(after, v.head)
-			}
-		}
-		return v.head
+	if v.log.Kind != envelope.KindSession {
+		return min(after, v.head)
 	}
-	return min(after, v.head)
+	next := v.head
+	for _, s := range v.spans {
+		if s.Until == 0 || after < s.Until {
+			next = min(next, max(after, s.First()-1))
+		}
+	}
+	return next
 }
 
 // page returns entries behind after, at most limit, and the position it has

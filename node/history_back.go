@@ -44,18 +44,20 @@ func (v *view) skipBack(end uint64) uint64 {
 	if v.log.Kind != envelope.KindSession {
 		return end
 	}
-	for _, s := range slices.Backward(v.spans) {
-		if s.From <= end {
-			if s.Until != 0 {
-				end = min(end, s.Until)
-			}
-			if end < v.floor {
-				return 0
-			}
-			return end
+	last := uint64(0)
+	for _, s := range v.spans {
+		switch {
+		case s.First() > end:
+		case s.Until == 0:
+			last = end
+		default:
+			last = max(last, min(end, s.Until))
 		}
 	}
-	return 0
+	if last < v.floor {
+		return 0
+	}
+	return last
 }
 
 // pageBack returns what page does of the entries up to end, newest first, and

@@ -150,6 +150,9 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 		c.lane.pushMessage(m, c.codec)
 		c.wake()
 	}
+	if f.owed > 0 { // it was the device's own joining
+		c.wake()
+	}
 	c.endIfLeft(f)
 }
 
@@ -239,9 +242,13 @@ func (c *conn) writeSome() bool {
 		}
 		return more // when there is none writing stays true: nothing follows a goodbye
 	}
-	if behind := c.behind(); len(behind) > 0 && c.ctx.Err() == nil {
+	if behind, headers := c.behind(); len(behind)+len(headers) > 0 && c.ctx.Err() == nil {
 		c.mu.Unlock()
-		c.catchUp(behind)
+		if len(headers) > 0 {
+			c.tellHeaders(headers)
+		} else {
+			c.catchUp(behind)
+		}
 		return true
 	}
 	c.writing = more || c.replaying && c.replayed()

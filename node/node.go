@@ -101,6 +101,7 @@ type Node struct {
 	inbox     *inbox.Inbox
 	sessions  *session.Sessions
 	topics    *session.Topics
+	headers   *topicHeaders
 	graph     *graph.Graph
 	epoch     string
 	process   string    // tells this start of the process from all others
@@ -140,6 +141,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
 	n.topics = session.NewTopics(cfg.Sessions)
+	n.headers = newTopicHeaders()
 	n.sweeps = newSweeper(n)
 	n.keeper = newKeeper(n)
 	n.sights = newSightings(n)

@@ -135,7 +135,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	for log, f := range c.follows {
 		head := heads[log]
 		at, ok := given[log]
-		kept := stored[log]
+		kept, news := stored[log], len(gaps)
 		if kept > head {
 			kept = 0 // nobody can have seen what is not there: the log is not the one it was
 		}
@@ -156,6 +156,9 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 		}
 		f.start(at, head)
 		f.master = master[log]
+		if len(gaps) > news || !ok && hello != nil && hello.FromNow {
+			f.oweHeader(false)
+		}
 		f.read = read[log]
 		if f.sent > stored[log] && ok {
 			// It says that it has handled so much; that acknowledgement may

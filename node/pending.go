@@ -96,7 +96,8 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	slices.SortFunc(members, func(a, b session.Member) int { return cmp.Compare(a.Session, b.Session) })
 	queue := []pendingLog{{log: who.Node.Address()}, {log: who.Client.Address()}}
 	for _, m := range members {
-		queue = append(queue, pendingLog{log: m.Session.Address(), stays: staysOf(m), behind: m.Spans[0].From - 1})
+		stay := staysOf(m)
+		queue = append(queue, pendingLog{log: m.Session.Address(), stays: stay, behind: stay.first() - 1})
 		if m.Alias != "" {
 			queue = append(queue, pendingLog{log: m.Alias.Address()})
 		}
@@ -141,7 +142,7 @@ func (n *Node) pendingPage(ctx context.Context, who envelope.Principal, log enve
 		}
 	}
 	entries, next, err := n.page(ctx, v, from, limit, func(env *envelope.Envelope) bool {
-		return !v.own(log, env, who) && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
+		return !v.own(log, env, who) && v.told(env) && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
 	})
 	if next >= v.head {
 		next = to // there is no more of it for this device

@@ -37,15 +37,38 @@ func (s *stays) clamp(seq uint64) uint64 {
 	return seq
 }
 
-// at returns the stay into which an entry of the session's log falls.
+// first returns the seq of the first entry of the session's log that the device
+// sees; 0 when it is none.
+func (s *stays) first() (seq uint64) {
+	for _, span := range s.spans {
+		if seq == 0 || span.First() < seq {
+			seq = span.First()
+		}
+	}
+	return seq
+}
+
+// at returns the stay into which an entry of the session's log falls, or else
+// one that lets the device see it all the same.
 func (s *stays) at(seq uint64) (session.Span, bool) {
-	i := slices.IndexFunc(s.spans, func(span session.Span) bool {
-		return seq >= span.From && (span.Until == 0 || seq <= span.Until)
-	})
+	i := slices.IndexFunc(s.spans, func(span session.Span) bool { return span.Sees(seq) && span.From <= seq })
+	if i < 0 {
+		i = slices.IndexFunc(s.spans, func(span session.Span) bool { return span.Sees(seq) })
+	}
 	if i < 0 {
 		return session.Span{}, false
 	}
 	return s.spans[i], true
+}
+
+// told reports whether the device is to be told that somebody joins or leaves,
+// as it happens.
+func (s *stays) told(env *envelope.Envelope) bool {
+	if env.ShownFrom == 0 {
+		return true
+	}
+	span, in := s.at(env.Seq)
+	return in && span.From >= env.ShownFrom && span.From <= env.Seq
 }
 
 // within reports whether an entry of the session's log falls into a stay.
@@ -88,15 +111,18 @@ func (s *stays) still(log envelope.Address, reader, who envelope.Principal) bool
 	return s.spans[last].ByAlias == (reader.Node != who.Node)
 }
 
-// observe learns from an entry of the session's log that is the device's own.
-func (s *stays) observe(env *envelope.Envelope) {
+// observe learns from an entry of the session's log that is the device's own,
+// and reports whether a stay begins there that was not known.
+func (s *stays) observe(env *envelope.Envelope) (begins bool) {
 	last := len(s.spans) - 1
 	switch {
 	case env.Type == envelope.TypeJoined && (last < 0 || s.spans[last].Until != 0 && env.Seq > s.spans[last].Until):
 		s.spans = append(s.spans, session.Span{From: env.Seq, ByAlias: env.SrcNode == s.alias})
+		return true
 	case env.Type == envelope.TypeLeft && last >= 0 && s.spans[last].Until == 0 && env.Seq > s.spans[last].From:
 		s.spans[last].Until = env.Seq
 	}
+	return false
 }
 
 // merged returns the stays that either side knows of. One that one of them
@@ -111,6 +137,7 @@ func merged(a, b []session.Span) []session.Span {
 			continue
 		}
 		all[i].Until = max(all[i].Until, s.Until)
+		all[i].Since = max(all[i].Since, s.Since)
 	}
 	slices.SortFunc(all, func(a, b session.Span) int { return cmp.Compare(a.From, b.From) })
 	return all

@@ -59,6 +59,9 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
 		}
 		c.follows[log].start(at, head)
+		if !ok || at < cmd.Cursors[log] {
+			c.follows[log].oweHeader(false)
+		}
 	}
 	told := gateway.Subscribed{
 		ID: cmd.ID, Topics: topics,

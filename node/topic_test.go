@@ -121,6 +121,7 @@ func TestTopicFollowersAreCheap(t *testing.T) {
 			all = append(all, m.raw(fmt.Sprint("device", i), "a").open())
 		}
 		all[0].subscribe("", "topic:news")
+		m.settle()
 		ops := make(map[string]int)
 		m.at("a").store.set(func(s *faultyStore) {
 			s.before = func(op string) error {

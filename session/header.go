@@ -43,6 +43,10 @@ func (s *Sessions) SetHeader(ctx context.Context, who envelope.Principal, id env
 	if len(document) > MaxHeader {
 		return Header{}, envelope.Errorf(envelope.TooLarge, "a header has at most %d bytes", MaxHeader)
 	}
+	document, err := envelope.ParseValue(document)
+	if err != nil {
+		return Header{}, err
+	}
 	return again(ctx, func() (Header, error) {
 		ses, err := s.session(ctx, id)
 		if err != nil {

@@ -84,8 +84,14 @@ func control(frame []byte) (gateway.Command, error) {
 
 // Append implements [gateway.Codec].
 func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
-	if m, ok := ev.(gateway.Message); ok {
-		return m.Envelope.AppendJSON(dst)
+	switch ev := ev.(type) {
+	case gateway.Message:
+		return ev.Envelope.AppendJSON(dst)
+	case gateway.Header:
+		if c.legacy {
+			return dst
+		}
+		return appendHeader(dst, ev)
 	}
 	var f envelope.Control
 	switch ev := ev.(type) {
@@ -138,4 +144,12 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 		return dst
 	}
 	return f.AppendJSON(dst)
+}
+
+// appendHeader appends the frame of a header, with its document byte for byte.
+func appendHeader(dst []byte, h gateway.Header) []byte {
+	f := envelope.Control{Control: envelope.ControlHeader, Log: h.Log.String(), Seq: h.Seq, NodeID: string(h.By)}
+	dst = f.AppendJSON(dst)
+	dst = append(dst[:len(dst)-1], `,"payload":`...)
+	return append(append(dst, h.Document...), '}')
 }

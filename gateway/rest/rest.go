@@ -26,7 +26,7 @@ type Handler struct {
 	Verifier *auth.Verifier
 	Tickets  *auth.Tickets
 	Guests   *auth.Guests // nil: none are made
-	MaxFrame int // bytes of the largest message
+	MaxFrame int          // bytes of the largest message
 	Log      *slog.Logger
 }
 
@@ -47,6 +47,8 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
 	mux.HandleFunc("POST /v1/sessions/{id}/reveal", h.call(h.reveal))
 	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
+	mux.HandleFunc("GET /v1/sessions/{id}/header", h.call(h.header))
+	mux.HandleFunc("PUT /v1/sessions/{id}/header", h.call(h.setHeader))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,
 		"role": gateway.SetRole, "transfer": gateway.Transfer, "master": gateway.Appoint, "add": gateway.Add,
