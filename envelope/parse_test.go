@@ -150,6 +150,7 @@ func TestControlRoundTrip(t *testing.T) {
 		`{"control":"ack","id":"1","seq":3,"log":"session:s"}`,
 		`{"control":"nack","id":"1","code":"busy","retry_ms":100,"detail":"x"}`,
 		`{"control":"reconnect","after_ms":10,"nodes":["http://a"]}`,
+		`{"control":"subscribe","id":"1","cursors":{"session:topic:a":0},"epoch":"e","topics":["topic:a","topic:b"]}`,
 	} {
 		c, err := ParseControl([]byte(want))
 		if err != nil {
@@ -161,6 +162,23 @@ func TestControlRoundTrip(t *testing.T) {
 	}
 	if got := string((&Control{Control: ControlHello, Resume: &no}).AppendJSON(nil)); got != `{"control":"hello","resume":false}` {
 		t.Error(got)
+	}
+}
+
+func TestCheckTopics(t *testing.T) {
+	most := make([]SessionID, MaxTopics)
+	for i := range most {
+		most[i] = "topic:a"
+	}
+	for _, good := range [][]SessionID{nil, {"topic:a"}, {"topic:a", "topic:b.c-d:e@f_g"}, most} {
+		if err := CheckTopics(good); err != nil {
+			t.Errorf("%d topics: %v", len(good), err)
+		}
+	}
+	for _, bad := range [][]SessionID{{""}, {"a"}, {"topic"}, {"TOPIC:a"}, {"topic:a", "topic:ä"}, {"topic:a~b"}, append(most, "topic:b")} {
+		if err := CheckTopics(bad); CodeOf(err) != BadRequest {
+			t.Errorf("%d topics, %q: %v", len(bad), bad[len(bad)-1], err)
+		}
 	}
 }
 

@@ -97,7 +97,16 @@ func describe(cmd gateway.Command, id string, err error) string {
 			e.Dest(), e.ID, e.Type, e.HasType, e.Class, e.Key, e.TTL, e.Receipt, e.SrcNode, e.Body)
 	case gateway.Hello:
 		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
-		return fmt.Sprintf("hello cursors=%s given=%v epoch=%s fromNow=%v", cursors, cmd.Cursors != nil, cmd.Epoch, cmd.FromNow)
+		hello := fmt.Sprintf("hello cursors=%s given=%v epoch=%s fromNow=%v", cursors, cmd.Cursors != nil, cmd.Epoch, cmd.FromNow)
+		if len(cmd.Topics) > 0 {
+			hello += fmt.Sprintf(" topics=%v", cmd.Topics)
+		}
+		return hello
+	case gateway.Subscribe:
+		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
+		return fmt.Sprintf("subscribe id=%s topics=%v cursors=%s epoch=%s", cmd.ID, cmd.Topics, cursors, cmd.Epoch)
+	case gateway.Unsubscribe:
+		return fmt.Sprintf("unsubscribe id=%s topics=%v", cmd.ID, cmd.Topics)
 	case gateway.Acknowledge:
 		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
 		return fmt.Sprintf("acknowledge %s", cursors)
@@ -162,6 +171,12 @@ func events() map[string]gateway.Event {
 		"member not known": gateway.Message{Envelope: &envelope.Envelope{
 			ID: "4", DestSession: "r", DestNode: "eve", Timestamp: 5, HasType: true, Type: envelope.TypeNotMember,
 		}},
+		"subscribed": gateway.Subscribed{
+			ID: "1", Topics: []envelope.SessionID{"topic:a", "topic:b"},
+			Cursors: map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 3, envelope.SessionID("topic:b").Address(): 0},
+			Heads:   map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 7, envelope.SessionID("topic:b").Address(): 0},
+		},
+		"unsubscribed": gateway.Unsubscribed{Topics: []envelope.SessionID{"topic:a"}},
 		"pending nothing": gateway.Pending{Node: "bob"},
 		"pending clock":   gateway.Pending{Node: "bob", ID: "9", ClockOnly: true, ClockAdd: 1500},
 	}
@@ -171,6 +186,7 @@ func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"id":"1","dest_id":"bob","payload":"hi"}`, `{"control":"hello","cursors":{"node:bob":1},"resume":true}`,
 		`{"control":"ack","cursors":{"session:r":2}}`, `{"dest_id":"bob","type":-7,"x":[{"a":1e3}]}`,
+		`{"control":"subscribe","id":"1","topics":["topic:a"],"cursors":{"session:topic:a":2}}`,
 		`{"dest_session_id":"r","class":"latest","key":"k"}`, `{"dest_id":"b\u006fb"}`, "{\"a\":\"\xff\"}",
 		`{"type":-101,"payload":"{\"fetch_inbox_messages\":true,\"fetch_inbox_messages_from_seq\":-1,\"timestamp\":1.5e12}"}`,
 		`{"type":-101,"payload":{"fetch_inbox_messages":1,"fetch_inbox_messages_to_time_stamp":7}}`,

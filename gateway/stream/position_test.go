@@ -24,6 +24,9 @@ func TestPosition(t *testing.T) {
 		{`{"control":"hello","epoch":"E"}`, "hello", "E~sq~5~cbo~12~sr~9"},
 		{`{"dest_id":"r~17","dest_session_id":"r","seq":4}`, "", "E~sq~5~cbo~12~sr~9~nr!17~4"},
 		{`{"control":"hello","epoch":"F"}`, "hello", "F"},
+		{`{"control":"subscribed","topics":["topic:a"],"cursors":{"session:topic:a":0},"heads":{"session:topic:a":3}}`, "subscribed", "F~stopic:a~0"},
+		{`{"dest_session_id":"topic:a","seq":1}`, "", "F~stopic:a~1"},
+		{`{"control":"gap","log":"session:topic:a","floor":1}`, "gap", "F~stopic:a~0"},
 	} {
 		control := p.pass([]byte(step.frame), &parser)
 		if text := string(p.appendText(nil)); text != step.text || control != step.control || p.size != len(text) {
@@ -67,7 +70,7 @@ func TestPositionIsBounded(t *testing.T) {
 }
 
 func FuzzPosition(f *testing.F) {
-	for _, text := range []string{"", "E", "E~nbob~3", "5W2KQ~nbob-phone~17~sroom~4", "E~cal~9007199254740991", "E~nbob~3~nbob~3", "E~nroom!zorro~3~nbob~3"} {
+	for _, text := range []string{"", "E", "E~nbob~3", "5W2KQ~nbob-phone~17~sroom~4", "E~cal~9007199254740991", "E~nbob~3~nbob~3", "E~nroom!zorro~3~nbob~3", "E~stopic:a~0"} {
 		f.Add(text)
 	}
 	parser := envelope.Parser{From: envelope.FromServer}
