@@ -64,7 +64,10 @@ func (l *listener) take() string {
 	var all strings.Builder
 	for {
 		select {
-		case f := <-l.frames:
+		case f, ok := <-l.frames:
+			if !ok { // the connection is over
+				return all.String()
+			}
 			all.WriteString(f + "\n")
 		default:
 			return all.String()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -34,11 +35,12 @@ const (
 type mesh struct {
 	t       testing.TB
 	store   *embedded.Store
-	network *clienttest.Network        // between clients and servers
-	peers   *peerNet                   // between servers
-	config  func(*Config)              // changes what servers are made of; nil changes nothing
-	core    func(*server) gateway.Core // what gateways get for a server; nil: the server
-	bubble  bool                       // in virtual time
+	network *clienttest.Network             // between clients and servers
+	peers   *peerNet                        // between servers
+	config  func(*Config)                   // changes what servers are made of; nil changes nothing
+	core    func(*server) gateway.Core      // what gateways get for a server; nil: the server
+	tap     func(net.Listener) net.Listener // what clients reach a server through; nil: nothing
+	bubble  bool                            // in virtual time
 	servers map[string]*server
 	devices []*device
 	raws    []*raw
@@ -154,28 +156,31 @@ func (m *mesh) start(id string) *server {
 	}
 	clients := http.NewServeMux()
 	(&rest.Handler{
-		Core: core, Verifier: s.verifier, Tickets: s.tickets, Guests: guests, MaxFrame: envelope.DefaultMaxFrame, Log: log,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, Guests: guests, MaxFrame: envelope.DefaultMaxFrame, Log: cfg.Log,
 	}).Register(clients)
 	(&native.Handler{
-		Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: log, Context: ctx,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: cfg.Log, Context: ctx,
 	}).Register(clients)
 	(&withoutsocket.Handler{
-		Core: core, Verifier: s.verifier, Tickets: s.tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: log, Context: ctx,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: cfg.Log, Context: ctx,
 	}).Register(clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+PeerPath, s.ServePeer)
-	s.listen(id+":80", clients)
-	s.listen(peerHost(id)+":80", peers)
+	s.listen(id+":80", clients, m.tap)
+	s.listen(peerHost(id)+":80", peers, nil)
 	ctx, s.stop = context.WithCancel(context.Background())
 	go func() { s.ran <- s.Run(ctx) }()
 	m.servers[id] = s
 	return s
 }
 
-func (s *server) listen(addr string, h http.Handler) {
+func (s *server) listen(addr string, h http.Handler, tap func(net.Listener) net.Listener) {
 	srv := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	s.web = append(s.web, srv)
 	l := s.mesh.network.Listen(addr)
+	if tap != nil {
+		l = tap(l)
+	}
 	s.serving.Go(func() { _ = srv.Serve(l) })
 }
 
