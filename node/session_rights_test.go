@@ -297,7 +297,8 @@ func TestRolesOverTime(t *testing.T) {
 		}
 		want := []string{
 			`100 tom `, `0 tom "payload":"now I may"`,
-			`107 tom "payload":{"anyone_can_join":true,"member_limit":3,"member_list":"moderators"}`,
+			`107 tom "payload":{"kind":"group","anyone_can_join":true,"member_limit":3,"member_list":"moderators",` +
+				`"anonymous":true,"notify_only_last_few_users":0,"late_joiners":"joining"}`,
 			`100 max `, `103 max "payload":{"by":"ann","reason":"banned"}`,
 		}
 		if fmt.Sprint(seen) != fmt.Sprint(want) {
