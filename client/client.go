@@ -297,6 +297,10 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 					signal(c.wake)
 				}
 			}
+		case it.header != nil:
+			if c.opts.OnHeader != nil {
+				c.opts.OnHeader(*it.header)
+			}
 		case it.caughtUp != nil:
 			if c.opts.OnCaughtUp != nil {
 				c.opts.OnCaughtUp(it.caughtUp)

@@ -351,6 +351,16 @@ func (l *link) control(frame []byte) {
 		c.marks.restart(log, f.Floor)
 		c.mu.Unlock()
 		signal(c.avail)
+	case envelope.ControlHeader:
+		h, err := headerOf(f)
+		if err != nil {
+			c.opts.Logger.Warn("header without a log", "error", err)
+			return
+		}
+		c.mu.Lock()
+		c.in.header(h)
+		c.mu.Unlock()
+		signal(c.avail)
 	case envelope.ControlSubscribed:
 		begin, err := f.CursorMap()
 		if err != nil {

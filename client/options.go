@@ -42,6 +42,10 @@ type Options struct {
 	// It is called by [Client.Receive] after the last such message, once for
 	// each connection.
 	OnCaughtUp func(heads map[envelope.Address]uint64)
+	// OnHeader is told the header of a session that has one before anything of
+	// what follows there: for a member who has received nothing yet, and after a
+	// gap. It is called by [Client.Receive] in that place.
+	OnHeader func(Header)
 	// OnReceipt is told when a message sent with Receipt has reached a device
 	// of another user, or has been read there. It must not block.
 	OnReceipt func(Receipt)

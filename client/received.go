@@ -36,6 +36,7 @@ type received struct {
 type item struct {
 	msg      Message
 	gap      *Gap
+	header   *Header
 	caughtUp map[envelope.Address]uint64
 }
 
@@ -46,6 +47,7 @@ type position struct {
 	seen       uint64 // queued for the user, or further
 	handled    uint64 // by the user
 	told       uint64 // acknowledged to the server
+	header     uint64 // seq of the session's header that was queued last
 	forgotten  bool   // of another store: a gap is news wherever it is
 }
 
@@ -113,6 +115,9 @@ func (r *received) pop() (item, bool) {
 	r.queue[0] = item{}
 	r.queue = r.queue[1:]
 	r.bytes -= len(it.msg.Body)
+	if it.header != nil {
+		r.bytes -= len(it.header.Document)
+	}
 	return it, true
 }
 

@@ -43,8 +43,14 @@ type listener struct {
 // listens opens a connection that has said hello.
 func (m *mesh) listens(id, at string) *listener {
 	m.t.Helper()
-	l := &listener{raw: m.raw(id, at), frames: make(chan string, 1000)}
-	l.send(`{"control":"hello"}`)
+	return m.listening(m.raw(id, at), `{"control":"hello"}`)
+}
+
+// listening makes a listener of a connection that says hello now.
+func (m *mesh) listening(r *raw, hello string) *listener {
+	m.t.Helper()
+	l := &listener{raw: r, frames: make(chan string, 1000)}
+	l.send(hello)
 	go func() {
 		defer close(l.frames)
 		for {
