@@ -44,7 +44,6 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 			return errGuest
 		}
 	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetSession:
-	case gateway.SetHeader: // a game's master may
 	case gateway.LeaveSession, gateway.RevealAnonymity:
 	case gateway.JoinSession:
 		if who.Only != "" && cmd.ID != who.Only {
