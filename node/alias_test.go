@@ -319,12 +319,20 @@ func TestAliasRevises(t *testing.T) {
 // Presence in a session leaves out whom nobody may know, until that is over.
 func TestAliasPresence(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
-		m.listens("canary", "b")
-		m.masked("")
-		pass(time.Second)
+		canary := m.listens("canary", "b")
+		m.masked(`,"member_list":"moderators"`)
+		canary.take()
 		for _, who := range []string{"alice", theApp} {
 			_, text := m.do(http.MethodGet, who, "a", "/v1/presence?session_id=r", "")
 			has(t, who, text, `"alice"`)
+		}
+		// It may see itself only, and that is nobody.
+		if code, text := m.do(http.MethodGet, "canary", "a", "/v1/presence?session_id=r", ""); code != "" || strings.Contains(text, "client_id") {
+			t.Errorf("itself: %s", text)
+		}
+		canary.send(`{"control":"presence","session_id":"r","subscribe":true}`)
+		if got := canary.take(); !strings.Contains(got, `"control":"presence"`) || strings.Contains(got, "client_id") {
+			t.Errorf("itself, on its connection: %s", got)
 		}
 		m.must("canary", "/v1/sessions/r/reveal", "")
 		if _, text := m.do(http.MethodGet, "alice", "a", "/v1/presence?session_id=r", ""); !strings.Contains(text, `"client_id":"canary","online":true`) {
