@@ -96,7 +96,8 @@ type (
 	CreateSession struct {
 		ID       envelope.SessionID
 		Settings envelope.Settings
-		Empty    bool // the caller is no member; for the app
+		Empty    bool            // the caller is no member; for the app
+		Master   envelope.NodeID // of a game: who is it from its joining on; "": the caller
 		As       Alias
 	}
 	// UpdateSession changes settings of a session. The reply is [SessionInfo]

@@ -36,7 +36,12 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		ses, err := create(ctx, who, cmd.ID, settings, session.As(cmd.As))
+		var ses session.Session
+		if cmd.Master != "" {
+			ses, err = n.sessions.CreateFor(ctx, who, cmd.ID, settings, session.As(cmd.As), cmd.Master, cmd.Empty)
+		} else {
+			ses, err = create(ctx, who, cmd.ID, settings, session.As(cmd.As))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -105,8 +105,7 @@ func TestLegacySessionCalls(t *testing.T) {
 			{"bob", "b", "reveal_anonymity", "session_id=" + open, "null"}, // there is none
 			{"carol", "b", "reveal_anonymity", "session_id=" + open, "not_found"},
 			{"carol", "b", "reveal_anonymity", "session_id=none", "not_found"},
-			{"bob", "b", "create_session", "session_type=1", "bad_request"},
-			{"bob", "b", "create_session", "session_game_master_node_id=bob", "bad_request"},
+			{"bob", "b", "create_session", "session_game_master_node_id=a b", "bad_request"},
 			{"bob", "b", "create_session", "notify_only_last_few_users=5000", "bad_request"},
 			{"bob", "b", "create_session", `_session_info_=["r",[["carol"]]]`, "forbidden"},
 			{"bob", "b", "unjoin_session", "session_id=" + open, "null"},
@@ -151,6 +150,55 @@ func TestLegacySessionCalls(t *testing.T) {
 		if fmt.Sprint(info) != fmt.Sprint(want) {
 			t.Errorf("got\n%v, want\n%v", info, want)
 		}
+	})
+}
+
+// A game has the master that its maker names, who may be yet to join, or else its
+// maker; legacy clients' messages reach it and nobody else.
+func TestLegacyGame(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		own := m.legacySession("alice", "a", "session_type=1")
+		named := m.legacySession("alice", "a", "session_game_master_node_id=bob", "anyone_can_join=True")
+		var info struct {
+			Type   int              `json:"session_type"`
+			Master *envelope.NodeID `json:"session_game_master_node_id"`
+		}
+		check := func(id string, want envelope.NodeID) {
+			t.Helper()
+			_, body := m.legacyCall("alice", "b", "get_session_info", "session_id="+id)
+			if err := json.Unmarshal([]byte(body), &info); err != nil || info.Type != 1 || info.Master == nil || *info.Master != want {
+				t.Errorf("%s: %v, want the master %s", body, err, want)
+			}
+		}
+		check(own, "alice")
+		check(named, "bob")
+		carol := m.collector("carol", "b")
+		m.must("carol", "/v1/sessions/"+named+"/join", "")
+		alice := m.client("alice", "a").connected(m)
+		pass(time.Minute) // the one named is not lost before it comes
+		alice.send(to(room(named), "1", "waits"))
+		m.must("bob", "/v1/sessions/"+named+"/join", "")
+		bob := m.client("bob", "b").connected(m)
+		status, body := m.legacyCallWith(m.mintApp(theApp), "b", "create_session", "session_game_master_node_id=bob",
+			`_session_info_=["listed",[["alice"],["bob"],["carol"]]]`)
+		if status != http.StatusOK {
+			t.Fatal(body)
+		}
+		check("listed", "bob")
+		pass(time.Second)
+		alice.send(to(room(named), "2", "arrives"))
+		alice.send(to(room("listed"), "1", "also"))
+		pass(time.Second)
+		if got := bob.payloads(); !slices.Equal(got, []string{"arrives", "also"}) {
+			t.Errorf("the master got %q", got)
+		}
+		for _, f := range carol.frames() {
+			if !f.msg.HasType {
+				t.Errorf("a player got %s", f.text)
+			}
+		}
+		bob.close()
+		m.within(10*time.Second, "another master", func() bool { return m.master(named) == "alice" })
 	})
 }
 

@@ -52,6 +52,29 @@ type ruling struct {
 	master envelope.NodeID
 }
 
+// CreateFor is [Sessions.Create] of a game that has another master than its owner,
+// from when that one joins on; until then what is sent to it waits. With empty it
+// is [Sessions.CreateEmpty].
+func (s *Sessions) CreateFor(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As, master envelope.NodeID, empty bool) (Session, error) {
+	switch {
+	case settings.Kind != Game:
+		return Session{}, envelope.Errorf(envelope.BadRequest, "only a game has a master")
+	case !envelope.ValidID(string(master)):
+		return Session{}, envelope.Errorf(envelope.BadRequest, "the master has not the form of an id")
+	case empty && !who.App:
+		return Session{}, errForbidden
+	case master == who.Node && !empty:
+		return s.Create(ctx, who, id, settings, as) // by whatever name
+	case empty:
+		return s.found(ctx, who, id, settings, As{}, true, master)
+	}
+	made, err := s.found(ctx, who, id, settings, as, false, master)
+	if err == nil {
+		_, err = s.Join(ctx, who, made.ID, as)
+	}
+	return made, err
+}
+
 // Appoint makes a member the master of a game, which the owner and the master
 // itself may do. Who is master already stays it.
 func (s *Sessions) Appoint(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
@@ -97,20 +120,25 @@ func (s *Sessions) Appoint(ctx context.Context, who envelope.Principal, id envel
 func (s *Sessions) Succeed(ctx context.Context, id envelope.SessionID, lost uint64, connected func(context.Context, []envelope.NodeID) (map[envelope.NodeID]bool, error)) (Session, error) {
 	return again(ctx, func() (Session, error) {
 		ses, err := s.session(ctx, id)
-		if err != nil || ses.Kind != Game || ses.MasterTerm == 0 { // who made it empty appoints the first
+		if err != nil || ses.Kind != Game {
 			return ses, err
 		}
+		m, err := s.rest(ctx, id, ses.Master)
 		why := MasterLeft
-		if ses.Master != "" {
-			m, err := s.rest(ctx, id, ses.Master)
-			switch {
-			case err != nil:
-				return Session{}, err
-			case m.in() && ses.MasterTerm != lost:
-				return ses, nil
-			case m.in():
-				why = MasterLost
+		switch {
+		case err != nil:
+			return Session{}, err
+		case ses.MasterTerm == 0: // the first is for who has made the game to name, and may be yet to come
+			if m.in() {
+				ses.MasterTerm++
+				ses.Version++
+				err = s.store.UpdateSession(ctx, ses)
 			}
+			return ses, err
+		case m.in() && ses.MasterTerm != lost:
+			return ses, nil
+		case m.in():
+			why = MasterLost
 		}
 		heirs, err := s.heirs(ctx, ses)
 		if err != nil {

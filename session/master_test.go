@@ -293,3 +293,49 @@ func TestMasterByAlias(t *testing.T) {
 		t.Errorf("the log says %q, %v", got, err)
 	}
 }
+
+// A game may be made for a master who is yet to join: nobody else is it till then.
+func TestMasterToCome(t *testing.T) {
+	w := newWorld(t)
+	settings := session.Defaults
+	if _, err := w.CreateFor(t.Context(), who("owner"), "g", settings, session.As{}, "bob", false); envelope.CodeOf(err) != envelope.BadRequest {
+		t.Errorf("the master of a group: %v", err)
+	}
+	settings.Kind = session.Game
+	for _, refused := range []struct {
+		master envelope.NodeID
+		empty  bool
+		want   envelope.Code
+	}{{"a b", false, envelope.BadRequest}, {"g~zorro", false, envelope.BadRequest}, {"bob", true, envelope.Forbidden}} {
+		_, err := w.CreateFor(t.Context(), who("owner"), "g", settings, session.As{}, refused.master, refused.empty)
+		if envelope.CodeOf(err) != refused.want {
+			t.Errorf("for %q, empty %v: %v", refused.master, refused.empty, err)
+		}
+	}
+	for range 2 { // once more is the same
+		made, err := w.CreateFor(t.Context(), who("owner"), "g", settings, session.As{}, "bob", false)
+		if err != nil || made.Master != "bob" || made.MasterTerm != 0 {
+			t.Fatalf("made %+v, %v", made, err)
+		}
+	}
+	if ses, err := w.Succeed(t.Context(), "g", 0, connected("owner")); err != nil || ses.Master != "bob" || ses.MasterTerm != 0 {
+		t.Errorf("before it has come: %+v, %v", ses, err)
+	}
+	env := envelope.Envelope{SrcNode: "owner", DestSession: "g", Class: envelope.Volatile}
+	if addr, err := w.Resolve(t.Context(), &env); err != nil || !addr.IsZero() {
+		t.Errorf("to %v, %v", addr, err)
+	}
+	if _, err := w.Join(t.Context(), who("bob"), "g", session.As{}); err != nil {
+		t.Fatal(err)
+	}
+	if ses, err := w.Succeed(t.Context(), "g", 0, connected("owner")); err != nil || ses.Master != "bob" || ses.MasterTerm != 1 {
+		t.Errorf("when it has come: %+v, %v", ses, err)
+	}
+	if ses, err := w.Succeed(t.Context(), "g", 1, connected("owner")); err != nil || ses.Master != "owner" {
+		t.Errorf("when it is lost: %+v, %v", ses, err)
+	}
+	own, err := w.CreateFor(t.Context(), who("ann"), "own", settings, session.As{Anonymous: true, Name: "x"}, "ann", false)
+	if err != nil || own.Master != "own~x" {
+		t.Errorf("its own, by an alias: %+v, %v", own, err)
+	}
+}

@@ -84,7 +84,7 @@ func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelo
 // Create makes a session with the caller as owner and first member. Repeated
 // by its owner it returns the session that is there; for others Conflict.
 func (s *Sessions) Create(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As) (Session, error) {
-	made, err := s.found(ctx, who, id, settings, as, false)
+	made, err := s.found(ctx, who, id, settings, as, false, "")
 	if err == nil {
 		_, err = s.Join(ctx, who, made.ID, as)
 	}
@@ -96,10 +96,10 @@ func (s *Sessions) CreateEmpty(ctx context.Context, who envelope.Principal, id e
 	if !who.App {
 		return Session{}, errForbidden
 	}
-	return s.found(ctx, who, id, settings, As{}, true)
+	return s.found(ctx, who, id, settings, As{}, true, "")
 }
 
-func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As, empty bool) (Session, error) {
+func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelope.SessionID, settings Settings, as As, empty bool, master envelope.NodeID) (Session, error) {
 	if id == "" {
 		id = envelope.SessionID(rand.Text())
 	} else if !envelope.ValidID(string(id)) {
@@ -119,7 +119,11 @@ func (s *Sessions) found(ctx context.Context, who envelope.Principal, id envelop
 		ID: id, Owner: owner, Settings: settings,
 		Created: time.Now().UnixMilli(), Token: rand.Text(), Version: 1,
 	}
-	if settings.Kind == Game && !empty {
+	switch {
+	case settings.Kind != Game:
+	case master != "":
+		made.Master = master
+	case !empty:
 		made.Master, made.MasterTerm = owner, 1
 	}
 	if err := s.store.Create(ctx, made); errors.Is(err, ErrExists) {

@@ -21,7 +21,7 @@ type Session struct {
 	Settings
 
 	Master     envelope.NodeID // of a game: the member that gets what the others send; "" while there is none
-	MasterTerm uint64          // rises by one with each change of master
+	MasterTerm uint64          // rises by one with each change of master; 0 until the first is a member
 
 	Version uint64 // rises by one with each change of what follows or is above
 	// Op and Next are a change of settings that is being noted in the log, and

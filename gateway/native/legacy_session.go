@@ -87,10 +87,6 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call sessionCal
 
 // createSession answers with the session's id and nothing else.
 func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
-	switch {
-	case wanted(form.Get("session_type")), wanted(form.Get("session_game_master_node_id")):
-		return nil, errNoGames
-	}
 	cmd := gateway.CreateSession{
 		Settings: envelope.Settings{AnyoneCanJoin: new(isTrue(form.Get("anyone_can_join")))},
 		As:       gateway.Alias{Anonymous: wanted(form.Get("is_anonymous"))},
@@ -101,6 +97,12 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 			return nil, envelope.Errorf(envelope.BadRequest, "notify_only_last_few_users is a number; -1 means everybody")
 		}
 		cmd.Settings.NotifyLast = &n
+	}
+	if master := form.Get("session_game_master_node_id"); wanted(master) {
+		cmd.Master = envelope.NodeID(master)
+	}
+	if cmd.Master != "" || wanted(form.Get("session_type")) {
+		cmd.Settings.Kind = new(kindGame)
 	}
 	var members []listedMember
 	if listed := form.Get("_session_info_"); listed != "" {
@@ -181,13 +183,12 @@ func (h *Handler) leaveSession(ctx context.Context, who auth.Verified, form url.
 }
 
 // legacySession is the original system's description of a session. Anonymous
-// members are in it by their aliases, and what it says of games is what holds
-// for every session here.
+// members are in it by their aliases.
 type legacySession struct {
 	SessionID     envelope.SessionID `json:"session_id"`
-	NodeID        envelope.NodeID    `json:"node_id"`    // the owner
-	CreatedAt     float64            `json:"created_at"` // Unix seconds
-	SessionType   int                `json:"session_type"`
+	NodeID        envelope.NodeID    `json:"node_id"`      // the owner
+	CreatedAt     float64            `json:"created_at"`   // Unix seconds
+	SessionType   int                `json:"session_type"` // 1: a game
 	GameMaster    *envelope.NodeID   `json:"session_game_master_node_id"`
 	NotifyLast    int                `json:"notify_only_last_few_users"` // −1: everybody
 	AnyoneCanJoin bool               `json:"anyone_can_join"`
@@ -230,6 +231,12 @@ func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.V
 	if n := info.Settings.NotifyLast; n != nil && *n > 0 {
 		reply.NotifyLast = *n
 	}
+	if kind := info.Settings.Kind; kind != nil && *kind == kindGame {
+		reply.SessionType = 1
+	}
+	if info.Master != "" {
+		reply.GameMaster = &info.Master
+	}
 	return reply, nil
 }
 
@@ -241,10 +248,9 @@ func (h *Handler) revealAnonymity(ctx context.Context, who auth.Verified, form u
 
 func sessionOf(form url.Values) envelope.SessionID { return envelope.SessionID(form.Get("session_id")) }
 
-// What the original had and is not served yet.
-var (
-	errNoGames = envelope.Errorf(envelope.BadRequest, "games are not served yet")
-)
+// kindGame is the kind of the sessions that the original called games, see
+// [envelope.Settings].
+const kindGame = "game"
 
 var errInvitedAs = envelope.Errorf(envelope.BadRequest, "who is invited says when joining whether it does so by an alias")
 

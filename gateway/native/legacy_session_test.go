@@ -46,6 +46,10 @@ func (c *noteCore) Do(_ context.Context, who envelope.Principal, cmd gateway.Com
 	switch cmd := cmd.(type) {
 	case gateway.CreateSession:
 		info.ID = cmp.Or(cmd.ID, info.ID)
+	case gateway.GetSession:
+		if info.ID = cmd.ID; info.ID == "g" {
+			info.Settings.Kind, info.Master = new("game"), "g~zorro"
+		}
 	case gateway.JoinSession:
 		if cmd.ID != "r" {
 			return nil, envelope.Errorf(envelope.NotFound, "no such session, or not yours to see")
@@ -78,7 +82,11 @@ func describeCall(cmd gateway.Command) string {
 		if cmd.Settings.NotifyLast != nil {
 			last = *cmd.Settings.NotifyLast
 		}
-		return fmt.Sprintf("create id=%s anyone=%v empty=%v last=%d%s", cmd.ID, *cmd.Settings.AnyoneCanJoin, cmd.Empty, last, describeAlias(cmd.As))
+		text := fmt.Sprintf("create id=%s anyone=%v empty=%v last=%d%s", cmd.ID, *cmd.Settings.AnyoneCanJoin, cmd.Empty, last, describeAlias(cmd.As))
+		if kind := cmd.Settings.Kind; kind != nil {
+			text += fmt.Sprintf(" %s of %q", *kind, cmd.Master)
+		}
+		return text
 	case gateway.JoinSession:
 		return fmt.Sprintf("join id=%s%s", cmd.ID, describeAlias(cmd.As))
 	case gateway.LeaveSession:

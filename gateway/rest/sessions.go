@@ -10,6 +10,7 @@ import (
 
 type createRequest struct {
 	SessionID envelope.SessionID `json:"session_id"`
+	Master    envelope.NodeID    `json:"master"` // of a game: who is it when it has joined; default the caller
 	envelope.Settings
 	aliasRequest
 }
@@ -73,7 +74,7 @@ func (h *Handler) createSession(r *http.Request, who auth.Verified) (any, error)
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
 	}
-	return describe(h.Core.Do(r.Context(), who.Principal, gateway.CreateSession{ID: req.SessionID, Settings: req.Settings, As: req.as()}))
+	return describe(h.Core.Do(r.Context(), who.Principal, gateway.CreateSession{ID: req.SessionID, Settings: req.Settings, As: req.as(), Master: req.Master}))
 }
 
 func (h *Handler) updateSession(r *http.Request, who auth.Verified) (any, error) {
