@@ -113,7 +113,8 @@ func startDemo(ctx context.Context, running *errgroup.Group, secret string, stor
 		s, err := server.Listen(config.Config{
 			NodeID: name, Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1",
 			Presence: true, MaxConnections: 10_000, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: 2 * time.Second,
-			Guests: true, GuestTTL: 24 * time.Hour, GuestRate: 20,
+			Origins: []string{"localhost:*", "127.0.0.1:*"}, // pages that are tried out on this machine
+			Guests:  true, GuestTTL: 24 * time.Hour, GuestRate: 20,
 			ClusterID: "allspark-demo", MeshKey: meshKey, Join: seeds, TokenSecret: secret,
 			Force: true, // the store's lock shows that nobody else runs this demo
 		}, log.With("server", name), store)

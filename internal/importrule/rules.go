@@ -94,6 +94,10 @@ func Rules() []Rule {
 			Why:   "it loads servers from outside, as a client",
 		},
 		{
+			Package: "examples/...", May: []string{"envelope", "client"},
+			Why: "what users can do: with the client, and without anything of the server",
+		},
+		{
 			Package: "web/...", May: []string{"web/..."},
 			Tests: []string{"...", "cmd/..."},
 			Why:   "files for browsers, embedded; the server is there for its tests only",
