@@ -278,3 +278,45 @@ func TestVacantGame(t *testing.T) {
 		}
 	})
 }
+
+// An alias is a master like any: it gets what is for the master wherever its
+// device is, is not lost while that is connected, and is when it is not; and who
+// it is, nobody learns.
+func TestAnonymousMaster(t *testing.T) {
+	inMesh(t, 3, func(t *testing.T, m *mesh) {
+		m.play("r", "owner", "ann")
+		m.joinAs("zorro")
+		m.must("owner", "/v1/sessions/r/master", `{"node_id":"r~zorro"}`)
+		if code, _ := m.do(http.MethodPost, "owner", "a", "/v1/sessions/r/master", `{"node_id":"canary"}`); code != envelope.NotFound {
+			t.Errorf("by its id: %q", code)
+		}
+		ann, owner, canary := m.listens("ann", "a"), m.listens("owner", "b"), m.listens("canary", "c")
+		for _, l := range []*listener{ann, owner, canary} {
+			l.take()
+		}
+		pass(time.Minute)
+		if got := m.master("r"); got != "r~zorro" {
+			t.Errorf("the master is %q", got)
+		}
+		ann.send(`{"id":"1","dest_session_id":"r","payload":"stored"}`)
+		ann.send(`{"dest_session_id":"r","class":"volatile","payload":"not stored"}`)
+		ann.send(private("r~zorro", `"id":"2","payload":"private"`))
+		if got := canary.take(); strings.Count(got, `"src_id":"ann"`) != 3 || !strings.Contains(got, `"not stored"`) {
+			t.Errorf("the master got %s", got)
+		}
+		canary.send(`{"id":"1","dest_session_id":"r","payload":"to all"}`)
+		canary.send(`{"dest_session_id":"r","class":"volatile","payload":"also"}`)
+		canary.send(private("ann", `"id":"2","payload":"to one"`))
+		got := ann.take()
+		has(t, "ann", got, `"to all"`, `"also"`, `"to one"`, `"src_id":"r~zorro"`)
+		has(t, "the owner", owner.take(), `"to all"`, `"also"`)
+		_ = canary.ws.CloseNow()
+		m.within(10*time.Second, "another master", func() bool { return m.master("r") == "owner" })
+		has(t, "ann", ann.take(), `"reason":"lost","node_id":"owner"`)
+		has(t, "the owner", owner.take(), `"reason":"lost","node_id":"owner"`)
+		canary = m.listens("canary", "a")
+		if got := canary.take(); !strings.Contains(got, `"reason":"lost","node_id":"owner"`) {
+			t.Errorf("who was lost got %s", got)
+		}
+	})
+}
