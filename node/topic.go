@@ -18,7 +18,7 @@ import (
 var (
 	errTopicCall    = envelope.Errorf(envelope.BadRequest, "a topic has no members: connections follow it, see subscribe")
 	errTopicPrivate = envelope.Errorf(envelope.BadRequest, "a topic has no members to whom one could send alone")
-	errTopicRevised = envelope.Errorf(envelope.BadRequest, "what is said in a topic is not revised")
+	errTopicRevised = envelope.Errorf(envelope.BadRequest, "the topic keeps nothing that could be revised")
 	errNotFollowed  = &envelope.Error{
 		Code: envelope.NotFound, Detail: "only who follows a topic, on a connection to this server, sends to it",
 		Cause: session.ErrNotFound,
@@ -69,8 +69,6 @@ func (n *Node) resolveTopic(ctx context.Context, who envelope.Principal, env *en
 	switch {
 	case env.DestNode != "" || env.DestClient != "":
 		return envelope.Address{}, errTopicPrivate
-	case env.Revises() != 0:
-		return envelope.Address{}, errTopicRevised
 	case !who.App && !n.followsHere(who.Node, addr):
 		return envelope.Address{}, errNotFollowed
 	}
@@ -80,6 +78,8 @@ func (n *Node) resolveTopic(ctx context.Context, who envelope.Principal, env *en
 		return envelope.Address{}, err
 	case !rules.MayPublish(who):
 		return envelope.Address{}, errNotPublisher
+	case env.Revises() != 0 && !rules.Keeps():
+		return envelope.Address{}, errTopicRevised
 	}
 	if env.Class == envelope.Durable {
 		env.Receipt = false // no reader's position is kept that could say so

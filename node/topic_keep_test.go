@@ -452,3 +452,56 @@ func TestTopicClient(t *testing.T) {
 		}
 	})
 }
+
+// What a topic keeps can be edited and deleted by who has said it, and deleted
+// by the app; who comes later sees what has become of it.
+func TestTopicRevisions(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.keep("topic:news", envelope.Settings{KeepCount: new(100)})
+		alice, bob := m.raw("alice", "a").open(), m.raw("bob", "b").open()
+		alice.subscribe("", "topic:news")
+		bob.subscribe("", "topic:news")
+		for i := 1; i <= 3; i++ {
+			alice.say("topic:news", fmt.Sprint(i), fmt.Sprint(i), "")
+			bob.message(fmt.Sprint(i))
+		}
+		if c := bob.say("topic:news", "x", "x", `,"edits":1`); c.Code != envelope.Forbidden {
+			t.Errorf("another's edit: %+v", c)
+		}
+		bob.send(`{"id":"y","dest_session_id":"topic:news","deletes":1}`)
+		if c := bob.control("nack"); c.Code.Retry() {
+			t.Errorf("another's deletion: %+v", c)
+		}
+		if c := alice.say("topic:news", "4", "edited", `,"edits":1`); c.Seq != 4 {
+			t.Errorf("answered %+v", c)
+		}
+		if e := bob.message("edited"); e.Edits != 1 {
+			t.Errorf("got %+v", e)
+		}
+		deletion := envelope.Envelope{ID: "5", DestSession: "topic:news", Deletes: 2}
+		if _, err := m.app("b", gateway.Send{Envelope: deletion}); err != nil {
+			t.Error(err)
+		}
+		for _, r := range []*raw{alice, bob} {
+			if e := r.message(""); e.Deletes != 2 {
+				t.Errorf("got %+v", e)
+			}
+		}
+		carol := m.raw("carol", "a").open()
+		carol.subscribe(`,"cursors":{"session:topic:news":0}`, "topic:news")
+		for _, want := range []string{"1", "", "3", "edited", ""} { // as it was said, but for what is not to be there
+			carol.message(want)
+		}
+		page, err := m.at("a").Do(t.Context(), envelope.Principal{Node: "dave", Client: "dave"}, gateway.History{Log: room("topic:news"), Back: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		for _, e := range page.(gateway.Page).Entries {
+			texts = append(texts, text(e))
+		}
+		if fmt.Sprint(texts) != "[edited  3]" {
+			t.Errorf("history %q", texts)
+		}
+	})
+}

@@ -103,6 +103,8 @@ func (s Settings) check() error {
 		return envelope.Errorf(envelope.BadRequest, "only a topic has publishers; members of others have roles")
 	case s.Kind == Topic && (!s.AnyoneCanJoin || s.MemberLimit > 0):
 		return envelope.Errorf(envelope.BadRequest, "anyone may follow a topic")
+	case s.Kind == Topic && s.FromHeader:
+		return envelope.Errorf(envelope.BadRequest, "who follows a topic says from where: from the header's seq, if it likes")
 	}
 	return nil
 }

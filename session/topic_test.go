@@ -64,7 +64,7 @@ func TestTopicsRemember(t *testing.T) {
 }
 
 func TestTopicSettings(t *testing.T) {
-	yes, no, n, topic, game, owner, all := true, false, 3, "topic", "game", "owner", "everybody"
+	yes, no, n, topic, game, owner, all, header := true, false, 3, "topic", "game", "owner", "everybody", "header"
 	for _, of := range []struct {
 		name   string
 		change envelope.Settings
@@ -77,6 +77,7 @@ func TestTopicSettings(t *testing.T) {
 		{"nobody's", envelope.Settings{Kind: &topic, Publishers: &all}, false},
 		{"closed", envelope.Settings{Kind: &topic, AnyoneCanJoin: &no}, false},
 		{"limited", envelope.Settings{Kind: &topic, MemberLimit: &n}, false},
+		{"from its header", envelope.Settings{Kind: &topic, LateJoiners: &header}, false},
 		{"a game's", envelope.Settings{Kind: &game, Publishers: &owner}, false},
 		{"a group's", envelope.Settings{KeepCount: &n}, false},
 	} {
