@@ -22,8 +22,11 @@ var (
 // there, and decides about its own membership. What is not named is refused, so
 // that a new command is for accounts until somebody says otherwise.
 func mayGuest(who envelope.Principal, cmd gateway.Command) error {
-	if !who.Guest {
+	switch {
+	case !who.Guest:
 		return nil
+	case who.App: // which no key says
+		return errGuest
 	}
 	switch cmd := cmd.(type) {
 	case gateway.Locate, gateway.Unsubscribe:
@@ -39,12 +42,8 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		if cmd.ID.IsTopic() { // likewise
 			return mayFollow(who, []envelope.SessionID{cmd.ID})
 		}
-	case gateway.SetHeader: // a game's master may
-		if who.App { // as no key says
-			return errGuest
-		}
 	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetSession:
-	case gateway.LeaveSession, gateway.RevealAnonymity:
+	case gateway.LeaveSession, gateway.RevealAnonymity, gateway.SetHeader: // the last as a game's master
 	case gateway.JoinSession:
 		if who.Only != "" && cmd.ID != who.Only {
 			return errGuestOnly
