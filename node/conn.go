@@ -52,6 +52,8 @@ type conn struct {
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
+	topicsPaid time.Time // only who holds follower; see payTopics
+
 	mu        sync.Mutex
 	follows   map[envelope.Address]*follow // guarded by mu
 	lane      lane                         // guarded by mu

@@ -3,10 +3,17 @@ package node
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 )
+
+// topicEvery is how long a connection waits in the long run between two topics
+// that it begins to follow; it may begin with as many as it may have at once.
+// Where nobody else follows them, each costs the store a write and all servers a
+// word.
+const topicEvery = 20 * time.Millisecond
 
 var (
 	errTooManyTopics = envelope.Errorf(envelope.Forbidden, "a connection follows at most %d topics", envelope.MaxTopics)
@@ -113,7 +120,26 @@ func (c *conn) newTopics(topics []envelope.SessionID) ([]envelope.Address, error
 	if followed+len(fresh) > envelope.MaxTopics {
 		return nil, errTooManyTopics
 	}
-	return fresh, nil
+	return fresh, c.payTopics(len(fresh), time.Now())
+}
+
+// payTopics refuses who begins to follow topics too fast. What is kept of that
+// is the time up to which the topics so far have used what is allowed (the
+// virtual scheduling of ITU-T I.371).
+func (c *conn) payTopics(n int, now time.Time) error {
+	paid := c.topicsPaid
+	if paid.Before(now) {
+		paid = now
+	}
+	paid = paid.Add(time.Duration(n) * topicEvery)
+	if over := paid.Sub(now) - envelope.MaxTopics*topicEvery; over > 0 {
+		return &envelope.Error{
+			Code: envelope.RateLimited, Detail: "too many topics, one after the other",
+			RetryMS: (over + time.Millisecond - 1).Milliseconds(),
+		}
+	}
+	c.topicsPaid = paid
+	return nil
 }
 
 // attachTopics is attach for the logs of topics.

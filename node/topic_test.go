@@ -350,3 +350,59 @@ func TestTopicSignals(t *testing.T) {
 		}
 	})
 }
+
+// Who follows topics only to leave them again is held back.
+func TestTopicChurn(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		r := m.raw("eve", "a").open()
+		all := `"topics":[` + many(0, envelope.MaxTopics) + `]}`
+		r.send(`{"control":"subscribe",` + all)
+		r.control("subscribed")
+		r.send(`{"control":"unsubscribe",` + all)
+		r.control("unsubscribed")
+		r.send(`{"control":"subscribe","id":"i",` + all)
+		c := r.control("nack")
+		if c.Code != envelope.RateLimited || c.RetryMS < 19_000 || c.RetryMS > 20_000 {
+			t.Errorf("answered %+v", c)
+		}
+		time.Sleep(100 * time.Millisecond)
+		r.subscribe("", "topic:0", "topic:1", "topic:2") // so many are allowed again
+	})
+}
+
+// Followers whose server has died go on elsewhere, and miss nothing kept.
+func TestTopicServerDies(t *testing.T) {
+	inMesh(t, 3, func(t *testing.T, m *mesh) {
+		m.keep("topic:news", envelope.Settings{KeepCount: new(100)})
+		bob := m.device("bob", "bob", "b", "c").connected(m)
+		if err := bob.Subscribe(t.Context(), "topic:news"); err != nil {
+			t.Fatal(err)
+		}
+		say := func(i int) {
+			t.Helper()
+			if _, err := m.app("a", gateway.Send{Envelope: to(room("topic:news"), fmt.Sprint(i), fmt.Sprint(i))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10 {
+			say(i)
+		}
+		m.within(time.Second, "the first are there", func() bool { return len(bob.texts()) == 10 })
+		for _, id := range []string{"b", "c"} {
+			if m.at(id).conns.device("bob") != nil {
+				m.kill(id)
+				break
+			}
+		}
+		for i := 10; i < 20; i++ {
+			say(i)
+			time.Sleep(100 * time.Millisecond)
+		}
+		m.within(30*time.Second, "the rest is as well", func() bool { return len(bob.texts()) == 20 })
+		for i, text := range bob.texts() {
+			if text != fmt.Sprint(i) {
+				t.Fatalf("got %v", bob.texts())
+			}
+		}
+	})
+}
