@@ -24,8 +24,9 @@ type device struct {
 	t    testing.TB
 	done sync.WaitGroup
 
-	mu  sync.Mutex
-	got []client.Message
+	mu   sync.Mutex
+	got  []client.Message
+	each func(client.Message) // of each message as well; set before it comes
 }
 
 // device starts a device of a client. Without a server named it takes any.
@@ -59,7 +60,11 @@ func (m *mesh) deviceWith(clientID, id string, o client.Options, at ...string) *
 			}
 			d.mu.Lock()
 			d.got = append(d.got, msg)
+			each := d.each
 			d.mu.Unlock()
+			if each != nil {
+				each(msg)
+			}
 		}
 	})
 	m.devices = append(m.devices, d)

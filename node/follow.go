@@ -115,12 +115,15 @@ func (c *conn) finished(f *follow) bool {
 }
 
 // acknowledge notes that the client has handled the log up to seq, and reports
-// whether that is news. What the client does not get needs no acknowledgement.
+// whether that is news. What the client does not get needs no acknowledgement;
+// but until it acknowledges something of its last stay in a session, the
+// header that came first may not have arrived.
 func (f *follow) acknowledge(seq uint64) bool {
 	if seq = min(seq, f.sent); !f.started || seq <= f.acked {
 		return false
 	}
-	if f.acked = seq; seq >= f.shown {
+	f.acked = seq
+	if last := len(f.spans) - 1; seq >= f.shown && (last < 0 || seq >= f.spans[last].From) {
 		f.acked = f.sent
 	}
 	return true

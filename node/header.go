@@ -106,9 +106,37 @@ func (n *Node) headersFor(ctx context.Context, device envelope.NodeID, due map[*
 				return nil, nil, err
 			}
 			known[id] = staysOf(m)
+			if err := n.headerOfStay(ctx, headers, id, m.Spans); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	return headers, known, nil
+}
+
+// headerOfStay puts the header of its time in the place of one that has been set
+// after a device had left: that with which its last stay began, if the log still
+// has it. Those set during the stay are among its entries.
+func (n *Node) headerOfStay(ctx context.Context, headers map[envelope.SessionID]session.Header, id envelope.SessionID, spans []session.Span) error {
+	if len(spans) == 0 {
+		return nil // and it may see none
+	}
+	last := spans[len(spans)-1]
+	if last.Until == 0 || headers[id].Seq <= last.Until {
+		return nil
+	}
+	delete(headers, id)
+	if last.Header == 0 {
+		return nil
+	}
+	entries, err := n.inbox.Read(ctx, id.Address(), last.Header-1, 1, 1)
+	if err != nil || len(entries) == 0 || entries[0].Seq != last.Header {
+		return err
+	}
+	if document, ok := entries[0].Member("payload"); ok {
+		headers[id] = session.Header{Session: id, Seq: last.Header, By: entries[0].SrcNode, Payload: document}
+	}
+	return nil
 }
 
 // goBack puts the position to where what the device sees of a new stay begins,

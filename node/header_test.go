@@ -126,6 +126,14 @@ func TestHeaderFirst(t *testing.T) {
 			m.must("bob", "/v1/sessions/r/leave", "") // 4
 			return m.listens("bob", "b").take()
 		}, "h3 3"},
+		{"left, and it was replaced", "", func(m *mesh) string {
+			m.head("alice", "a", "r", "1")           // 2
+			m.must("bob", "/v1/sessions/r/join", "") // 3
+			say(m, 4)
+			m.must("bob", "/v1/sessions/r/leave", "") // 5
+			m.head("alice", "a", "r", `"secret"`)     // 6
+			return m.listens("bob", "b").take()
+		}, "h2 4"},
 		{"joins again before it has acknowledged", "", func(m *mesh) string {
 			bob := m.listens("bob", "b")
 			m.must("bob", "/v1/sessions/r/join", "") // 2

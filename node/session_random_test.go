@@ -257,7 +257,7 @@ func (m *mesh) shaky(rnd *rand.Rand) {
 		return rnd.IntN(n)
 	}
 	lose := func(op string) error {
-		if slices.Contains([]string{"put member", "update session", "member"}, op) && chance(25) == 0 {
+		if slices.Contains([]string{"put member", "update session", "member", "put header", "headers"}, op) && chance(25) == 0 {
 			return errAway
 		}
 		return nil

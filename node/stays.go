@@ -138,6 +138,7 @@ func merged(a, b []session.Span) []session.Span {
 		}
 		all[i].Until = max(all[i].Until, s.Until)
 		all[i].Since = max(all[i].Since, s.Since)
+		all[i].Header = max(all[i].Header, s.Header)
 	}
 	slices.SortFunc(all, func(a, b session.Span) int { return cmp.Compare(a.From, b.From) })
 	return all

@@ -263,15 +263,15 @@ func TestLateJoiners(t *testing.T) {
 	late("header") // 2
 	spans("no-header", session.Span{From: 3})
 	must(second(w.SetHeader(ctx, who("alice"), "r", []byte("1")))) // 4
-	spans("just-behind", session.Span{From: 5})
-	spans("bob", session.Span{From: 6, Since: 5})
+	spans("just-behind", session.Span{From: 5, Header: 4})
+	spans("bob", session.Span{From: 6, Since: 5, Header: 4})
 	must(second(w.Leave(ctx, who("bob"), "r")))                    // 7
 	must(second(w.SetHeader(ctx, who("alice"), "r", []byte("2")))) // 8
 	must(second(w.SetHeader(ctx, who("alice"), "r", []byte("3")))) // 9
 	late("joining")                                                // 10
-	spans("carol", session.Span{From: 11})
+	spans("carol", session.Span{From: 11, Header: 9})
 	late("header") // 12
-	spans("bob", session.Span{From: 6, Until: 7, Since: 5}, session.Span{From: 13, Since: 10})
+	spans("bob", session.Span{From: 6, Until: 7, Since: 5, Header: 4}, session.Span{From: 13, Since: 10, Header: 9})
 }
 
 // Who joins and leaves is shown to those who joined last.

@@ -544,12 +544,12 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	m.Spans = append([]Span(nil), m.Spans...)
 	switch m.State {
 	case Joining:
-		since, err := s.since(ctx, ses, seq)
+		stay, err := s.begin(ctx, ses, seq)
 		if err != nil {
 			return Member{}, err
 		}
 		m.State = Joined
-		m.Spans = append(m.Spans, Span{From: seq, Since: since})
+		m.Spans = append(m.Spans, stay)
 		m.Spans = m.Spans[max(0, len(m.Spans)-maxSpans):]
 	case Leaving:
 		m.State = Left

@@ -17,19 +17,16 @@ func (s Span) First() uint64 {
 // Sees reports whether the entry with that seq is seen in a stay.
 func (s Span) Sees(seq uint64) bool { return seq >= s.First() && (s.Until == 0 || seq <= s.Until) }
 
-// since returns where what a device sees begins that has joined with the entry
-// seq: behind the session's header if late joiners see what has followed it,
-// and 0 for with that entry. A header that has been set since the device
+// begin returns the stay that begins with the joining entry seq. Late joiners
+// may see what has followed the header; one that has been set since the device
 // joined stands for all that was before it.
-func (s *Sessions) since(ctx context.Context, ses Session, seq uint64) (uint64, error) {
-	if !ses.FromHeader {
-		return 0, nil
+func (s *Sessions) begin(ctx context.Context, ses Session, seq uint64) (Span, error) {
+	h, err := s.header(ctx, ses.ID) // after the entry: none below it is missed
+	stay := Span{From: seq, Header: h.Seq}
+	if ses.FromHeader && h.Seq > 0 && h.Seq+1 < seq {
+		stay.Since = h.Seq + 1
 	}
-	h, err := s.header(ctx, ses.ID)
-	if err != nil || h.Seq == 0 || h.Seq+1 >= seq {
-		return 0, err
-	}
-	return h.Seq + 1, nil
+	return stay, err
 }
 
 // notified returns from which joining entry on a member is told, as it

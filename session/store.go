@@ -137,6 +137,9 @@ type Span struct {
 	From  uint64 // seq of the joining entry
 	Until uint64 // seq of the leaving entry; 0 while it is in
 	Since uint64 `json:",omitempty"` // where what it sees begins, if that is before From; else 0
+	// Header is the seq of the session's header as it was when the stay had
+	// begun: no header entry below From is newer. 0: there was none.
+	Header uint64 `json:",omitempty"`
 
 	ByAlias bool `json:"-"` // in a membership that stands for two, see [Sessions.Of]; stored with none
 }

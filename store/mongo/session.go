@@ -163,9 +163,10 @@ type memberRow struct {
 }
 
 type stayRow struct {
-	From  int64 `bson:"f"`
-	Until int64 `bson:"u,omitempty"`
-	Since int64 `bson:"s,omitempty"`
+	From   int64 `bson:"f"`
+	Until  int64 `bson:"u,omitempty"`
+	Since  int64 `bson:"s,omitempty"`
+	Header int64 `bson:"h,omitempty"`
 }
 
 func memberID(id envelope.SessionID, node envelope.NodeID) string {
@@ -179,7 +180,7 @@ func memberRowOf(m session.Member) memberRow {
 		Next: int32(m.Next), Reign: int64(m.Reign), Paid: m.Paid, Alias: m.Alias, Revealed: m.Revealed, Given: m.Given,
 	}
 	for _, span := range m.Spans {
-		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until), int64(span.Since)})
+		row.Stays = append(row.Stays, stayRow{int64(span.From), int64(span.Until), int64(span.Since), int64(span.Header)})
 	}
 	return row
 }
@@ -191,7 +192,7 @@ func (r memberRow) member() session.Member {
 		Next: session.Role(r.Next), Reign: uint64(r.Reign), Paid: r.Paid, Alias: r.Alias, Revealed: r.Revealed, Given: r.Given,
 	}
 	for _, stay := range r.Stays {
-		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until), Since: uint64(stay.Since)})
+		m.Spans = append(m.Spans, session.Span{From: uint64(stay.From), Until: uint64(stay.Until), Since: uint64(stay.Since), Header: uint64(stay.Header)})
 	}
 	return m
 }

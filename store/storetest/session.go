@@ -159,7 +159,7 @@ func memberVersions(s *suite) {
 		func(m *session.Member) { m.State, m.Spans = session.Left, []session.Span{{From: 5, Until: 1 << 40}} },
 		func(m *session.Member) { m.State, m.Op, m.Client = session.Joining, "op3", "bob2" },
 		func(m *session.Member) {
-			m.Spans = []session.Span{{From: 5, Until: 1 << 40}, {From: 1<<40 + 7, Since: 1<<40 - 9}}
+			m.Spans = []session.Span{{From: 5, Until: 1 << 40}, {From: 1<<40 + 7, Since: 1<<40 - 9, Header: 1<<40 - 10}}
 		},
 		func(m *session.Member) { m.Spans = nil },
 		func(m *session.Member) {
