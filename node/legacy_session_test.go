@@ -338,6 +338,15 @@ func TestLegacyAnonymityByApp(t *testing.T) {
 				t.Errorf("%s: %s", guess, got)
 			}
 		}
+		// A master with an alias is named by that.
+		for range 2 {
+			if id := call("create_session", `_session_info_=["g",[["alice"],["bob","zorro"]]]`, "session_game_master_node_id=bob"); id != "g" {
+				t.Fatal(id)
+			}
+		}
+		if _, body := m.legacyCall("alice", "b", "get_session_info", "session_id=g"); !strings.Contains(body, `"session_game_master_node_id":"g~zorro"`) || strings.Contains(body, "bob") {
+			t.Error(body)
+		}
 		for _, who := range []string{"alice", "bob"} {
 			got := m.nodeIDs(m.mint(who, who, time.Hour), "b", "r")
 			if want := []string{"alice", "carol", "r~batman", "r~eva", "r~zorro"}; !slices.Equal(got, want) {

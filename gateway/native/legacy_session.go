@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,13 +116,21 @@ func (h *Handler) createSession(ctx context.Context, who auth.Verified, form url
 		}
 		cmd.Empty = true
 	}
+	master := slices.IndexFunc(members, func(m listedMember) bool { return m.as.Anonymous && m.node == cmd.Master })
+	if master >= 0 { // its alias is, which is to be seen
+		cmd.Master = ""
+	}
 	ev, err := h.Core.Do(ctx, who.Principal, cmd)
 	if err != nil {
 		return nil, err
 	}
 	id := ev.(gateway.SessionInfo).ID
-	for _, m := range members {
-		if _, err := h.change(ctx, who, id, gateway.Add, m.node, m.as); err != nil {
+	for i, m := range members {
+		added, err := h.change(ctx, who, id, gateway.Add, m.node, m.as)
+		if err == nil && i == master {
+			_, err = h.change(ctx, who, id, gateway.Appoint, added.name, gateway.Alias{})
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -159,12 +168,12 @@ func aliasIn(form url.Values) gateway.Alias {
 	return gateway.Alias{Anonymous: name != "" || wanted(form.Get("is_anonymous")), Name: name}
 }
 
-// change adds or invites a device. To whom it belongs no parameter says; it
+// change adds, invites or appoints a device. To whom it belongs no parameter says; it
 // is taken for a user's only one.
-func (h *Handler) change(ctx context.Context, who auth.Verified, id envelope.SessionID, action gateway.MemberAction, node envelope.NodeID, as gateway.Alias) (any, error) {
+func (h *Handler) change(ctx context.Context, who auth.Verified, id envelope.SessionID, action gateway.MemberAction, node envelope.NodeID, as gateway.Alias) (legacyMember, error) {
 	ev, err := h.Core.Do(ctx, who.Principal, gateway.ChangeMember{ID: id, Action: action, Node: node, Client: envelope.ClientID(node), As: as})
 	if err != nil {
-		return nil, err
+		return legacyMember{}, err
 	}
 	m := ev.(gateway.MemberInfo)
 	return legacyMember{node: node, name: m.Node, invited: m.State == stateInvited}, nil

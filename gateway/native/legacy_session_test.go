@@ -96,7 +96,7 @@ func describeCall(cmd gateway.Command) string {
 	case gateway.RevealAnonymity:
 		return fmt.Sprintf("reveal id=%s", cmd.ID)
 	case gateway.ChangeMember:
-		action := map[gateway.MemberAction]string{gateway.Invite: "invite", gateway.Add: "add"}[cmd.Action]
+		action := map[gateway.MemberAction]string{gateway.Invite: "invite", gateway.Add: "add", gateway.Appoint: "appoint"}[cmd.Action]
 		return fmt.Sprintf("%s id=%s node=%s client=%s role=%s%s", action, cmd.ID, cmd.Node, cmd.Client, cmd.Role, describeAlias(cmd.As))
 	}
 	return fmt.Sprintf("%T", cmd)
