@@ -43,12 +43,12 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 		return err
 	}
 	if err := c.attachTopics(ctx, fresh); err != nil {
-		return err
+		return tooLate(ctx, err)
 	}
 	heads, err := c.n.topicHeads(ctx, fresh, cmd.Cursors)
 	if err != nil {
 		c.detach(fresh)
-		return err
+		return tooLate(ctx, err)
 	}
 
 	c.mu.Lock()
@@ -84,6 +84,14 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 	}
 	c.wake()
 	return nil
+}
+
+// tooLate returns what to say of err when it came because ctx was over.
+func tooLate(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return envelope.BusyError(1000, "the store did not answer in time", err)
+	}
+	return err
 }
 
 // openTopics follows the topics that hello named, before caught_up is said.
@@ -193,6 +201,6 @@ func (c *conn) unsubscribe(cmd gateway.Unsubscribe) error {
 	}
 	c.mu.Unlock()
 	c.detach(logs)
-	c.reply(gateway.Unsubscribed{ID: cmd.ID, Topics: cmd.Topics})
+	c.reply(gateway.Unsubscribed(cmd))
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -252,8 +251,21 @@ func TestTopicWithoutStore(t *testing.T) {
 		if c := alice.control("nack"); c.ID != "s" || !c.Code.Retry() {
 			t.Errorf("answered %+v", c)
 		}
-		m.at("a").store.set(func(s *faultyStore) { s.before = nil })
-		synctest.Wait()
+		m.at("a").store.set(func(s *faultyStore) {
+			s.before = nil
+			s.delay = func(op string) time.Duration {
+				if op == "put edges" {
+					return time.Minute
+				}
+				return 0
+			}
+		})
+		pass(time.Second)
+		bob.send(`{"control":"subscribe","id":"s","topics":["topic:slow"]}`)
+		if c := bob.control("nack"); c.ID != "s" || c.Code != envelope.Busy {
+			t.Errorf("answered %+v", c)
+		}
+		m.at("a").store.set(func(s *faultyStore) { s.delay = nil })
 		pass(5 * time.Second)
 		alice.subscribe("", "topic:new")
 	})

@@ -176,7 +176,7 @@ func events() map[string]gateway.Event {
 			Cursors: map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 3, envelope.SessionID("topic:b").Address(): 0},
 			Heads:   map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 7, envelope.SessionID("topic:b").Address(): 0},
 		},
-		"unsubscribed": gateway.Unsubscribed{Topics: []envelope.SessionID{"topic:a"}},
+		"unsubscribed":    gateway.Unsubscribed{Topics: []envelope.SessionID{"topic:a"}},
 		"pending nothing": gateway.Pending{Node: "bob"},
 		"pending clock":   gateway.Pending{Node: "bob", ID: "9", ClockOnly: true, ClockAdd: 1500},
 	}
