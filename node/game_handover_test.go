@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // master returns who is master of a game.
@@ -319,4 +322,39 @@ func TestAnonymousMaster(t *testing.T) {
 			t.Errorf("who was lost got %s", got)
 		}
 	})
+}
+
+// A server may die between a master's leaving and what follows of it. Those with
+// players of the game see to it: at once when the log told them, and in a while
+// when it did not.
+func TestMasterLeftAndServerDied(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		t.Run(fmt.Sprint("told ", told), func(t *testing.T) {
+			inMesh(t, 2, func(t *testing.T, m *mesh) {
+				m.play("g", "owner", "master", "ann")
+				m.must("owner", "/v1/sessions/g/master", `{"node_id":"master"}`)
+				ann := m.client("ann", "b").connected(m)
+				pass(time.Second)
+				tell := m.at("a").appendNotice
+				if !told {
+					tell = func(_ context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
+						return inbox.Wait(t.Context(), func(done func(uint64, error)) { m.store.Append(log, env, done) })
+					}
+				}
+				dying := session.New(m.store, tell, nil)
+				if _, err := dying.Leave(t.Context(), envelope.Principal{Node: "master", Client: "master"}, "g"); err != nil {
+					t.Fatal(err)
+				}
+				wait := 100 * time.Millisecond
+				if !told {
+					wait = 2 * time.Minute
+				}
+				m.within(wait, "another master", func() bool { return m.master("g") == "ann" })
+				pass(time.Second)
+				if got := ann.handovers(); len(got) != 2 || got[1] != `"payload":{"reason":"left","node_id":"ann"}` {
+					t.Errorf("told %q", got)
+				}
+			})
+		})
+	}
 }
