@@ -63,6 +63,9 @@ func (c *conn) catchUp(behind map[*follow]uint64) {
 			if failed == nil {
 				failed = c.n.hideDeleted(c.ctx, map[envelope.Address][]envelope.Envelope{f.log: page})
 			}
+			if failed == nil && begins(page) > after+1 {
+				failed = c.relearn(f)
+			}
 			if c.readFailed(failed); failed != nil {
 				page = nil
 			}
@@ -89,11 +92,43 @@ func (c *conn) catchUpTogether(behind map[*follow]uint64) {
 	}
 	c.readFailed(err)
 	for f, after := range behind {
-		if page := pages[f.log]; len(page) > 0 {
+		if page := pages[f.log]; begins(page) == after+1 {
 			c.replay(f, after, page)
 			delete(behind, f)
 		}
 	}
+}
+
+// begins returns the seq of the first entry of a page; 0 when it is empty.
+func begins(page []envelope.Envelope) uint64 {
+	if len(page) == 0 {
+		return 0
+	}
+	return page[0].Seq
+}
+
+// relearn asks what the device has to do with a session, of whose log entries
+// have been trimmed before it has read them: its own may be among them, which
+// would have said so. Those that let it out are known when a later one can be
+// read.
+func (c *conn) relearn(f *follow) error {
+	id := envelope.SessionID(f.log.ID)
+	if f.log.Kind != envelope.KindSession || id.IsTopic() {
+		return nil
+	}
+	m, err := c.n.sessions.Stays(c.ctx, id, c.who.Node)
+	if err != nil {
+		return err
+	}
+	in, err := c.n.standing(c.ctx, c.who.Node, m)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.learn(in)
+	f.master = in.master
+	return nil
 }
 
 func (c *conn) readFailed(err error) {

@@ -268,7 +268,7 @@ func (k *walker) listen(l *line, r *rand.Rand) {
 func gotEvent(id envelope.NodeID, stream int, msg *envelope.Envelope) event {
 	return event{
 		what: evGot, device: id, stream: stream, log: msg.Dest(), seq: msg.Seq,
-		text: said(msg), src: msg.SrcNode,
+		text: said(msg), src: sender(msg),
 	}
 }
 

@@ -95,7 +95,7 @@ func (h *history) all() []event {
 
 // entryOf returns what an audit notes of an envelope.
 func entryOf(e *envelope.Envelope) entry {
-	x := entry{seq: e.Seq, src: e.SrcNode, text: said(e), stamp: e.Timestamp}
+	x := entry{seq: e.Seq, src: sender(e), text: said(e), stamp: e.Timestamp}
 	if e.HasType {
 		x.kind = e.Type
 	}
@@ -105,10 +105,33 @@ func entryOf(e *envelope.Envelope) entry {
 	return x
 }
 
+// masked reports whether a device is anonymous in a room, by an alias that has
+// the device's id for its name.
+func masked(id envelope.NodeID, room envelope.SessionID) bool {
+	return (id[len(id)-1]+room[len(room)-1])%2 == 0
+}
+
+// sender returns the device that a message is from, which is not the one that it
+// says where that has another name.
+func sender(e *envelope.Envelope) envelope.NodeID {
+	if e.DestSession == "" || e.SrcNode == "owner" {
+		return e.SrcNode
+	}
+	_, name, alias := e.SrcNode.Alias()
+	id := envelope.NodeID(name)
+	switch {
+	case alias && masked(id, e.DestSession) && e.SrcClient == "":
+		return id
+	case !alias && !masked(e.SrcNode, e.DestSession):
+		return e.SrcNode
+	}
+	return e.SrcNode + " of " + envelope.NodeID(e.SrcClient) + ", in disguise"
+}
+
 // said returns what a message says; that of the server says who came or went.
 func said(e *envelope.Envelope) string {
 	if e.HasType {
-		return map[int64]string{envelope.TypeJoined: "+", envelope.TypeLeft: "-"}[e.Type] + string(e.SrcNode)
+		return map[int64]string{envelope.TypeJoined: "+", envelope.TypeLeft: "-"}[e.Type] + string(sender(e))
 	}
 	return text(*e)
 }

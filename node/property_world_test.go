@@ -193,8 +193,12 @@ func (w *world) member(user envelope.ClientID, id envelope.NodeID, room envelope
 		api := w.api(user, id, w.up(r))
 		call := api.LeaveSession
 		if join {
-			call = func(ctx context.Context, id envelope.SessionID) (client.Membership, error) {
-				return api.JoinSession(ctx, id)
+			var by []client.JoinOption
+			if masked(id, room) {
+				by = append(by, client.Anonymously(string(id)))
+			}
+			call = func(ctx context.Context, room envelope.SessionID) (client.Membership, error) {
+				return api.JoinSession(ctx, room, by...)
 			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
