@@ -76,7 +76,8 @@ func (s *Sessions) CreateFor(ctx context.Context, who envelope.Principal, id env
 }
 
 // Appoint makes a member the master of a game, which the owner and the master
-// itself may do. Who is master already stays it.
+// itself may do. Who is master already stays it. The membership returned has the
+// role as it is, also that of the owner.
 func (s *Sessions) Appoint(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID) (Member, error) {
 	if err := checkName(id, node); err != nil {
 		return Member{}, err
@@ -91,6 +92,7 @@ func (s *Sessions) Appoint(ctx context.Context, who envelope.Principal, id envel
 			return Member{}, err
 		}
 		m, err := s.rest(ctx, id, node)
+		m.Role = ses.RoleOf(m)
 		switch {
 		case err != nil:
 			return Member{}, err

@@ -102,7 +102,10 @@ func TestAppoint(t *testing.T) {
 		{app, "g", "rita", "", "rita"},
 		{who("owner"), "g", "owner", "", "owner"},
 	} {
-		_, err := w.Appoint(t.Context(), step.by, step.in, step.node)
+		m, err := w.Appoint(t.Context(), step.by, step.in, step.node)
+		if role := m.Role; err == nil && (role == session.Owner) != (step.node == "owner") {
+			t.Errorf("%s is master, and its role %v", step.node, role)
+		}
 		if got := envelope.CodeOf(err); got != step.want {
 			t.Errorf("%s makes %s the master of %s: %q, want %q", step.by.Node, step.node, step.in, got, step.want)
 		}
