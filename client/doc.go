@@ -20,6 +20,10 @@
 // are not stored to a session is told to wait: those with an id are sent again
 // when the server says so, others are lost.
 //
+// Topics are followed with [Client.Subscribe], again after every reconnect, and
+// of those that keep what is said nothing is missed by that. The server keeps no
+// positions of them: [Client.Cursors] has them for the next process.
+//
 // Two goroutines serve a connection: one reads and one writes. All queues are
 // bounded: [Client.SendAsync] waits when too much is unanswered, and a user who
 // receives slowly holds up the reading of the socket, and so the server, which

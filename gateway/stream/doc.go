@@ -22,4 +22,11 @@
 // again with these cursors, which acknowledges them; until then they come
 // again. Between two polls the device is not connected: durable messages wait
 // in their logs, volatile ones are lost.
+//
+// # Topics
+//
+// ?topic=ID, as often as there are topics to follow, goes with every request.
+// Of a topic that keeps what is said the position tells where to go on, as of
+// any log; but where it has not fitted into the text, one goes on with what
+// comes. To say something in a topic one posts to the server of one's stream.
 package stream
