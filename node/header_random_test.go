@@ -230,3 +230,65 @@ func TestHeaderRunCheck(t *testing.T) {
 		}
 	}
 }
+
+// Connections at three servers follow a topic, one after the other, while its
+// header is set and its followers are spoken to: each is told the header first,
+// and then, without a hole, what follows.
+func TestRandomTopicHeaders(t *testing.T) {
+	for _, seed := range seeds(t, 3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inMesh(t, 3, func(t *testing.T, m *mesh) {
+				const followers, acts = 30, 60
+				m.must(theApp, "/v1/sessions", `{"session_id":"topic:t","kind":"topic","keep_count":1000}`)
+				m.head(theApp, "a", "topic:t", `"first"`) // 1
+				m.shaky(rand.New(rand.NewPCG(seed, 1)))
+				var all sync.WaitGroup
+				for i := range 3 {
+					rnd := rand.New(rand.NewPCG(seed, uint64(i)))
+					all.Go(func() {
+						for n := range acts {
+							time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
+							at, method, path := m.ids()[rnd.IntN(3)], http.MethodPut, "/v1/sessions/topic:t/header"
+							body := fmt.Sprintf(`"%d of %d"`, n, i)
+							if rnd.IntN(3) > 0 {
+								method, path = http.MethodPost, "/v1/messages"
+								body = fmt.Sprintf(`{"id":"%d-%d","dest_session_id":"topic:t","payload":%s}`, i, n, body)
+							}
+							m.do(method, theApp, at, path, body)
+						}
+					})
+				}
+				rnd, told := rand.New(rand.NewPCG(seed, 9)), make([]*listener, followers)
+				for i := range followers {
+					time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond)
+					told[i] = m.listensWith(fmt.Sprint("f", i), m.ids()[rnd.IntN(3)], `"topics":["topic:t"]`)
+				}
+				all.Wait()
+				m.sound()
+				pass(2 * time.Minute)
+				log, err := m.store.Read(t.Context(), room("topic:t"), 0, 10_000, 1<<24)
+				if err != nil {
+					t.Fatal(err)
+				}
+				run := headerRun{log: log, told: map[envelope.NodeID][]heard{}, stays: map[envelope.NodeID][]session.Span{}}
+				for i, l := range told {
+					id, frames := envelope.NodeID(fmt.Sprint("f", i)), l.take()
+					_, begin, _ := strings.Cut(frames, `"control":"subscribed","cursors":{"session:topic:t":`)
+					run.stays[id] = []session.Span{{From: number(`x`+begin, "x") + 1}}
+					for _, word := range story(frames, "topic:t") {
+						text, header := strings.CutPrefix(word, "h")
+						h := heard{header: header}
+						_, _ = fmt.Sscan(text, &h.seq)
+						run.told[id] = append(run.told[id], h)
+					}
+					if got := run.told[id]; len(got) == 0 || !got[0].header {
+						t.Errorf("%s was not told the header first: %v", id, got)
+					}
+				}
+				for _, fault := range run.check() {
+					t.Error(fault)
+				}
+			})
+		})
+	}
+}
