@@ -2,6 +2,7 @@ package node
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -47,5 +48,37 @@ func TestLeaveThatWasTrimmed(t *testing.T) {
 		if got := bob.take(); strings.Contains(got, "secret") || !strings.Contains(got, "for bob again") || !strings.Contains(got, `"floor":5`) {
 			t.Errorf("got %s", got)
 		}
+	})
+}
+
+// A device connects from now on while it leaves: its leaving entry lies before
+// that now, and what comes after is not for it.
+func TestLeaveThatWasPassedOver(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("bob", "/v1/sessions/r/join", "")
+		var once sync.Once
+		m.at("b").store.set(func(s *faultyStore) {
+			s.before = func(op string) error {
+				if op == "heads" { // the memberships have been read
+					once.Do(func() {
+						m.must("bob", "/v1/sessions/r/leave", "")
+						m.must("alice", "/v1/messages", `{"id":"1","dest_session_id":"r","payload":"secret"}`)
+						m.at("b").store.set(func(s *faultyStore) {
+							s.delay = func(op string) time.Duration { return map[string]time.Duration{"memberships": time.Second}[op] }
+						})
+					})
+				}
+				return nil
+			}
+		})
+		bob := m.raw("bob", "b")
+		bob.send(`{"control":"hello","resume":false}`)
+		pass(500 * time.Millisecond)
+		m.must("alice", "/v1/messages", `{"id":"2","dest_session_id":"r","payload":"secret"}`)
+		for _, name := range []string{"hello", "caught_up"} {
+			bob.control(name)
+		}
+		bob.quiet(10 * time.Second)
 	})
 }

@@ -117,6 +117,12 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	if err != nil {
 		return err
 	}
+	if hello != nil && hello.FromNow { // it passes over what would say that it has left
+		if members, err = c.n.sessions.Of(ctx, c.who.Node); err != nil {
+			return err
+		}
+		c.learn(members)
+	}
 	master, err := c.plays(ctx, members)
 	if err != nil {
 		return err
