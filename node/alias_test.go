@@ -277,6 +277,31 @@ func TestAliasTrace(t *testing.T) {
 	})
 }
 
+// Who was in a session by its name, and is there by an alias now, is not shown to
+// follow it by its name: not even to the app.
+func TestAliasTraceOfName(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("canary", "/v1/sessions/r/join", "")
+		m.must("alice", "/v1/messages", `{"id":"1","dest_session_id":"r","payload":"a"}`)
+		canary := m.listens("canary", "b")
+		canary.take()
+		trace := func() string {
+			_, text := m.do(http.MethodGet, theApp, "a", "/v1/messages/1/trace?dest_session_id=r&src_id=alice", "")
+			return text
+		}
+		if got := trace(); !strings.Contains(got, `"node_id":"canary","delivered":false,"read":false,"server":"b"`) {
+			t.Errorf("by its name: %s", got)
+		}
+		m.must("canary", "/v1/sessions/r/leave", "")
+		m.joinAs("zorro")
+		pass(time.Second)
+		if got := trace(); !strings.Contains(got, `"node_id":"canary"`) || strings.Contains(got, `"server":`) {
+			t.Errorf("by its alias: %s", got)
+		}
+	})
+}
+
 // What was sent by an alias is edited and deleted by that alias only, which has
 // no hand in what the same device sends by its name.
 func TestAliasRevises(t *testing.T) {

@@ -22,15 +22,17 @@ func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
 	here := make(reach)
 	n.conns.eachFollower(log, func(c *conn) {
 		if len(here) < maxTraced {
-			name, written := c.wrote(log, seq)
-			here[name] = written
+			if name, written := c.wrote(log, seq); name != "" {
+				here[name] = written
+			}
 		}
 	})
 	return here
 }
 
 // wrote reports whether an entry, if it is for the client, is on its way to it
-// and no longer here, and the name by which its device is known as a reader.
+// and no longer here, and the name by which its device is known as a reader; ""
+// when it has that no longer, and so nobody is to know that it follows the log.
 // While other frames wait it is not known, and said not to be.
 func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, written bool) {
 	c.mu.Lock()
@@ -39,7 +41,11 @@ func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, wr
 	if f == nil {
 		return c.who.Node, false
 	}
-	return f.reader(log, seq, c.who).Node, f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
+	reader := f.reader(log, seq, c.who)
+	if !f.still(log, reader, c.who) {
+		return "", false
+	}
+	return reader.Node, f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
 }
 
 // questions are those that other servers have yet to answer.
