@@ -61,9 +61,10 @@ func (m *mesh) must(device, path, body string) string {
 	return text
 }
 
-// Who may do what, in every role, with a closed session of either kind, whether
-// its members are there by name or by an alias. Each call is made twice, at
-// different servers, and answers the same.
+// Who may do what, in every role, with a closed session: a group whose members
+// are there by name, and a game of which they are by an alias; and both ways in
+// both for what they say. Each call is made twice, at different servers, and
+// answers the same.
 func TestRights(t *testing.T) {
 	const (
 		ok = ""
@@ -112,6 +113,9 @@ func TestRights(t *testing.T) {
 		{"settings", "PATCH", "", `{"member_limit":50,"member_list":"moderators"}`, [9]string{ok, fb, fb, fb, nf, nf, nf, nf, ok}},
 	} {
 		for _, in := range []masquerade{{kind: "group"}, {kind: "group", anonymous: true}, {kind: "game"}, {kind: "game", anonymous: true}} {
+			if in.anonymous != (in.kind == "game") && !strings.HasPrefix(tt.name, "send") {
+				continue // the rest is the same, and takes long
+			}
 			want := tt.want
 			switch {
 			case tt.name == "send to a member" && in.kind == "game": // the players speak to the master only

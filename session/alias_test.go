@@ -25,8 +25,7 @@ func as(name string) session.As { return session.As{Anonymous: true, Name: name}
 
 func alias(name string) envelope.NodeID { return envelope.AliasOf("r", name) }
 
-// log returns the entries of session r, and fails the test if any tells whose
-// an alias is.
+// log returns the entries of session r.
 func (w *world) log(t *testing.T) []envelope.Envelope {
 	t.Helper()
 	log, err := w.store.Read(context.WithoutCancel(t.Context()), envelope.SessionID("r").Address(), 0, 1000, 1<<20)
@@ -46,7 +45,7 @@ func (w *world) notes(t *testing.T) []string {
 	return all
 }
 
-// put makes the caller's memberships of session r what a word says.
+// put makes a device's memberships of session r what the words say.
 func (w *world) put(t *testing.T, id, state string) {
 	t.Helper()
 	ctx, me := t.Context(), who(id)
@@ -154,6 +153,7 @@ func TestAliasStates(t *testing.T) {
 			"join": tt.join, "join as": tt.joinAs, "join as another": tt.joinAsOther, "leave": tt.leave, "reveal": tt.reveal,
 		} {
 			t.Run(tt.state+": "+call, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t)
 				ctx, bob := t.Context(), who("bob")
 				w.group(t)
@@ -470,6 +470,7 @@ func TestInterruptedAliases(t *testing.T) {
 		for _, op := range []string{"put", "after put", "entry", "after entry"} {
 			for n := 1; n <= 5; n++ {
 				t.Run(fmt.Sprint(name, " ", op, " ", n), func(t *testing.T) {
+					t.Parallel()
 					w := newWorld(t)
 					w.group(t)
 					w.put(t, "bob", tt.state)
