@@ -151,9 +151,10 @@ func TestRandomHandover(t *testing.T) {
 					mu.Unlock()
 					return d
 				}
+				var first []*device
 				for i := range devices {
 					id := fmt.Sprint("d", i)
-					connect(id, string(rune('a'+i%3))).connected(m)
+					first = append(first, connect(id, string(rune('a'+i%3))).connected(m))
 					run.whose[envelope.AliasOf("r", "z-"+id)] = envelope.NodeID(id)
 				}
 				m.shaky(rand.New(rand.NewPCG(seed, devices)))
@@ -161,8 +162,8 @@ func TestRandomHandover(t *testing.T) {
 				var all sync.WaitGroup
 				for i := range devices {
 					id, rnd := fmt.Sprint("d", i), rand.New(rand.NewPCG(seed, uint64(i)))
+					d := first[i]
 					all.Go(func() {
-						d := lives[id][0]
 						for n := range acts {
 							time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 							other := fmt.Sprint("d", rnd.IntN(devices))
