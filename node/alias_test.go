@@ -227,12 +227,18 @@ func TestAliasReceipts(t *testing.T) {
 			t.Errorf("the alias is told %s", got)
 		}
 
+		canary.send(private("r~zorro", `"id":"8","receipt":true,"payload":"to myself"`)) // 2
+		canary.send(`{"control":"ack","cursors":{"node:r~zorro":2}}`)
+		if got := canary.take(); strings.Contains(got, `"receipt"`) {
+			t.Errorf("the alias is told of itself: %s", got)
+		}
+
 		// Without a connection it is told the same way.
 		m.must("alice", "/v1/messages", `{"id":"6","dest_session_id":"r","receipt":true,"payload":"z"}`)        // 8
-		m.must("alice", "/v1/messages", private("r~zorro", `"id":"7","receipt":true,"payload":"to the alias"`)) // 2
+		m.must("alice", "/v1/messages", private("r~zorro", `"id":"7","receipt":true,"payload":"to the alias"`)) // 3
 		_ = canary.ws.CloseNow()
 		alice.take()
-		m.must("canary", "/v1/cursors", `{"delivered":{"session:r":9,"node:r~zorro":2}}`)
+		m.must("canary", "/v1/cursors", `{"delivered":{"session:r":9,"node:r~zorro":3}}`)
 		got = alice.take()
 		has(t, "without a connection", got, `"id":"6"`, `"id":"7"`)
 		if strings.Count(got, `"node_id":"r~zorro"`) != 2 || strings.Contains(got, "client_id") {

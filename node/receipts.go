@@ -88,7 +88,7 @@ func asks(env *envelope.Envelope, who envelope.Principal, in *stays) (asked, boo
 	}
 	log := env.Dest()
 	a := asked{log: log, seq: env.Seq, id: env.ID, src: env.SrcNode, reader: in.reader(log, env.Seq, who)}
-	if !in.still(log, a.reader, who) {
+	if a.reader.Node == env.SrcNode || !in.still(log, a.reader, who) { // an alias writes to itself without its user
 		return asked{}, false
 	}
 	if at, limited := env.Expires(); limited {
