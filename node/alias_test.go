@@ -228,6 +228,7 @@ func TestAliasReceipts(t *testing.T) {
 		}
 
 		canary.send(private("r~zorro", `"id":"8","receipt":true,"payload":"to myself"`)) // 2
+		canary.take()
 		canary.send(`{"control":"ack","cursors":{"node:r~zorro":2}}`)
 		if got := canary.take(); strings.Contains(got, `"receipt"`) {
 			t.Errorf("the alias is told of itself: %s", got)
