@@ -57,6 +57,16 @@ func Rules() []Rule {
 			Why: "as graph",
 		},
 		{
+			Package: "push/apns", May: []string{"envelope", "push"}, Tests: []string{"internal/..."},
+			Why:     "a push service is asked with what push hands it, by its own library and no other; only cmd knows which there are",
+			Outside: []string{"github.com/sideshow/apns2/...", "golang.org/x/net/http2"},
+		},
+		{
+			Package: "push/*", May: []string{"envelope", "push"}, Tests: []string{"internal/..."},
+			Why:     "as push/apns; what it needs beyond HTTP is to sign",
+			Outside: []string{"github.com/golang-jwt/jwt/v5"},
+		},
+		{
 			Package: "gateway", May: []string{"envelope"}, Never: logic,
 			Why: "a contract between node and protocols that knows neither",
 		},
@@ -113,6 +123,10 @@ func Rules() []Rule {
 		{
 			Package: "internal/mongotest",
 			Why:     "it starts a database for tests and does not know what is stored there",
+		},
+		{
+			Package: "internal/pushtest",
+			Why: "push services as their documents describe them; what it answers is not made by what is tested with it",
 		},
 		{
 			Package: "internal/...", May: []string{"envelope", "internal/..."},

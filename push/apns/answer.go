@@ -1,0 +1,79 @@
+package apns
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/sideshow/apns2"
+	"golang.org/x/net/http2"
+
+	"github.com/allsparkrt/allspark/push"
+)
+
+// maxAnswer bounds the body of an answer, in bytes.
+const maxAnswer = 4 << 10
+
+// attempt makes one request and returns why it failed, or nil.
+func attempt(ctx context.Context, client *apns2.Client, m *apns2.Notification) *push.Failure {
+	var got answer
+	response, err := client.PushWithContext(context.WithValue(ctx, answerKey{}, &got), m)
+	switch {
+	case got.status == http.StatusOK:
+		return nil
+	case got.status == 0:
+		return push.Unanswered(err)
+	case err != nil: // refused with a body that is not Apple's, by something in between
+		return push.Refused(got.status, got.header, "")
+	}
+	return refused(got, response)
+}
+
+// refused says what an answer means. The status decides, except for these.
+func refused(got answer, r *apns2.Response) *push.Failure {
+	f := push.Refused(got.status, got.header, r.Reason)
+	switch r.Reason {
+	case apns2.ReasonBadDeviceToken, apns2.ReasonDeviceTokenNotForTopic, apns2.ReasonExpiredToken:
+		f.Gone = true
+	case apns2.ReasonUnregistered:
+		f.Gone, f.Since = true, r.Timestamp.Time
+	case apns2.ReasonIdleTimeout:
+		f.Retry = true
+	case apns2.ReasonExpiredProviderToken, apns2.ReasonInvalidProviderToken, apns2.ReasonMissingProviderToken,
+		apns2.ReasonBadCertificate, apns2.ReasonBadCertificateEnvironment:
+		f.Retry = true // not the notification's fault, and put right by an operator
+	case apns2.ReasonTooManyProviderTokenUpdates:
+		f.After = max(f.After, renewAtMost) // the connection is of no use before
+	}
+	return f
+}
+
+// answer is what the library does not hand on of one.
+type answer struct {
+	status int
+	header http.Header
+}
+
+type answerKey struct{}
+
+// recorder notes the answer to a request where its context says.
+type recorder struct{ *http2.Transport }
+
+// RoundTrip implements [http.RoundTripper].
+func (t recorder) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.Transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if got, ok := r.Context().Value(answerKey{}).(*answer); ok {
+		got.status, got.header = response.StatusCode, response.Header
+	}
+	response.Body = limited{io.LimitReader(response.Body, maxAnswer), response.Body}
+	return response, nil
+}
+
+// limited is a body of which the end is not read.
+type limited struct {
+	io.Reader
+	io.Closer
+}
