@@ -17,7 +17,7 @@ var ErrToken = errors.New("push: malformed token")
 
 var (
 	apnsForm   = regexp.MustCompile(`^([0-9a-f]{2}){32,100}$`) // opaque, of variable length; 32 bytes today
-	fcmForm    = regexp.MustCompile(`^[A-Za-z0-9_:-]{20,1024}$`)
+	fcmForm    = regexp.MustCompile(`^[A-Za-z0-9_:-]{20,1000}$`)
 	appForm    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
 	localeForm = regexp.MustCompile(`^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}$`)
 )
