@@ -28,19 +28,20 @@ type Verified struct {
 
 // Why a token was refused. These reach the log only.
 var (
-	errTooLong     = errors.New("longer than 8 KiB")
-	errForm        = errors.New("not three parts in base64url")
-	errHeader      = errors.New("header names a key or an extension")
-	errType        = errors.New("another kind of token")
-	errAlgorithm   = errors.New("algorithm does not go with the key")
-	errUnknownKey  = errors.New("unknown key id")
-	errIssuer      = errors.New("issuer is not among the expected")
-	errID          = errors.New("sub or nid is not an id")
-	errLongClaim   = errors.New("jti or iss is too long")
-	errGuest       = errors.New("not made here, with the id of a guest")
-	errServer      = errors.New("for another server or boot")
-	errUsed        = errors.New("used before")
-	errTooFarAhead = errors.New("expires later than any made by now")
+	errTooLong      = errors.New("longer than 8 KiB")
+	errForm         = errors.New("not three parts in base64url")
+	errHeader       = errors.New("header names a key or an extension")
+	errType         = errors.New("another kind of token")
+	errAlgorithm    = errors.New("algorithm does not go with the key")
+	errUnknownKey   = errors.New("unknown key id")
+	errIssuer       = errors.New("issuer is not among the expected")
+	errID           = errors.New("sub or nid is not an id")
+	errLongClaim    = errors.New("jti or iss is too long")
+	errTooLongLived = errors.New("valid for longer than a key may be")
+	errGuest        = errors.New("not made here, with the id of a guest")
+	errServer       = errors.New("for another server or boot")
+	errUsed         = errors.New("used before")
+	errTooFarAhead  = errors.New("expires later than any made by now")
 )
 
 // refuse returns the error for a credential that does not hold.

@@ -22,6 +22,11 @@ type Config struct {
 	Issuers, Audiences []string
 	// Guests are those whose keys are taken besides; nil: nobody's.
 	Guests *Guests
+	// Revocations are those that are heeded; nil: none are.
+	Revocations *Revocations
+	// MaxLifetime is how long an auth key may last, from when it was issued or,
+	// if it does not say, from now; 0: any time.
+	MaxLifetime time.Duration
 
 	Now        func() time.Time // nil: time.Now
 	HTTPClient *http.Client     // fetches JWK sets; nil: the default transport
@@ -34,7 +39,10 @@ type Verifier struct {
 	parser  *jwt.Parser
 	keys    *keySet
 	issuers []string
-	guests  *Guests // may be nil
+	guests  *Guests      // may be nil
+	revoked *Revocations // may be nil
+	longest time.Duration
+	now     func() time.Time
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -73,7 +81,10 @@ func NewVerifier(ctx context.Context, c Config) (*Verifier, error) {
 	if len(c.Audiences) > 0 {
 		options = append(options, jwt.WithAudience(slices.Clone(c.Audiences)...))
 	}
-	v := &Verifier{parser: jwt.NewParser(options...), keys: keys, issuers: slices.Clone(c.Issuers), guests: c.Guests}
+	v := &Verifier{
+		parser: jwt.NewParser(options...), keys: keys, issuers: slices.Clone(c.Issuers), guests: c.Guests,
+		revoked: c.Revocations, longest: c.MaxLifetime, now: c.Now,
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	v.stop = stop
 	if keys.reloads() {
@@ -89,9 +100,20 @@ func (v *Verifier) Close() {
 }
 
 // Verify checks an auth key, of the app or of a guest. The error is an [*envelope.Error]: Unauthorized,
-// or Busy when the key that the token names may exist but cannot be fetched
-// now, or ctx ended while waiting for it.
+// Revoked, or Busy when the key that the token names may exist but cannot be
+// fetched now, or ctx ended while waiting for it.
 func (v *Verifier) Verify(ctx context.Context, token string) (Verified, error) {
+	who, err := v.verify(ctx, token)
+	if err == nil {
+		err = v.revoked.Check(who)
+	}
+	if err != nil {
+		return Verified{}, err
+	}
+	return who, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, token string) (Verified, error) {
 	if err := checkForm(token); err != nil {
 		return Verified{}, refuse(err)
 	}
@@ -118,10 +140,21 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Verified, error) {
 	if err == nil && v.guests != nil && (isGuest(c.sub) || isGuest(c.nid)) {
 		err = errGuest
 	}
+	if err == nil && v.longest > 0 && who.lasts(v.now()) > v.longest {
+		err = errTooLongLived
+	}
 	if err != nil {
 		return Verified{}, refuse(err)
 	}
 	return who, nil
+}
+
+// lasts returns how long the credential is valid from its beginning on.
+func (v *Verified) lasts(now time.Time) time.Duration {
+	if v.Issued.IsZero() {
+		return v.Expires.Sub(now)
+	}
+	return v.Expires.Sub(v.Issued)
 }
 
 // key returns what the library is to check the signature with.

@@ -26,6 +26,13 @@ import (
 //	v server                   server record (JSON)
 //	g kind id 0 server         edge (JSON)
 //	p kind id                  when an address was last connected: varint Unix milliseconds
+//	k name                     revocation (JSON)
+//	k service 0 token          token of a push service (JSON)
+//	l kind id 0 service 0 token  the same found by its device and by its user: empty
+//	x node 0 kind id           mute (JSON)
+//	j task kind id             job of package push (JSON)
+//	q due task kind id         the same found by when it is due, eight bytes: empty
+//	f task kind id             the same, while it has a dead letter: empty
 //	z name                     about the store itself: format, epoch
 //
 // seq is eight bytes, big endian, so that keys sort as numbers do.
@@ -43,6 +50,13 @@ const (
 	rowServer          = 'v'
 	rowEdge            = 'g'
 	rowSighting        = 'p'
+	rowRevocation      = 'k'
+	rowToken           = 'k'
+	rowTokenOwner      = 'l'
+	rowMute            = 'x'
+	rowJob             = 'j'
+	rowDue             = 'q'
+	rowFailed          = 'f'
 	rowMeta            = 'z'
 	endOfID       byte = 0
 )

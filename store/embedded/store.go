@@ -25,6 +25,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
@@ -69,7 +70,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Store implements the Store of packages inbox, graph and session. All
+// Store implements the Store of packages inbox, graph and session, and
+// [auth.RevocationStore]. All
 // methods but Close are safe for concurrent use; none may be called while
 // Close runs.
 type Store struct {
@@ -97,6 +99,8 @@ var (
 	_ inbox.Store   = (*Store)(nil)
 	_ graph.Store   = (*Store)(nil)
 	_ session.Store = (*Store)(nil)
+
+	_ auth.RevocationStore = (*Store)(nil)
 )
 
 // format is the version of the layout in key.go and of the values.

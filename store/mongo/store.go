@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/session"
@@ -58,8 +59,8 @@ func (o Options) withDefaults() Options {
 }
 
 // Store keeps everything in one MongoDB database, which any number of servers
-// may share. It implements [inbox.Store], [graph.Store] and [session.Store].
-// All methods are safe for concurrent use. Their errors are the sentinel
+// may share. It implements [inbox.Store], [graph.Store], [session.Store]
+// and [auth.RevocationStore]. All methods are safe for concurrent use. Their errors are the sentinel
 // errors of those interfaces, or [*envelope.Error]: Busy when the database did
 // not answer within the time-out.
 type Store struct {
@@ -81,12 +82,16 @@ type Store struct {
 	members   *mongo.Collection
 	headers   *mongo.Collection
 	meta      *mongo.Collection
+
+	revocations *mongo.Collection
 }
 
 var (
 	_ inbox.Store   = (*Store)(nil)
 	_ graph.Store   = (*Store)(nil)
 	_ session.Store = (*Store)(nil)
+
+	_ auth.RevocationStore = (*Store)(nil)
 )
 
 // Open connects to a database and creates what indexes it lacks. The error
@@ -139,7 +144,12 @@ func newStore(client *mongo.Client, o Options) *Store {
 		sessions:  database.Collection("sessions"),
 		members:   database.Collection("members"),
 		headers:   database.Collection("headers"),
+		tokens:    database.Collection("tokens"),
+		mutes:     database.Collection("mutes"),
+		jobs:      database.Collection("jobs"),
 		meta:      database.Collection("meta"),
+
+		revocations: database.Collection("revocations"),
 	}
 	s.reads = newBreaker("reads", o, s.probeRead)
 	s.writes = newBreaker("writes", o, s.probeWrite)
@@ -187,6 +197,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		{s.edges, options.Index().SetName("server_boot"), []string{"v", "b"}},
 		{s.members, options.Index().SetName("session"), []string{"s"}},
 		{s.members, options.Index().SetName("node"), []string{"n"}},
+		{s.tokens, options.Index().SetName("node"), []string{"n"}},
+		{s.tokens, options.Index().SetName("client"), []string{"c"}},
+		{s.mutes, options.Index().SetName("node"), []string{"n"}},
+		{s.jobs, options.Index().SetName("due"), []string{"u"}},
 	} {
 		var keys bson.D
 		for _, field := range index.fields {

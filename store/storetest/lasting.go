@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
@@ -29,6 +30,8 @@ func reopened(s *suite) {
 	s.noError(s.store.PutMember(ctx, member))
 	header := session.Header{Session: "room", Seq: 4, By: alice, Payload: []byte(`{"a":1}`), Version: 1}
 	s.noError(s.store.PutHeader(ctx, header))
+	revocation := auth.Revocation{Client: "bob", Before: 7, Expires: 1 << 50}
+	s.noError(s.store.PutRevocation(ctx, revocation))
 	cursor := inbox.Cursor{Node: bob, Log: log, Delivered: 3, Read: 2}
 	s.noError(s.store.Advance(ctx, []inbox.Cursor{cursor}))
 	record := graph.Record{ID: "server", Boot: "boot", Beat: 7}
@@ -60,6 +63,7 @@ func reopened(s *suite) {
 		member.Version++
 		s.noError(s.store.PutMember(ctx, member))
 		s.headers([]envelope.SessionID{"room"}, header)
+		s.revocations(s.store, 0, revocation)
 		s.cursors(bob, cursor)
 		s.servers(record)
 		record.Beat++

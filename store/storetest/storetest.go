@@ -1,11 +1,12 @@
-// Package storetest holds the promises of [inbox.Store], [graph.Store] and
-// [session.Store] as tests. Every store runs them with one call of [Run]; what
+// Package storetest holds the promises of [inbox.Store], [graph.Store],
+// [session.Store] and [auth.RevocationStore] as tests. Every store runs them with one call of [Run]; what
 // a caller may rely on is what is tested here.
 package storetest
 
 import (
 	"testing"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
@@ -17,6 +18,7 @@ type Store interface {
 	inbox.Store
 	graph.Store
 	session.Store
+	auth.RevocationStore
 	// Close answers every Append that waits, then lets go of the database. No
 	// other call may run meanwhile. A later Append is refused with Busy.
 	Close() error
@@ -125,6 +127,8 @@ func Run(t *testing.T, open Open, o Options) {
 		{"session/members and memberships", memberships},
 		{"session/header versions", headerVersions},
 		{"session/a header's version has one winner", headerRace},
+		{"revocations/cover one another", revocationsCover},
+		{"revocations/many at once", revocationRace},
 		{"random against a model", random},
 		{"reopen/everything durable is there", reopened},
 		{"reopen/what was trimmed", reopenedTrimmed},
@@ -134,6 +138,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"second/a version has one winner", secondRace},
 		{"second/a session's version has one winner", secondSessionRace},
 		{"second/a header's version has one winner", secondHeaderRace},
+		{"second/each sees what the other revoked", secondRevokes},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, Options: o, ended: map[Store]bool{}}
