@@ -81,7 +81,6 @@ type bot struct {
 	name   string
 	header chan Header
 	states chan State // the newest; older ones are dropped
-	first  string     // what it was told first
 }
 
 func startBot(t *testing.T, server string, way steering) *bot {

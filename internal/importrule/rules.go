@@ -126,7 +126,7 @@ func Rules() []Rule {
 		},
 		{
 			Package: "internal/pushtest",
-			Why: "push services as their documents describe them; what it answers is not made by what is tested with it",
+			Why:     "push services as their documents describe them; what it answers is not made by what is tested with it",
 		},
 		{
 			Package: "internal/...", May: []string{"envelope", "internal/..."},
