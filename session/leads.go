@@ -9,15 +9,7 @@ import (
 // Leads reports whether the caller is the owner of a session, one of its
 // moderators or a game's master, or the app. The session need not exist.
 func (s *Sessions) Leads(ctx context.Context, who envelope.Principal, id envelope.SessionID) (bool, error) {
-	ses, err := s.session(ctx, id)
-	var by actor
-	if err == nil {
-		by, err = s.acting(ctx, who, ses)
-	}
-	if envelope.CodeOf(err) == envelope.NotFound {
-		return false, nil
-	}
-	return err == nil && by.leads(ses), err
+	return s.whether(ctx, who, id, actor.leads)
 }
 
 func (by actor) leads(ses Session) bool { return by.role >= Moderator || by.name == ses.Master }

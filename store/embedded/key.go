@@ -27,7 +27,7 @@ import (
 //	g kind id 0 server         edge (JSON)
 //	p kind id                  when an address was last connected: varint Unix milliseconds
 //	k name                     revocation (JSON)
-//	k service 0 token          token of a push service (JSON)
+//	b service 0 token          token of a push service (JSON)
 //	l kind id 0 service 0 token  the same found by its device and by its user: empty
 //	x node 0 kind id           mute (JSON)
 //	j task kind id             job of package push (JSON)
@@ -51,7 +51,7 @@ const (
 	rowEdge            = 'g'
 	rowSighting        = 'p'
 	rowRevocation      = 'k'
-	rowToken           = 'k'
+	rowToken           = 'b'
 	rowTokenOwner      = 'l'
 	rowMute            = 'x'
 	rowJob             = 'j'

@@ -55,21 +55,12 @@ func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, max
 	var page []envelope.Envelope
 	bytes := 0
 	for valid := it.SeekGE(appendEntryKey(nil, log, first)); valid && len(page) < limit; valid = it.Next() {
-		seq := it.seq()
-		if seq > bound {
+		if it.seq() > bound {
 			break
 		}
-		if want := first + uint64(len(page)); seq != want {
-			return nil, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, seq, want)
-		}
-		value, err := it.ValueAndErr()
+		env, err := it.entry(log, first+uint64(len(page)))
 		if err != nil {
 			return nil, err
-		}
-		// The value is the iterator's; the envelope keeps a part of the copy.
-		_, env, err := parseEntry(slices.Clone(value), seq)
-		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d of %v", err, seq, log)
 		}
 		bytes += len(env.Body)
 		if len(page) > 0 && bytes > maxBytes {
@@ -78,6 +69,23 @@ func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, max
 		page = append(page, env)
 	}
 	return page, it.Error()
+}
+
+// entry returns the entry that the iterator is at, which has to be that of a seq.
+func (it *logIter) entry(log envelope.Address, want uint64) (envelope.Envelope, error) {
+	if seq := it.seq(); seq != want {
+		return envelope.Envelope{}, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, seq, want)
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return envelope.Envelope{}, err
+	}
+	// The value is the iterator's; the envelope keeps a part of the copy.
+	_, env, err := parseEntry(slices.Clone(value), want)
+	if err != nil {
+		err = fmt.Errorf("%w: entry %d of %v", err, want, log)
+	}
+	return env, err
 }
 
 // durable returns up to where a log may be read.

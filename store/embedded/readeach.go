@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -40,17 +39,9 @@ func (s *Store) each(it *logIter, log envelope.Address, seqs []uint64, maxBytes 
 		if seq > bound || !it.SeekGE(appendEntryKey(nil, log, seq)) {
 			break
 		}
-		if it.seq() != seq {
-			return nil, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, it.seq(), seq)
-		}
-		value, err := it.ValueAndErr()
+		env, err := it.entry(log, seq)
 		if err != nil {
 			return nil, err
-		}
-		// The value is the iterator's; the envelope keeps a part of the copy.
-		_, env, err := parseEntry(slices.Clone(value), seq)
-		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d of %v", err, seq, log)
 		}
 		bytes += len(env.Body)
 		if len(entries) > 0 && bytes > maxBytes {
