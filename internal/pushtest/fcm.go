@@ -54,10 +54,10 @@ func NewFCM(t testing.TB) *FCM {
 	}
 	const email = "push@project-1.iam.gserviceaccount.com"
 	f := &FCM{life: time.Hour, granted: map[string]time.Time{}}
-	f.Service = start(t, f.check, Answer{Status: 200, Body: `{"name":"projects/project-1/messages/1"}`})
-	// It shares the authority, so that one pool serves for both.
+	ca := newAuthority(t) // of both, so that one pool serves
+	f.Service = start(t, ca, manyStreams, f.check, Answer{Status: 200, Body: `{"name":"projects/project-1/messages/1"}`})
 	grants := &grantor{fcm: f, key: &key.PublicKey, email: email}
-	f.Grants = startWith(t, f.ca, grants.check, Answer{})
+	f.Grants = start(t, ca, manyStreams, grants.check, Answer{})
 	grants.audience = f.Grants.URL + "/token"
 	f.Credentials, err = json.Marshal(map[string]string{
 		"type":           "service_account",

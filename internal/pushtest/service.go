@@ -32,9 +32,9 @@ type Service struct {
 	ca     *authority
 
 	mu       sync.Mutex
-	script   []Answer      // guarded by mu
-	requests []Request     // guarded by mu
-	hold     chan struct{} // guarded by mu: closed when requests go on
+	script   []Answer  // guarded by mu
+	requests []Request // guarded by mu
+	hold     *hold     // guarded by mu
 }
 
 // Request is one that reached the service, refused or not.
@@ -62,18 +62,26 @@ func (s *Service) Then(answers ...Answer) {
 	s.script = append(s.script, answers...)
 }
 
-// Hold makes requests wait, and returns what lets them go on.
-func (s *Service) Hold() (release func()) {
-	hold := make(chan struct{})
+// Hold makes requests wait until release is called. The channel is closed when
+// the first has arrived.
+func (s *Service) Hold() (arrived <-chan struct{}, release func()) {
+	h := &hold{arrived: make(chan struct{}), released: make(chan struct{})}
+	h.arrive = sync.OnceFunc(func() { close(h.arrived) })
 	s.mu.Lock()
-	s.hold = hold
+	s.hold = h
 	s.mu.Unlock()
-	return sync.OnceFunc(func() {
+	return h.arrived, sync.OnceFunc(func() {
 		s.mu.Lock()
 		s.hold = nil
 		s.mu.Unlock()
-		close(hold)
+		close(h.released)
 	})
+}
+
+// hold is where requests wait.
+type hold struct {
+	arrive            func() // closes arrived, once
+	arrived, released chan struct{}
 }
 
 // Requests returns those so far, in the order in which they were answered.
@@ -110,13 +118,12 @@ func (s *Service) scripted() bool {
 	return len(s.script) > 0
 }
 
-// start starts a service, of which success is the answer if all is well.
-func start(t testing.TB, verify check, success Answer) *Service {
-	t.Helper()
-	return startWith(t, newAuthority(t), verify, success)
-}
+// manyStreams is for services that do not bound a connection's requests tightly.
+const manyStreams = 100
 
-func startWith(t testing.TB, ca *authority, verify check, success Answer) *Service {
+// start starts a service. On one connection it takes so many requests at a time;
+// success is its answer if all is well.
+func start(t testing.TB, ca *authority, streams int, verify check, success Answer) *Service {
 	t.Helper()
 	s := &Service{ca: ca}
 	certificate, _ := s.ca.issue(t)
@@ -131,6 +138,7 @@ func startWith(t testing.TB, ca *authority, verify check, success Answer) *Servi
 		ClientAuth:   tls.VerifyClientCertIfGiven,
 		MinVersion:   tls.VersionTLS12,
 	}
+	s.server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams}
 	s.server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it are part of the tests
 	s.server.StartTLS()
 	s.URL = s.server.URL
@@ -155,8 +163,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, verify check, su
 	s.requests = append(s.requests, Request{Peer: r.RemoteAddr, Path: r.URL.Path, Header: r.Header.Clone(), Body: body, Status: answer.Status})
 	s.mu.Unlock()
 	if hold != nil {
+		hold.arrive()
 		select {
-		case <-hold:
+		case <-hold.released:
 		case <-r.Context().Done():
 			return
 		}
