@@ -148,6 +148,19 @@ type (
 		Session   envelope.SessionID // prefer a server with members of it; "" none
 		Max       int                // how many at most
 	}
+
+	// Revoke makes credentials worth nothing: the auth key of a name, or all of
+	// a user, of a device or, with none of them, of everybody, that were issued
+	// before a time. For the app. The reply is [Revocations] with that one.
+	Revoke struct {
+		JTI     string
+		Client  envelope.ClientID
+		Node    envelope.NodeID
+		Before  int64 // Unix milliseconds; 0: now
+		Expires int64 // when none of the keys can be valid any more; in the reply
+	}
+	// GetRevocations asks what is revoked; for the app. The reply is [Revocations].
+	GetRevocations struct{}
 )
 
 func (Send) command()            {}
@@ -170,6 +183,8 @@ func (ChangeMember) command()    {}
 func (LeaveSession) command()    {}
 func (GetSession) command()      {}
 func (Locate) command()          {}
+func (Revoke) command()          {}
+func (GetRevocations) command()  {}
 
 // MemberAction is what [ChangeMember] does.
 type MemberAction uint8
@@ -343,6 +358,9 @@ type (
 		ProxyURL string
 		Load     int
 	}
+
+	// Revocations answers [Revoke] and [GetRevocations].
+	Revocations struct{ Of []Revoke }
 )
 
 func (Message) event()   {}
@@ -367,6 +385,7 @@ func (SessionInfo) event()  {}
 func (MemberInfo) event()   {}
 func (Membership) event()   {}
 func (Servers) event()      {}
+func (Revocations) event()  {}
 
 // Codec turns frames into commands and events into frames. It is pure: no
 // I/O, no goroutine, no lock. One Codec serves one connection; Decode is
@@ -413,6 +432,10 @@ type Options struct {
 	Answers bool
 	// Expires is when the credential does; zero means never.
 	Expires time.Time
+	// JTI and Issued are the credential's name and beginning, by which it may be
+	// revoked; "" and zero when it does not say.
+	JTI    string
+	Issued time.Time
 }
 
 // Core is what a node offers to gateways. All methods are safe for concurrent use.

@@ -49,6 +49,7 @@ type conn struct {
 	blocked  atomic.Bool   // a frame is being written
 	heard    atomic.Uint64 // frames read
 	reading  atomic.Bool   // the read loop waits for a frame, and so hears pongs
+	revoked  atomic.Bool   // the credential was: nothing is heard any more
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
@@ -96,6 +97,11 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.ctx, t.Abort)()
 
+	if err := n.revoker.holds(c); err != nil { // a validation token may be older than the revocation
+		n.stats.ClosedRevoked.Add(1)
+		t.Close(envelope.Revoked, envelope.AsError(err).Detail)
+		return
+	}
 	old, room := n.conns.add(c, n.cfg.MaxConnections)
 	if !room { // others came between Admit and here
 		n.stats.RefusedFull.Add(1)
@@ -106,6 +112,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		n.replace(old)
 	}
 	n.tellConnected(c)
+	n.revoker.check(c)     // again, after add: what was revoked meanwhile
 	if n.draining.Load() { // after add: whom Drain did not see sees it here
 		c.close(envelope.GoingAway, "the server is shutting down; connect to another")
 	}
@@ -200,6 +207,9 @@ func (c *conn) readLoop() error {
 		c.reading.Store(false)
 		if err != nil {
 			return err
+		}
+		if c.revoked.Load() {
+			return envelope.Errorf(envelope.Revoked, "the credential was revoked")
 		}
 		c.heard.Add(1)
 		c.n.stats.FramesIn.Add(1)

@@ -106,6 +106,10 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return n.trace(ctx, who, cmd)
 	case gateway.Locate:
 		return n.locate(ctx, who, cmd)
+	case gateway.Revoke:
+		return n.revoke(ctx, who, cmd)
+	case gateway.GetRevocations:
+		return n.revocations(who)
 	}
 	return nil, envelope.Errorf(envelope.BadRequest, "that belongs to a connection")
 }

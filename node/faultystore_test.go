@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
@@ -224,4 +225,13 @@ func (s *faultyStore) Memberships(ctx context.Context, node envelope.NodeID) (ms
 	}
 	err = s.do(ctx, "memberships", func() error { ms, err = s.Store.Memberships(ctx, node); return err })
 	return ms, err
+}
+
+func (s *faultyStore) PutRevocation(ctx context.Context, r auth.Revocation) error {
+	return s.do(ctx, "revocations", func() error { return s.Store.PutRevocation(ctx, r) })
+}
+
+func (s *faultyStore) Revocations(ctx context.Context, known uint64) (all []auth.Revocation, version uint64, err error) {
+	err = s.do(ctx, "revocations", func() error { all, version, err = s.Store.Revocations(ctx, known); return err })
+	return all, version, err
 }

@@ -122,7 +122,9 @@ func TestGuestRights(t *testing.T) {
 			{gateway.GetHeader{ID: "topic:none"}, envelope.NotFound, no},
 			{gateway.GetHeader{ID: "shut"}, envelope.NotFound, envelope.NotFound},
 		},
-		"GetSession": {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
+		"Revoke":         {{gateway.Revoke{}, no, no}, {gateway.Revoke{Node: "guest-1"}, no, no}},
+		"GetRevocations": {{gateway.GetRevocations{}, no, no}},
+		"GetSession":     {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
 		"ChangeMember": {
 			{change(gateway.Decline, "closed", ""), ok, ok},
 			{change(gateway.Transfer, "room", "guest-1"), no, no},

@@ -118,6 +118,7 @@ func (m *mesh) start(id string) *server {
 	}
 	log := slog.New(slog.NewTextHandler(m.t.Output(), &slog.HandlerOptions{Level: level})).With("server", id)
 	s := &server{mesh: m, id: id, store: &faultyStore{Store: m.store}, ran: make(chan error, 1)}
+	revocations := auth.NewRevocations(s.store, 24*time.Hour, nil)
 	cfg := Config{
 		Graph: graph.Config{
 			Self: graph.Record{
@@ -126,7 +127,7 @@ func (m *mesh) start(id string) *server {
 			Store: s.store, Logger: log, Force: true,
 			Gossip: graph.GossipConfig{Transport: newSilence(), Local: true},
 		},
-		Inbox: s.store, Sessions: s.store, MeshKey: []byte(meshKey), Log: log, PeerDial: m.peers.dialFrom(id),
+		Inbox: s.store, Sessions: s.store, Revocations: revocations, MeshKey: []byte(meshKey), Log: log, PeerDial: m.peers.dialFrom(id),
 	}
 	if m.config != nil {
 		m.config(&cfg)
@@ -143,7 +144,7 @@ func (m *mesh) start(id string) *server {
 		m.t.Fatal(err)
 	}
 	s.verifier, err = auth.NewVerifier(m.t.Context(), auth.Config{
-		Keys: []auth.KeySource{{Secret: auth.Secret(tokenSecret)}}, Guests: guests,
+		Keys: []auth.KeySource{{Secret: auth.Secret(tokenSecret)}}, Guests: guests, Revocations: revocations,
 	})
 	if err != nil {
 		m.t.Fatal(err)

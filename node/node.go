@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/graph"
@@ -47,6 +48,10 @@ type Config struct {
 	// Guests says that members of sessions may be guests, who are to leave when
 	// their identities have ended.
 	Guests bool
+
+	// Revocations are the credentials that count no more; nil: all count. The
+	// node keeps them fresh.
+	Revocations *auth.Revocations
 
 	Signals SignalLimit // the zero one bounds nothing
 
@@ -118,6 +123,7 @@ type Node struct {
 	watchers  *watchers
 	masters   *masters
 	signals   *signals
+	revoker   revoker
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
@@ -148,6 +154,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.watchers = newWatchers(n)
 	n.masters = newMasters(n)
 	n.signals = newSignals(cfg.Signals)
+	n.revoker = revoker{n, cfg.Revocations}
 	n.lookUps = make(chan struct{}, maxLookUps)
 	n.owners = newOwners(n)
 	var err error
@@ -157,6 +164,11 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.epoch, err = cfg.Inbox.Epoch(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Revocations != nil { // before the first connection
+		if _, err = cfg.Revocations.Refresh(ctx); err != nil {
+			return nil, err
+		}
 	}
 
 	g := cfg.Graph
@@ -197,6 +209,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.sights.run(background) })
 	wg.Go(func() { n.watchers.run(background) })
 	wg.Go(func() { n.masters.run(background) })
+	wg.Go(func() { n.revoker.run(background) })
 	err := n.graph.Run(ctx)
 
 	n.life.Lock()

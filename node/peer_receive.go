@@ -105,6 +105,10 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordLossy:
 		p.resync()
 		p.send(from, recordRoll, nil)
+	case recordRevoked:
+		if rows := parseRevoked(r); r.Err() == nil {
+			p.n.revoker.learn(rows)
+		}
 	case recordRelay:
 		rel, err := parseRelay(body)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 )
 
@@ -34,6 +35,8 @@ import (
 //	                            append it for me under that number; 1: I have heard of all refusals
 //	appended uvarint, uvarint, string, uvarint, string
 //	                            the number's seq, or the code, retry_ms and detail of its refusal
+//	revoked  (string, string, string, uvarint, uvarint)…
+//	                            revocations: jti, user or device, before, and until when they count
 //	relay    string, string…, record
 //	                            for that server, by way of these, the first one being the source
 //
@@ -57,6 +60,7 @@ const (
 	recordLossy     = 'l'
 	recordAppend    = 'a'
 	recordAppended  = 'A'
+	recordRevoked   = 'x'
 	recordRelay     = 'R'
 )
 
@@ -110,6 +114,27 @@ func appendedBody(number, seq uint64, err error) []byte {
 	body = envelope.AppendString(body, string(refusal.Code))
 	body = binary.AppendUvarint(body, uint64(refusal.RetryMS))
 	return envelope.AppendString(body, refusal.Detail)
+}
+
+func revokedBody(rows ...auth.Revocation) []byte {
+	var body []byte
+	for _, r := range rows {
+		for _, s := range []string{r.JTI, string(r.Client), string(r.Node)} {
+			body = envelope.AppendString(body, s)
+		}
+		body = binary.AppendUvarint(binary.AppendUvarint(body, uint64(r.Before)), uint64(r.Expires))
+	}
+	return body
+}
+
+// parseRevoked reads what revokedBody wrote.
+func parseRevoked(r *envelope.Reader) (rows []auth.Revocation) {
+	for len(r.Rest()) > 0 && r.Err() == nil {
+		row := auth.Revocation{JTI: r.String(), Client: envelope.ClientID(r.String()), Node: envelope.NodeID(r.String())}
+		row.Before, row.Expires = int64(r.Uvarint()), int64(r.Uvarint())
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // parseAppended reads what appendedBody wrote.

@@ -13,6 +13,7 @@ type Stats struct {
 	Connected, Disconnected, Replaced atomic.Uint64 // connections
 	RefusedFull                       atomic.Uint64 // connections beyond the limit
 	ClosedSlow                        atomic.Uint64 // connections that made no progress
+	ClosedRevoked                     atomic.Uint64 // connections whose credentials were revoked
 	FramesIn, FramesOut               atomic.Uint64
 
 	Stored    atomic.Uint64 // durable messages acknowledged

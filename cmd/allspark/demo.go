@@ -114,7 +114,7 @@ func startDemo(ctx context.Context, running *errgroup.Group, secret string, stor
 			NodeID: name, Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1",
 			Presence: true, MaxConnections: 10_000, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: 2 * time.Second,
 			Origins: []string{"localhost:*", "127.0.0.1:*"}, // pages that are tried out on this machine
-			Guests:  true, GuestTTL: 24 * time.Hour, GuestRate: 20,
+			Guests:  true, GuestTTL: 24 * time.Hour, GuestRate: 20, TokenMaxTTL: 365 * 24 * time.Hour,
 			ClusterID: "allspark-demo", MeshKey: meshKey, Join: seeds, TokenSecret: secret,
 			Force: true, // the store's lock shows that nobody else runs this demo
 		}, log.With("server", name), store)

@@ -44,7 +44,7 @@ func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway)})
+	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true})
 }
 
 // redeem turns a validation token into its owner. Whether there is room is
@@ -58,6 +58,7 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
+	o.Expires, o.JTI, o.Issued = who.Expires.Add(auth.Leeway), who.JTI, who.Issued
 	hijacked := &hijacker{ResponseWriter: w}
 	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{Subprotocol},

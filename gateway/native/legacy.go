@@ -63,7 +63,7 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request) {
 			gateway.Refuse(w, h.Core, h.Log, err)
 			return
 		}
-		h.serve(w, r, who, NewCodec(true), gateway.Options{Answers: true, Expires: who.Expires.Add(auth.Leeway)})
+		h.serve(w, r, who, NewCodec(true), gateway.Options{Answers: true})
 	}
 }
 

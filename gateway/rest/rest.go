@@ -49,6 +49,8 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
 	mux.HandleFunc("GET /v1/sessions/{id}/header", h.call(h.header))
 	mux.HandleFunc("PUT /v1/sessions/{id}/header", h.call(h.setHeader))
+	mux.HandleFunc("POST /v1/revocations", h.call(h.revoke))
+	mux.HandleFunc("GET /v1/revocations", h.call(h.revocations))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,
 		"role": gateway.SetRole, "transfer": gateway.Transfer, "master": gateway.Appoint, "add": gateway.Add,

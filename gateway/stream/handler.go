@@ -129,7 +129,7 @@ func topicsOf(r *http.Request) ([]envelope.SessionID, error) {
 }
 
 func options(who auth.Verified) gateway.Options {
-	return gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway)}
+	return gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway), JTI: who.JTI, Issued: who.Issued}
 }
 
 // authenticate finds out who calls. Whether there is room is asked first: a

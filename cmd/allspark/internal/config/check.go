@@ -19,6 +19,8 @@ const (
 	minSecret = 32
 	// minMeshKey is the least length of a mesh key.
 	minMeshKey = 16
+	// maxTokenTTL is the longest that an auth key may be allowed to last.
+	maxTokenTTL = 10 * 365 * 24 * time.Hour
 	// maxGuestTTL is the longest life of a guest.
 	maxGuestTTL = 90 * 24 * time.Hour
 )
@@ -137,6 +139,12 @@ func (l *Loaded) checkCredentials() {
 	}
 	for i, k := range c.TokenKeys {
 		l.checkTokenKey(fmt.Sprintf("token_keys[%d]", i), k)
+	}
+	if c.TokenMaxTTL < time.Minute || c.TokenMaxTTL > maxTokenTTL {
+		l.problem("token_max_ttl", "must be from %v to %v", time.Minute, maxTokenTTL)
+	}
+	if c.Guests && c.GuestTTL > c.TokenMaxTTL {
+		l.problem("guest_ttl", "must not be longer than token_max_ttl: revocations are kept for that long")
 	}
 	if c.GuestTTL < time.Minute || c.GuestTTL > maxGuestTTL {
 		l.problem("guest_ttl", "must be from %v to %v", time.Minute, maxGuestTTL)

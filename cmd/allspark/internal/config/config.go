@@ -75,6 +75,8 @@ type Config struct {
 	TokenIssuers    []string   `name:"token-issuers" group:"Credentials" placeholder:"NAME" help:"Issuers (iss) of auth keys to accept. Default: any."`
 	TokenAudiences  []string   `name:"token-audiences" group:"Credentials" placeholder:"NAME" help:"Audiences (aud) of auth keys to accept. Default: any."`
 
+	TokenMaxTTL time.Duration `name:"token-max-ttl" group:"Credentials" initial:"8760h" help:"How long an auth key may last; those that last longer are refused. Revocations are kept for as long."`
+
 	Guests    bool          `name:"guests" group:"Guests" help:"Give people without an account an identity of their own (POST /v1/guests), with which they join sessions. Ids that begin with guest- are theirs then."`
 	GuestTTL  time.Duration `name:"guest-ttl" group:"Guests" initial:"24h" help:"How long such an identity lasts; with a random mesh-key no longer than this process."`
 	GuestRate int           `name:"guest-rate" group:"Guests" initial:"20" help:"How many guests this server makes in a second, for a moment five times as many."`

@@ -85,6 +85,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	const closed, closedHelp = "closed_total", "Connections that this server closed or refused, by reason."
 	count(closed, closedHelp, st.Replaced.Load(), "reason", "replaced")
 	count(closed, closedHelp, st.ClosedSlow.Load(), "reason", "slow_reader")
+	count(closed, closedHelp, st.ClosedRevoked.Load(), "reason", "revoked")
 	count(closed, closedHelp, st.RefusedFull.Load(), "reason", "full")
 	count("read_errors_total", "Reads of logs that failed and were tried again.", st.ReadErrors.Load())
 	count("sweeps_total", "Comparisons of all positions with the heads.", st.Sweeps.Load())

@@ -34,6 +34,7 @@ type Store interface {
 	inbox.Store
 	graph.Store
 	session.Store
+	auth.RevocationStore
 	Close() error
 }
 
@@ -145,13 +146,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verifier, err := auth.NewVerifier(ctx, auth.Config{
-		Keys: s.cfg.KeySources(), Issuers: s.cfg.TokenIssuers, Audiences: s.cfg.TokenAudiences, Guests: guests, Logger: s.log,
-	})
-	if err != nil {
-		return err
-	}
-	defer verifier.Close()
 	tickets, err := auth.NewTickets([]byte(s.cfg.MeshKey), nil)
 	if err != nil {
 		return err
@@ -171,7 +165,16 @@ func (s *Server) Run(ctx context.Context) error {
 	if db, ok := store.(*mongo.Store); ok {
 		s.database.Store(db)
 	}
-	n, err := s.startNode(ctx, store)
+	revocations := auth.NewRevocations(store, s.cfg.TokenMaxTTL, nil)
+	verifier, err := auth.NewVerifier(ctx, auth.Config{
+		Keys: s.cfg.KeySources(), Issuers: s.cfg.TokenIssuers, Audiences: s.cfg.TokenAudiences, Guests: guests,
+		Revocations: revocations, MaxLifetime: s.cfg.TokenMaxTTL, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer verifier.Close()
+	n, err := s.startNode(ctx, store, revocations)
 	if err != nil {
 		return err
 	}
@@ -230,7 +233,7 @@ func (s *Server) guests() (*auth.Guests, error) {
 
 // startNode claims the server's place in the mesh. While the store is away it
 // tries again; a place that is taken is an error.
-func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error) {
+func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.Revocations) (*node.Node, error) {
 	gossip, err := gossipConfig(&s.cfg)
 	if err != nil {
 		return nil, err
@@ -247,7 +250,7 @@ func (s *Server) startNode(ctx context.Context, store Store) (*node.Node, error)
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
-			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests,
+			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests, Revocations: revocations,
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
