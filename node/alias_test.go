@@ -309,6 +309,37 @@ func TestAliasTraceOfName(t *testing.T) {
 	})
 }
 
+// What a device reads by its alias does not show as read by the name that it had
+// before, nor the other way round.
+func TestAliasTraceOfCursor(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("canary", "/v1/sessions/r/join", "")
+		m.must("alice", "/v1/messages", `{"id":"1","dest_session_id":"r","payload":"a"}`) // 3
+		m.must("canary", "/v1/sessions/r/leave", "")
+		m.joinAs("zorro")
+		m.must("alice", "/v1/messages", `{"id":"2","dest_session_id":"r","payload":"b"}`) // 6
+		expect := func(when, id string, want ...string) {
+			t.Helper()
+			var a traceAnswer
+			if code := m.ask("alice", "a", "/v1/messages/"+id+"/trace?dest_session_id=r", &a); code != "" || a.readers() != strings.Join(want, ", ") {
+				t.Errorf("%s: %s: %s, %s; want %q", when, id, code, a.readers(), want)
+			}
+		}
+		m.must("canary", "/v1/cursors", `{"read":{"session:r":6}}`)
+		expect("by its alias", "1", "canary false false")
+		expect("by its alias", "2", "r~zorro true true")
+		m.must("canary", "/v1/sessions/r/leave", "")
+		m.must("canary", "/v1/sessions/r/join", "")
+		expect("by its name again", "1", "canary false false")
+		m.must("alice", "/v1/messages", `{"id":"3","dest_session_id":"r","payload":"c"}`) // 9
+		m.must("canary", "/v1/cursors", `{"delivered":{"session:r":9}}`)
+		expect("by its name again", "1", "canary true false")
+		expect("by its name again", "2", "r~zorro false false")
+		expect("by its name again", "3", "canary true false")
+	})
+}
+
 // What was sent by an alias is edited and deleted by that alias only, which has
 // no hand in what the same device sends by its name.
 func TestAliasRevises(t *testing.T) {

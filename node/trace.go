@@ -9,6 +9,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // maxTraced bounds the readers that a trace names.
@@ -139,7 +140,7 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 		at = make(map[envelope.NodeID]inbox.Cursor, len(members))
 		for _, m := range members {
 			if in := staysOf(m); in.within(seq) && len(at) < maxTraced {
-				at[m.Node] = all[m.Device]
+				at[m.Node] = inLastStay(m, all[m.Device])
 			}
 		}
 	}
@@ -152,6 +153,21 @@ func (n *Node) tracedReaders(ctx context.Context, log envelope.Address, src enve
 	}
 	slices.SortFunc(readers, func(a, b gateway.TracedReader) int { return cmp.Compare(a.Node, b.Node) })
 	return readers, nil
+}
+
+// inLastStay returns what a device has acknowledged of a session's log since it
+// came by a name the last time, and nothing when it is not there by that any
+// more. It has one cursor, whatever its name: one that moves while the device is
+// there by an alias would show for its name as well, and tell whose that is.
+func inLastStay(m session.Member, c inbox.Cursor) inbox.Cursor {
+	last := m.Spans[len(m.Spans)-1]
+	if last.Until != 0 || c.Delivered < last.From {
+		return inbox.Cursor{}
+	}
+	if c.Read < last.From {
+		c.Read = 0
+	}
+	return c
 }
 
 // serversOf returns the servers where an address can be reached now.
