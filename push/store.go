@@ -28,12 +28,13 @@ type JobKey struct {
 }
 
 // Job is something to be done at a time by one server of the mesh. A server
-// claims it by putting it off until its work must be over; it is due again then
-// if that server has died.
+// claims it and puts it off until its work must be over; it is due again then if
+// that server has died.
 type Job struct {
 	JobKey
 	Due     int64  // Unix milliseconds; 0: nothing is to be done
-	Version uint64 // rises by one with each change
+	Claim   string // random, of who works at it; "": nobody
+	Version uint64 // rises with each change, by one with [Store.PutJob]
 
 	// Of Tell, what is known of the device:
 	Last     int64                       // when a notification was shown last, Unix milliseconds
@@ -80,9 +81,8 @@ type Store interface {
 	// Mutes returns the mutes of a device, also those that are over.
 	Mutes(ctx context.Context, node envelope.NodeID) ([]Mute, error)
 
-	// Touch makes jobs due at a time, or leaves them due before it. Each gets
-	// another Version, also when nothing else changes, so that who works at it
-	// finds out. What is put into an inbox.Store of the same database after Touch
+	// Touch makes jobs due at a time, or leaves them due before it. Of one that is
+	// claimed only the Version changes, so that who works at it finds out. What is put into an inbox.Store of the same database after Touch
 	// has returned is not durable without it.
 	Touch(ctx context.Context, keys []JobKey, due int64) error
 	// PutJob replaces the job with Version − 1, or makes it with Version 1; else

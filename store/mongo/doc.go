@@ -19,6 +19,9 @@
 //	          p op  b by  x next settings (a, l, h)  m, w admitted last  q most seats  d paid
 //	members   _id session|node  s session  n node  c client  w state  r role  o op
 //	          b by  p stays (f from, u until)  v version  x next  g reign  d paid
+//	tokens    _id service|token  n node  c client  t registered  and the token's other members
+//	mutes     _id node|log  n node  l log   u until
+//	jobs      _id task|addr u due   c claim  v version  l last  a attempts  t told  f failed  o op
 //	meta      _id "epoch"   v the epoch
 //
 // A log and an addr are an address in text form. A message's key is its
@@ -28,5 +31,6 @@
 // with a Seq of 0.
 //
 // The indexes besides _id: messages (l, s) unique, and (l, x, s) of stubs only;
-// cursors n and l; edges a and (v, b); members s and n.
+// cursors n and l; edges a and (v, b); members s and n; tokens n and c;
+// mutes n; jobs u.
 package mongo

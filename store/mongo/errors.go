@@ -10,6 +10,7 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
 )
 
@@ -73,7 +74,7 @@ func answers(err error) bool {
 	}
 	for _, sentinel := range []error{
 		graph.ErrRecordExists, graph.ErrTakenOver,
-		session.ErrExists, session.ErrNotFound, session.ErrChanged,
+		session.ErrExists, session.ErrNotFound, session.ErrChanged, push.ErrChanged,
 	} {
 		if errors.Is(err, sentinel) {
 			return true

@@ -81,6 +81,9 @@ type Store struct {
 	sessions  *mongo.Collection
 	members   *mongo.Collection
 	headers   *mongo.Collection
+	tokens    *mongo.Collection
+	mutes     *mongo.Collection
+	jobs      *mongo.Collection
 	meta      *mongo.Collection
 
 	revocations *mongo.Collection

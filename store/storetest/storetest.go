@@ -10,6 +10,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
 )
 
@@ -18,6 +19,7 @@ type Store interface {
 	inbox.Store
 	graph.Store
 	session.Store
+	push.Store
 	auth.RevocationStore
 	// Close answers every Append that waits, then lets go of the database. No
 	// other call may run meanwhile. A later Append is refused with Busy.
@@ -129,6 +131,12 @@ func Run(t *testing.T, open Open, o Options) {
 		{"session/a header's version has one winner", headerRace},
 		{"revocations/cover one another", revocationsCover},
 		{"revocations/many at once", revocationRace},
+		{"push/a token moves to who registered it last", pushTokens},
+		{"push/a dead token registered again stays", pushTokenRace},
+		{"push/mutes", pushMutes},
+		{"push/jobs", pushJobs},
+		{"push/a job has one winner", pushJobRace},
+		{"push/a job touched while it is done", touchRace},
 		{"random against a model", random},
 		{"reopen/everything durable is there", reopened},
 		{"reopen/what was trimmed", reopenedTrimmed},
@@ -138,6 +146,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"second/a version has one winner", secondRace},
 		{"second/a session's version has one winner", secondSessionRace},
 		{"second/a header's version has one winner", secondHeaderRace},
+		{"second/a job has one winner", secondPushJobRace},
 		{"second/each sees what the other revoked", secondRevokes},
 	} {
 		t.Run(test.name, func(t *testing.T) {

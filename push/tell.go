@@ -1,0 +1,195 @@
+package push
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// tell looks at what a device has not got, tells it what is new, and takes back
+// what has been read elsewhere. A job that is claimed is due when its lease is
+// over, so what fails here is repeated.
+func (q *Queue) tell(ctx context.Context, j Job) error {
+	node := envelope.NodeID(j.Addr.ID)
+	tokens, err := q.cfg.Store.TokensOf(ctx, []envelope.NodeID{node})
+	if err != nil {
+		return err
+	}
+	tokens = slices.DeleteFunc(tokens, func(t Token) bool { return q.cfg.Senders[t.Service] == nil })
+	if len(tokens) == 0 {
+		return q.finish(ctx, j, q.cfg.Store.DropJob)
+	}
+	newest := slices.MaxFunc(tokens, func(a, b Token) int { return int(a.Registered - b.Registered) })
+	is, err := q.cfg.Readers.Unread(ctx, node, newest.Client, j.Told)
+	if err != nil {
+		return err
+	}
+	j.Told = maps.Clone(j.Told)
+	read := forget(j.Told, is)
+	now := time.Now()
+	next := int64(0) // nothing more to do
+	if dismissed := q.dismiss(ctx, node, tokens, read, is.Count); len(read) > 0 && !dismissed {
+		q.cfg.Log.Debug("what was read elsewhere is not taken back", "device", node)
+	}
+	fresh := news(is.Logs, j.Told)
+	switch opens := j.Last + q.cfg.Interval.Milliseconds(); {
+	case len(fresh) == 0:
+		j.Attempts = 0
+	case j.Last != 0 && opens > now.UnixMilli():
+		next = opens
+	default:
+		next = q.show(ctx, &j, tokens, fresh, is.Count)
+	}
+	j.Due = next
+	return q.finish(ctx, j, q.release)
+}
+
+// forget takes out of told what the device has got itself or its user has read,
+// and returns the logs of the latter.
+func forget(told map[envelope.Address]uint64, is Unread) (read []envelope.Address) {
+	for log, seq := range told {
+		switch {
+		case is.Got[log] >= seq:
+		case is.Read[log] >= seq:
+			read = append(read, log)
+		default:
+			continue
+		}
+		delete(told, log)
+	}
+	return read
+}
+
+// news returns what the device has not been told of, newest first.
+func news(logs []Pending, told map[envelope.Address]uint64) []Pending {
+	fresh := slices.DeleteFunc(slices.Clone(logs), func(p Pending) bool { return p.Envelope.Seq <= told[p.Log] })
+	slices.SortFunc(fresh, func(a, b Pending) int { return int(b.Envelope.Timestamp - a.Envelope.Timestamp) })
+	return fresh
+}
+
+// show tells a device of the newest message and notes the outcome. It returns
+// when to try again, or when the next may be shown.
+func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pending, count int) (next int64) {
+	of := fresh[0]
+	n := q.cfg.Text.notification(of, count)
+	n.ID = notificationID(j.Addr, of)
+	sent, failure, by := q.send(ctx, tokens, n)
+	now := time.Now()
+	if !sent && failure == nil { // all tokens were dead
+		j.Attempts = 0
+		return 0
+	}
+	j.Attempts++
+	if !sent && failure.Retry && j.Attempts < maxAttempts {
+		q.Stats.Retried.Add(1)
+		return now.Add(max(failure.After, backoff(j.Attempts))).UnixMilli()
+	}
+	if sent {
+		j.Failed = nil
+	} else {
+		q.Stats.Failed.Add(1)
+		q.cfg.Log.Warn("a notification was given up", "service", by, "reason", failure.Reason, "attempts", j.Attempts)
+		j.Failed = &DeadLetter{
+			At: now.UnixMilli(), Log: of.Log, Seq: of.Envelope.Seq, Service: by, Reason: failure.Reason, Attempts: j.Attempts,
+		}
+	}
+	j.Attempts, j.Last = 0, now.UnixMilli()
+	if j.Told == nil {
+		j.Told = make(map[envelope.Address]uint64)
+	}
+	for i, p := range fresh {
+		if i < maxTold {
+			j.Told[p.Log] = p.Envelope.Seq
+		}
+	}
+	for log := range j.Told {
+		if len(j.Told) <= maxTold {
+			break
+		}
+		delete(j.Told, log) // it may be told again
+	}
+	return j.Last + q.cfg.Interval.Milliseconds() // what came meanwhile
+}
+
+// backoff returns how long to wait after so many attempts in vain.
+func backoff(attempts int) time.Duration {
+	return min(firstRetry<<min(attempts-1, 20), lastRetry)
+}
+
+// dismiss takes back what was shown of logs. It is tried once: what stays is
+// taken away by the app when it is opened.
+func (q *Queue) dismiss(ctx context.Context, node envelope.NodeID, tokens []Token, logs []envelope.Address, count int) (all bool) {
+	all = true
+	for _, log := range logs {
+		n := Notification{
+			ID: notificationID(node.Address(), Pending{Log: log, Envelope: new(envelope.Envelope)}), CollapseID: collapseID(log),
+			Silent: true, Dismiss: true, Badge: &count, Data: map[string]string{"log": log.String()},
+			Expires: time.Now().Add(keepFor),
+		}
+		sent, _, _ := q.send(ctx, tokens, n)
+		if sent {
+			q.Stats.Dismissed.Add(1)
+		}
+		all = all && sent
+	}
+	return all
+}
+
+// send hands a notification to the services of a device's tokens. It is sent
+// when one of them has taken it; else the failure is that of one which may take
+// it later, if there is one. Dead tokens are dropped.
+func (q *Queue) send(ctx context.Context, tokens []Token, n Notification) (sent bool, failure *Failure, by Service) {
+	for _, t := range tokens {
+		attempt, cancel := context.WithTimeout(ctx, sendWithin)
+		err := q.cfg.Senders[t.Service].Send(attempt, t, n)
+		cancel()
+		f, ok := errors.AsType[*Failure](err)
+		switch {
+		case err == nil:
+			sent = true
+			q.Stats.Sent.Add(1)
+			continue
+		case !ok:
+			f = &Failure{Reason: "internal", Cause: err}
+		}
+		if f.Gone {
+			q.Stats.Gone.Add(1)
+			upto := t.Registered // what is registered after this was read stays
+			if !f.Since.IsZero() {
+				upto = min(upto, f.Since.UnixMilli())
+			}
+			if err := q.cfg.Store.DropToken(context.WithoutCancel(ctx), t, upto); err != nil {
+				q.cfg.Log.Warn("a dead token stays for now", "token", t, "err", err)
+			}
+			continue
+		}
+		q.cfg.Log.Debug("a notification was not taken", "token", t, "reason", f.Reason, "retry", f.Retry)
+		if failure == nil || f.Retry && !failure.Retry {
+			failure, by = f, t.Service
+		}
+	}
+	return sent, failure, by
+}
+
+// notificationID is the same for all attempts to tell a device of a message.
+func notificationID(device envelope.Address, of Pending) string {
+	return digest(device.String() + "|" + of.Log.String() + "|" + strconv.FormatUint(of.Envelope.Seq, 10))
+}
+
+// collapseID is the same for all notifications about a log. It says nothing of it.
+func collapseID(log envelope.Address) string { return digest(log.String()) }
+
+// digest returns the form of a UUID (RFC 9562, version 8), which APNs wants.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	h := hex.EncodeToString(sum[:16])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
