@@ -57,6 +57,7 @@ func (c *conn) refollow() error {
 		return nil
 	}
 	defer func() { <-c.follower }()
+	c.stale.Store(false) // what changes from now on may be missed
 	c.mu.Lock()
 	node := c.follows[c.who.Node.Address()]
 	opened := node != nil && node.started

@@ -46,6 +46,7 @@ type conn struct {
 	stall    *time.Timer   // runs while a frame is being written
 	opening  atomic.Bool   // delivery has begun, or is about to
 	acked    atomic.Bool   // something was acknowledged
+	stale    atomic.Bool   // somebody is about to look for sessions that it has joined
 	blocked  atomic.Bool   // a frame is being written
 	heard    atomic.Uint64 // frames read
 	reading  atomic.Bool   // the read loop waits for a frame, and so hears pongs

@@ -47,10 +47,11 @@ func (n *Node) hint(log envelope.Address, head uint64) {
 	n.conns.eachFollower(log, func(c *conn) { c.hinted(log, head) })
 }
 
-// refresh makes the device's connection look for sessions it has joined.
+// refresh makes the device's connection look for sessions it has joined. Others
+// may cause that as often as they like: one who is about to look does for all.
 func (n *Node) refresh(device envelope.NodeID) {
 	c := n.conns.device(device)
-	if c == nil {
+	if c == nil || !c.stale.CompareAndSwap(false, true) {
 		return
 	}
 	c.spawn(func() {
