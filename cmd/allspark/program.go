@@ -30,6 +30,7 @@ type program struct {
 	Listen  listenCmd  `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
 	History historyCmd `cmd:"" help:"Print messages of a log that are there already."`
 	Session sessionCmd `cmd:"" help:"Make a session, join it, and decide who else does."`
+	Revoke  revokeCmd  `cmd:"" help:"Make auth keys worth nothing, for the app."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

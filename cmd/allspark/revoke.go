@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// revokeCmd makes auth keys worth nothing. It needs an auth key of the app.
+type revokeCmd struct {
+	sessionCall
+
+	JTI    string            `name:"jti" xor:"what" placeholder:"JTI" help:"The auth key of that name (jti)."`
+	Client envelope.ClientID `xor:"what" placeholder:"CLIENT" help:"All auth keys of this user."`
+	Node   envelope.NodeID   `xor:"what" placeholder:"NODE" help:"All auth keys of this device."`
+	All    bool              `xor:"what" help:"Everybody's auth keys, those of the app too."`
+	List   bool              `xor:"what" help:"Revoke nothing, and print what is revoked."`
+
+	Before string `placeholder:"TIME" help:"Only what was issued before that time, such as 2026-01-31T12:00:00Z. Default: now."`
+}
+
+// Run revokes, and prints what is revoked.
+func (c *revokeCmd) Run(ctx context.Context, sys *system) error {
+	what := client.Revocation{JTI: c.JTI, Client: c.Client, Node: c.Node, All: c.All}
+	if !c.List && what == (client.Revocation{}) {
+		return usageError("give one of --jti, --client, --node, --all and --list")
+	}
+	if c.Before != "" {
+		at, err := time.Parse(time.RFC3339, c.Before)
+		if err != nil || c.List || c.JTI != "" {
+			return usageError("--before is a time such as 2026-01-31T12:00:00Z, and goes with --client, --node and --all")
+		}
+		what.Before = at.UnixMilli()
+	}
+	return c.print(ctx, sys, func(ctx context.Context, api *client.API) (any, error) {
+		if c.List {
+			return api.Revocations(ctx)
+		}
+		return api.Revoke(ctx, what)
+	})
+}
