@@ -31,9 +31,7 @@ func NewAPNs(t testing.TB) *APNs {
 	t.Helper()
 	key := newKey(t)
 	a := &APNs{Key: KeyPEM(t, key), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ"}
-	// Apple takes one request at a time until it has seen a provider's token;
-	// this one stays with that.
-	a.Service = start(t, newAuthority(t), 1, func(r *http.Request, body *[]byte) *Answer {
+	a.Service = start(t, newAuthority(t), true, func(r *http.Request, body *[]byte) *Answer {
 		if status, reason := a.refuse(r, *body, &key.PublicKey); status != 0 {
 			answer := APNsReason(status, reason)
 			return &answer

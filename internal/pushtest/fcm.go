@@ -55,9 +55,9 @@ func NewFCM(t testing.TB) *FCM {
 	const email = "push@project-1.iam.gserviceaccount.com"
 	f := &FCM{life: time.Hour, granted: map[string]time.Time{}}
 	ca := newAuthority(t) // of both, so that one pool serves
-	f.Service = start(t, ca, manyStreams, f.check, Answer{Status: 200, Body: `{"name":"projects/project-1/messages/1"}`})
+	f.Service = start(t, ca, false, f.check, Answer{Status: 200, Body: `{"name":"projects/project-1/messages/1"}`})
 	grants := &grantor{fcm: f, key: &key.PublicKey, email: email}
-	f.Grants = start(t, ca, manyStreams, grants.check, Answer{})
+	f.Grants = start(t, ca, false, grants.check, Answer{})
 	grants.audience = f.Grants.URL + "/token"
 	f.Credentials, err = json.Marshal(map[string]string{
 		"type":           "service_account",

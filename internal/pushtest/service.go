@@ -30,11 +30,14 @@ type Service struct {
 	// static
 	server *httptest.Server
 	ca     *authority
+	wary   bool
 
 	mu       sync.Mutex
 	script   []Answer  // guarded by mu
 	requests []Request // guarded by mu
-	hold     *hold     // guarded by mu
+	// answered has the connections, and whether a request has been answered.
+	answered map[string]bool // guarded by mu
+	hold     *hold           // guarded by mu
 }
 
 // Request is one that reached the service, refused or not.
@@ -118,14 +121,11 @@ func (s *Service) scripted() bool {
 	return len(s.script) > 0
 }
 
-// manyStreams is for services that do not bound a connection's requests tightly.
-const manyStreams = 100
-
-// start starts a service. On one connection it takes so many requests at a time;
-// success is its answer if all is well.
-func start(t testing.TB, ca *authority, streams int, verify check, success Answer) *Service {
+// start starts a service; success is its answer if all is well. If it is wary it
+// takes no second request by a connection before the first is answered.
+func start(t testing.TB, ca *authority, wary bool, verify check, success Answer) *Service {
 	t.Helper()
-	s := &Service{ca: ca}
+	s := &Service{ca: ca, wary: wary, answered: map[string]bool{}}
 	certificate, _ := s.ca.issue(t)
 	s.Roots = s.ca.pool()
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -138,7 +138,6 @@ func start(t testing.TB, ca *authority, streams int, verify check, success Answe
 		ClientAuth:   tls.VerifyClientCertIfGiven,
 		MinVersion:   tls.VersionTLS12,
 	}
-	s.server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams}
 	s.server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it are part of the tests
 	s.server.StartTLS()
 	s.URL = s.server.URL
@@ -153,6 +152,12 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, verify check, su
 	}
 	answer := verify(r, &body)
 	s.mu.Lock()
+	answered, known := s.answered[r.RemoteAddr]
+	if s.wary && known && !answered {
+		s.mu.Unlock()
+		panic(http.ErrAbortHandler) // resets the stream
+	}
+	s.answered[r.RemoteAddr] = answered
 	hold := s.hold
 	if answer == nil && len(s.script) > 0 {
 		answer, s.script = &s.script[0], s.script[1:]
@@ -174,6 +179,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, verify check, su
 		s.server.CloseClientConnections()
 		return
 	}
+	s.mu.Lock()
+	s.answered[r.RemoteAddr] = true
+	s.mu.Unlock()
 	for name, values := range answer.Header {
 		w.Header()[name] = values
 	}

@@ -43,7 +43,7 @@ func NewWebPush(t testing.TB) *WebPush {
 	}
 	w := &WebPush{Key: KeyPEM(t, server), P256DH: browser.PublicKey().Bytes(), Auth: make([]byte, 16)}
 	rand.Read(w.Auth)
-	w.Service = start(t, newAuthority(t), manyStreams, func(r *http.Request, body *[]byte) *Answer {
+	w.Service = start(t, newAuthority(t), false, func(r *http.Request, body *[]byte) *Answer {
 		if status := w.refuse(r, *body, &server.PublicKey); status != 0 {
 			return &Answer{Status: status}
 		}

@@ -1,7 +1,6 @@
 package apns
 
 import (
-	"context"
 	"io"
 	"net/http"
 
@@ -13,21 +12,6 @@ import (
 
 // maxAnswer bounds the body of an answer, in bytes.
 const maxAnswer = 4 << 10
-
-// attempt makes one request and returns why it failed, or nil.
-func attempt(ctx context.Context, client *apns2.Client, m *apns2.Notification) *push.Failure {
-	var got answer
-	response, err := client.PushWithContext(context.WithValue(ctx, answerKey{}, &got), m)
-	switch {
-	case got.status == http.StatusOK:
-		return nil
-	case got.status == 0:
-		return push.Unanswered(err)
-	case err != nil: // refused with a body that is not Apple's, by something in between
-		return push.Refused(got.status, got.header, "")
-	}
-	return refused(got, response)
-}
 
 // refused says what an answer means. The status decides, except for these.
 func refused(got answer, r *apns2.Response) *push.Failure {

@@ -13,15 +13,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/sideshow/apns2"
 	"github.com/sideshow/apns2/certificate"
 	"github.com/sideshow/apns2/token"
-	"golang.org/x/net/http2"
 
 	"github.com/allsparkrt/allspark/push"
 )
@@ -41,21 +38,14 @@ type Config struct {
 	RootCAs    *x509.CertPool // nil for the system's
 }
 
-const (
-	attemptTimeout = 30 * time.Second // of one attempt, with connecting and a renewal
-	dialTimeout    = 10 * time.Second
-	// A connection that is silent for pingAfter is asked for a sign of life,
-	// and given up without one after pingTimeout.
-	pingAfter   = 15 * time.Second
-	pingTimeout = 15 * time.Second
-)
+// attemptTimeout is for one attempt, with connecting and a renewal.
+const attemptTimeout = 30 * time.Second
 
 // Sender sends to one team's apps. It is safe for concurrent use, and uses one
 // connection to each environment, which it keeps.
 type Sender struct {
-	production, sandbox *apns2.Client
+	production, sandbox *environment
 	provider            *provider // nil with a certificate
-	transport           *http2.Transport
 }
 
 var _ push.Sender = (*Sender)(nil)
@@ -80,50 +70,28 @@ func New(c Config) (*Sender, error) {
 		}
 		config.Certificates = []tls.Certificate{cert}
 	}
-	s.transport = newTransport(config)
 	var err error
-	if s.production, err = s.client(c.Production, apns2.HostProduction); err != nil {
+	if s.production, err = s.environment(c.Production, apns2.HostProduction, config); err != nil {
 		return nil, err
 	}
-	if s.sandbox, err = s.client(c.Sandbox, apns2.HostDevelopment); err != nil {
+	if s.sandbox, err = s.environment(c.Sandbox, apns2.HostDevelopment, config); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Sender) client(host, standard string) (*apns2.Client, error) {
+func (s *Sender) environment(host, standard string, config *tls.Config) (*environment, error) {
 	if host == "" {
 		host = standard
 	}
 	if u, err := url.Parse(host); err != nil || u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != host {
 		return nil, errors.New("apns: a host must be https://host or https://host:port")
 	}
-	client := &apns2.Client{Host: host, HTTPClient: &http.Client{
-		Transport:     recorder{s.transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	var bearer *token.Token
 	if s.provider != nil {
-		client.Token = s.provider.token
+		bearer = s.provider.token
 	}
-	return client, nil
-}
-
-func newTransport(config *tls.Config) *http2.Transport {
-	return &http2.Transport{
-		TLSClientConfig: config,
-		DialTLSContext: func(ctx context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-			defer cancel()
-			dialer := tls.Dialer{Config: config}
-			return dialer.DialContext(ctx, network, addr)
-		},
-		ReadIdleTimeout: pingAfter,
-		PingTimeout:     pingTimeout,
-		// Apple allows one stream until the provider's token has been seen:
-		// the others wait, because many connections at once count as an attack.
-		StrictMaxConcurrentStreams: true,
-		MaxHeaderListSize:          64 << 10,
-	}
+	return newEnvironment(host, bearer, config), nil
 }
 
 func loadCertificate(data []byte, password string) (tls.Certificate, error) {
@@ -166,17 +134,17 @@ func (s *Sender) Send(ctx context.Context, to push.Token, n push.Notification) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	client := s.production
+	at := s.production
 	if to.Sandbox {
-		client = s.sandbox
+		at = s.sandbox
 	}
 	if s.provider == nil {
-		return failed(attempt(ctx, client, message))
+		return failed(at.attempt(ctx, message))
 	}
 	used := s.provider.token.GenerateIfExpired()
-	f := attempt(ctx, client, message)
+	f := at.attempt(ctx, message)
 	if f != nil && f.Reason == apns2.ReasonExpiredProviderToken && s.provider.renew(used) {
-		f = attempt(ctx, client, message)
+		f = at.attempt(ctx, message)
 	}
 	return failed(f)
 }
@@ -190,4 +158,7 @@ func failed(f *push.Failure) error {
 }
 
 // Close closes the connections that are idle.
-func (s *Sender) Close() { s.transport.CloseIdleConnections() }
+func (s *Sender) Close() {
+	s.production.client.CloseIdleConnections()
+	s.sandbox.client.CloseIdleConnections()
+}

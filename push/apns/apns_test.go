@@ -346,7 +346,7 @@ func TestEnvironments(t *testing.T) {
 		t.Errorf("%d and %d requests", p, s)
 	}
 	standard, err := New(Config{Key: production.Key, KeyID: "k", TeamID: "t"})
-	if err != nil || standard.production.Host != "https://api.push.apple.com" || standard.sandbox.Host != "https://api.sandbox.push.apple.com" {
+	if err != nil || standard.production.client.Host != "https://api.push.apple.com" || standard.sandbox.client.Host != "https://api.sandbox.push.apple.com" {
 		t.Errorf("%v", err)
 	}
 }
@@ -354,8 +354,9 @@ func TestEnvironments(t *testing.T) {
 func TestConcurrentSendsShareAConnection(t *testing.T) {
 	service := pushtest.NewAPNs(t)
 	sender := newSender(t, service)
+	arrived, release := service.Hold() // a slow first answer, before which no other request may come
 	var wg sync.WaitGroup
-	for i := range 100 {
+	for i := range 400 {
 		wg.Go(func() {
 			n := hello()
 			n.ID = strconv.Itoa(i)
@@ -364,9 +365,11 @@ func TestConcurrentSendsShareAConnection(t *testing.T) {
 			}
 		})
 	}
+	<-arrived
+	time.AfterFunc(50*time.Millisecond, release)
 	wg.Wait()
 	requests := service.Requests()
-	if len(requests) != 100 || service.Connections() != 1 {
+	if len(requests) != 400 || service.Connections() != 1 {
 		t.Errorf("%d requests by %d connections", len(requests), service.Connections())
 	}
 	for _, r := range requests {
@@ -379,6 +382,9 @@ func TestConcurrentSendsShareAConnection(t *testing.T) {
 func TestCanceled(t *testing.T) {
 	service := pushtest.NewAPNs(t)
 	sender := newSender(t, service)
+	if err := sender.Send(t.Context(), device, hello()); err != nil {
+		t.Fatal(err)
+	}
 	arrived, release := service.Hold()
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
