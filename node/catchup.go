@@ -23,8 +23,13 @@ const (
 )
 
 // behind returns logs to read on, and from where, and those of sessions whose
-// headers come first; under mu.
+// headers come first; under mu. When there are none it looks no more until
+// somebody wakes the connection: it may follow a thousand logs, and a message
+// that goes straight to the lane must not cost a look at each.
 func (c *conn) behind() (behind map[*follow]uint64, headers map[*follow]headerDue) {
+	if !c.lagging {
+		return nil, nil
+	}
 	for _, f := range c.follows {
 		if !f.started || f.live || f.paused {
 			continue
@@ -45,6 +50,7 @@ func (c *conn) behind() (behind map[*follow]uint64, headers map[*follow]headerDu
 			break
 		}
 	}
+	c.lagging = len(behind)+len(headers) > 0
 	return behind, headers
 }
 

@@ -65,6 +65,7 @@ type conn struct {
 	submitted uint64                       // guarded by mu; numbers the messages sent
 	writing   bool                         // guarded by mu; a write loop runs
 	flushing  bool                         // guarded by mu; it is writing frames
+	lagging   bool                         // guarded by mu; some of follows may be behind
 	owesMarks bool                         // guarded by mu; some of follows' read marks have not been told
 	replaying bool                         // guarded by mu; caught_up has yet to be sent
 	joining   bool                         // guarded by mu; hello's topics have yet to be followed

@@ -106,7 +106,7 @@ func (c *conn) reply(ev gateway.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lane.push(frame)
-	c.wake()
+	c.writeSoon()
 }
 
 // waitForRoom blocks the read loop while the client does not read its replies.
@@ -148,7 +148,7 @@ func (c *conn) offer(addr envelope.Address, m *encoded) {
 		f.shown = f.sent
 		c.remember(f, m.env)
 		c.lane.pushMessage(m, c.codec)
-		c.wake()
+		c.writeSoon()
 	}
 	if f.owed > 0 { // it was the device's own joining
 		c.wake()
@@ -181,7 +181,7 @@ func (c *conn) offerVolatile(f *follow, m *encoded) {
 		c.lane.latest[s] = len(c.lane.frames)
 	}
 	c.lane.pushMessage(m, c.codec)
-	c.wake()
+	c.writeSoon()
 }
 
 // hint says that a log has an entry with that seq; under mu. A position behind
@@ -194,8 +194,16 @@ func (c *conn) hint(f *follow, seq uint64) {
 	}
 }
 
-// wake starts the write loop if there is none; under mu.
+// wake starts the write loop if there is none, and has it look at all that is
+// followed: something may be behind; under mu.
 func (c *conn) wake() {
+	c.lagging = true
+	c.writeSoon()
+}
+
+// writeSoon starts the write loop if there is none, for what waits in the lane;
+// under mu.
+func (c *conn) writeSoon() {
 	if !c.writing && !c.over {
 		c.writing = true
 		c.wg.Go(c.writeLoop)

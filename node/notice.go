@@ -67,7 +67,7 @@ func (c *conn) pushNotice(frame []byte) bool {
 		return false
 	}
 	c.lane.push(frame)
-	c.wake()
+	c.writeSoon()
 	return true
 }
 

@@ -62,3 +62,39 @@ func BenchmarkTopic(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkManyTopics hands one message to a device that follows one topic, or
+// a thousand others besides.
+func BenchmarkManyTopics(b *testing.B) {
+	for _, others := range []int{0, envelope.MaxTopics - 1} {
+		b.Run(fmt.Sprint(others, " others"), func(b *testing.B) {
+			m := benchMesh(b, 1)
+			s := newSink()
+			var done sync.WaitGroup
+			done.Go(func() {
+				m.at("a").Serve(context.Background(), envelope.Principal{Node: "d", Client: "u"}, s, native.NewCodec(false), gateway.Options{Hello: true})
+			})
+			b.Cleanup(func() { s.Abort(); done.Wait() })
+			s.in <- []byte(`{"control":"hello"}`)
+			s.wait(2)
+			s.in <- []byte(`{"control":"subscribe","topics":["topic:news"]}`)
+			s.wait(3)
+			want := int64(3)
+			for i := range others {
+				want++
+				s.in <- fmt.Appendf(nil, `{"control":"subscribe","topics":["topic:%d"]}`, i)
+				s.wait(want)
+			}
+			for b.Loop() {
+				want++
+				_, err := m.at("a").Do(b.Context(), envelope.Principal{Node: "app", Client: "app", App: true}, gateway.Send{Envelope: envelope.Envelope{
+					DestSession: "topic:news", Class: envelope.Volatile, Body: []byte(`"payload":"a value"`),
+				}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.wait(want)
+			}
+		})
+	}
+}
