@@ -96,6 +96,12 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, false)
 	case gateway.MarkRead:
 		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, true)
+	case gateway.PutPushToken:
+		return n.putPushToken(ctx, who, cmd)
+	case gateway.DropPushToken:
+		return n.dropPushToken(ctx, who, cmd)
+	case gateway.Mute:
+		return n.mute(ctx, who, cmd)
 	case gateway.GetPresence:
 		return n.getPresence(ctx, who, cmd)
 	case gateway.History:

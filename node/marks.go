@@ -49,6 +49,7 @@ func (c *conn) markRead(cursors map[envelope.Address]uint64) {
 // tellMarks tells the user's other devices how far it has read.
 func (n *Node) tellMarks(who envelope.Principal, marks map[envelope.Address]uint64) {
 	if len(marks) > 0 {
+		n.waker.read(who.Client, marks)
 		n.notify(who.Client.Address(), who.Node, gateway.ReadMark{Cursors: marks})
 	}
 }

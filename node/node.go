@@ -53,6 +53,8 @@ type Config struct {
 	// node keeps them fresh.
 	Revocations *auth.Revocations
 
+	Push Push // the zero one wakes nobody
+
 	Signals SignalLimit // the zero one bounds nothing
 
 	MaxConnections int         // clients; 0 means 50,000
@@ -124,6 +126,7 @@ type Node struct {
 	masters   *masters
 	signals   *signals
 	revoker   revoker
+	waker     *waker        // nil: nobody is woken
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
@@ -156,6 +159,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.signals = newSignals(cfg.Signals)
 	n.revoker = revoker{n, cfg.Revocations}
 	n.lookUps = make(chan struct{}, maxLookUps)
+	n.waker = newWaker(n, cfg.Push)
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
@@ -209,6 +213,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.sights.run(background) })
 	wg.Go(func() { n.watchers.run(background) })
 	wg.Go(func() { n.masters.run(background) })
+	wg.Go(func() { n.waker.run(background) })
 	wg.Go(func() { n.revoker.run(background) })
 	err := n.graph.Run(ctx)
 

@@ -33,6 +33,9 @@ func (n *Node) fetchPending(ctx context.Context, who envelope.Principal, cmd gat
 	if cmd.Clock > 0 {
 		reply.ClockAdd = time.Now().UnixMilli() - cmd.Clock
 	}
+	if err := n.legacyToken(ctx, who, cmd.PushToken); err != nil {
+		return gateway.Pending{}, err
+	}
 	if cmd.ClockOnly {
 		return reply, nil
 	}

@@ -53,18 +53,28 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 		return
 	}
 	id := env.ID
+	n.waker.before(ctx, addr, env)
 	n.owners.append(addr, env, func(seq uint64, err error) {
 		if err != nil {
 			done(gateway.Ack{}, err)
 			return
 		}
+		n.waker.appended(addr, env, seq)
 		done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil)
 	})
 }
 
 // appendNotice appends an entry of the server's own to a session's log.
 func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
-	return inbox.Wait(ctx, func(done func(uint64, error)) { n.owners.append(log, env, done) })
+	n.waker.before(ctx, log, env)
+	return inbox.Wait(ctx, func(done func(uint64, error)) {
+		n.owners.append(log, env, func(seq uint64, err error) {
+			if err == nil {
+				n.waker.appended(log, env, seq)
+			}
+			done(seq, err)
+		})
+	})
 }
 
 // send takes a message from this connection. It holds back the read loop while

@@ -49,10 +49,13 @@ func decodeConfig(env *envelope.Envelope) (gateway.Command, error) {
 		Clock: int64(max(0, req.Timestamp)), ClockOnly: !given(req.Fetch),
 	}
 	switch {
+	case given(req.GCMKey) && req.GCMKey.Kind() != '"':
+		return nil, envelope.Errorf(envelope.BadRequest, "update_gcm_key is a string")
 	case given(req.GCMKey):
-		return nil, envelope.Errorf(envelope.BadRequest, "update_gcm_key is not served: this server sends no push notifications")
+		token, _ := jsontext.AppendUnquote(nil, req.GCMKey) // it has been parsed
+		cmd.PushToken = string(token)
 	case cmd.ClockOnly && cmd.Clock == 0:
-		return nil, envelope.Errorf(envelope.BadRequest, "type -101 asks with fetch_inbox_messages or timestamp")
+		return nil, envelope.Errorf(envelope.BadRequest, "type -101 asks with fetch_inbox_messages, timestamp or update_gcm_key")
 	}
 	return cmd, nil
 }

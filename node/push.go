@@ -1,0 +1,291 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/push"
+)
+
+// Push is how devices without a connection are woken. The zero value, or one
+// without senders, wakes none and costs nothing.
+type Push struct {
+	Store    push.Store
+	Senders  map[push.Service]push.Sender
+	After    time.Duration // how long a device has to acknowledge; 0 means 5 s
+	Interval time.Duration // the least time between two notifications to a device; 0 means 2 minutes
+	Text     push.Text
+}
+
+const (
+	pushAfter    = 5 * time.Second
+	pushInterval = 2 * time.Minute
+	pushTick     = time.Second
+	// pushWithin bounds how long a message waits for its intent to be noted.
+	pushWithin = 2 * time.Second
+	// maxPushNoted bounds what is remembered of logs, for each purpose.
+	maxPushNoted = 1 << 16
+	// maxPushLooks bounds the logs that are looked at in a row.
+	maxPushLooks = 500
+)
+
+var errPushOff = envelope.Errorf(envelope.NotFound, "this server sends no push notifications")
+
+// waker notes which logs have to be looked at because somebody may have to be
+// woken.
+//
+// Before a message is appended for somebody who may be away, it is put into the
+// store that its log is to be looked at: a server that dies then leaves that to
+// the others. A needless look does no harm, so this is done once for some time
+// and not for each message. Of what is for a device that is connected, and of
+// what took so long that the look may have been before it, it is remembered here
+// to look.
+type waker struct {
+	n     *Node
+	queue *push.Queue
+	store push.Store
+	after time.Duration
+
+	mu     sync.Mutex
+	noted  map[envelope.Address]time.Time // guarded by mu; until when it is sure that the log will be looked at
+	looks  map[envelope.Address]look      // guarded by mu
+	marked map[userLog]time.Time          // guarded by mu; when what was read is to be taken back
+}
+
+// look is to look at a log at a time, if somebody has not acknowledged seq.
+type look struct {
+	at  time.Time
+	seq uint64
+}
+
+type userLog struct {
+	client envelope.ClientID
+	log    envelope.Address
+}
+
+// newWaker returns nil when nobody is to be woken.
+func newWaker(n *Node, cfg Push) *waker {
+	if len(cfg.Senders) == 0 {
+		return nil
+	}
+	if cfg.After == 0 {
+		cfg.After = pushAfter
+	}
+	if cfg.Interval == 0 {
+		cfg.Interval = pushInterval
+	}
+	w := &waker{
+		n: n, store: cfg.Store, after: cfg.After,
+		noted:  make(map[envelope.Address]time.Time),
+		looks:  make(map[envelope.Address]look),
+		marked: make(map[userLog]time.Time),
+	}
+	w.queue = push.NewQueue(push.Config{
+		Store: cfg.Store, Readers: pushReaders{n, cfg.Store}, Senders: cfg.Senders,
+		After: cfg.After, Interval: cfg.Interval, Text: cfg.Text, Log: n.log,
+	})
+	return w
+}
+
+// wakes reports whether a message is one that wakes devices: somebody says
+// something, or invites, and it is to last.
+func wakes(env *envelope.Envelope) bool {
+	return env.Class == envelope.Durable && env.Revises() == 0 && !env.ForMaster && !env.DestSession.IsTopic() &&
+		(!env.HasType || !envelope.SystemType(env.Type) || env.Type == envelope.TypeInvited)
+}
+
+// before notes, durably, what is to be done about a message that is going to be
+// appended. What fails here is made up for by [waker.appended].
+func (w *waker) before(ctx context.Context, log envelope.Address, env *envelope.Envelope) {
+	if w == nil || !wakes(env) {
+		return
+	}
+	now := time.Now()
+	w.mu.Lock()
+	until := w.noted[log]
+	w.mu.Unlock()
+	if now.Before(until) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pushWithin)
+	defer cancel()
+	if log.Kind == envelope.KindNode && w.connected(ctx, log) {
+		return
+	}
+	if err := w.store.Touch(ctx, []push.JobKey{{Task: push.Look, Addr: log}}, now.Add(w.after).UnixMilli()); err != nil {
+		w.n.log.Debug("it is not in the store that a log is to be looked at", "err", err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.noted) >= maxPushNoted {
+		clear(w.noted)
+	}
+	w.noted[log] = now.Add(w.after / 2) // clocks of servers differ
+}
+
+// connected reports whether an address has an edge, as far as is known.
+func (w *waker) connected(ctx context.Context, log envelope.Address) bool {
+	if w.n.conns.eachFollower(log, func(*conn) {}) > 0 {
+		return true
+	}
+	found := make(chan bool, 1)
+	w.n.graph.Route(log, 0, func(servers []envelope.ServerID) { found <- len(servers) > 0 })
+	select {
+	case is := <-found:
+		return is
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// appended says that a message is in its log. It never blocks.
+func (w *waker) appended(log envelope.Address, env *envelope.Envelope, seq uint64) {
+	if w == nil || !wakes(env) {
+		return
+	}
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Before(w.noted[log]) {
+		return
+	}
+	l, there := w.looks[log]
+	if !there {
+		if len(w.looks) >= maxPushNoted {
+			w.queue.Stats.Lost.Add(1)
+			return
+		}
+		l.at = now.Add(w.after)
+	}
+	l.seq = max(l.seq, seq)
+	w.looks[log] = l
+}
+
+// read says that a user has read logs up to somewhere on one of its devices. It never blocks.
+func (w *waker) read(client envelope.ClientID, marks map[envelope.Address]uint64) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for log := range marks {
+		if len(w.marked) >= maxPushNoted {
+			w.queue.Stats.Lost.Add(1)
+			return
+		}
+		w.marked[userLog{client, log}] = time.Now().Add(2 * pushTick) // when the mark is in the store
+	}
+}
+
+// run does what was noted here, and its share of what is in the store.
+func (w *waker) run(ctx context.Context) {
+	if w == nil {
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { w.queue.Run(ctx) })
+	ticker := time.NewTicker(pushTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		looks, marked := w.due(time.Now())
+		err := w.look(ctx, looks)
+		for _, of := range marked {
+			err = errors.Join(err, w.queue.Read(ctx, of.client, of.log))
+		}
+		if err != nil && ctx.Err() == nil {
+			w.queue.Stats.Errors.Add(1)
+			w.n.log.Warn("some devices are not woken, because the store did not answer", "err", err)
+		}
+	}
+}
+
+// due takes what is to be done now.
+func (w *waker) due(now time.Time) (looks []envelope.Address, marked []userLog) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for log, l := range w.looks {
+		if len(looks) == maxPushLooks {
+			break
+		}
+		if l.at.After(now) {
+			continue
+		}
+		delete(w.looks, log)
+		if !w.acknowledged(log, l.seq) {
+			looks = append(looks, log)
+		}
+	}
+	for of, at := range w.marked {
+		if !at.After(now) {
+			delete(w.marked, of)
+			marked = append(marked, of)
+		}
+	}
+	for log, until := range w.noted {
+		if !until.After(now) {
+			delete(w.noted, log)
+		}
+	}
+	return looks, marked
+}
+
+// acknowledged reports whether a device that is connected here has acknowledged
+// an entry of its log. Under the waker's mu, which comes before a connection's.
+func (w *waker) acknowledged(log envelope.Address, seq uint64) (has bool) {
+	if log.Kind != envelope.KindNode {
+		return false
+	}
+	w.n.conns.eachFollower(log, func(c *conn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if f := c.follows[log]; f != nil && f.acked >= seq {
+			has = true
+		}
+	})
+	return has
+}
+
+// look looks at logs. Most of those of devices are passed over at once, because
+// the devices have no token.
+func (w *waker) look(ctx context.Context, logs []envelope.Address) error {
+	var nodes []envelope.NodeID
+	for _, log := range logs {
+		if log.Kind == envelope.KindNode {
+			nodes = append(nodes, envelope.NodeID(log.ID))
+		}
+	}
+	var err error
+	has := make(map[envelope.Address]bool, len(nodes))
+	if len(nodes) > 0 {
+		var tokens []push.Token
+		tokens, err = w.store.TokensOf(ctx, nodes)
+		for _, t := range tokens {
+			has[t.Node.Address()] = true
+		}
+	}
+	for _, log := range logs {
+		_, _, alias := envelope.NodeID(log.ID).Alias()
+		if log.Kind != envelope.KindNode || alias || has[log] {
+			err = errors.Join(err, w.queue.Look(ctx, log))
+		}
+	}
+	return err
+}
+
+// PushStats returns what was pushed; nil when nothing is.
+func (n *Node) PushStats() *push.Stats {
+	if n.waker == nil {
+		return nil
+	}
+	return &n.waker.queue.Stats
+}

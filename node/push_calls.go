@@ -1,0 +1,94 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/push"
+)
+
+// maxPushTokens bounds the tokens of one device; the oldest go.
+const maxPushTokens = 8
+
+// putPushToken notes where a device can be woken. A token moves to the device
+// that registers it last, and takes the place of an older one of the same app.
+func (n *Node) putPushToken(ctx context.Context, who envelope.Principal, cmd gateway.PutPushToken) (gateway.Event, error) {
+	if n.waker == nil {
+		return nil, errPushOff
+	}
+	t, err := push.ValidToken(push.Token{
+		Service: push.Service(cmd.Service), Value: cmd.Value, App: cmd.App, Sandbox: cmd.Sandbox,
+		P256DH: cmd.P256DH, Auth: cmd.Auth, Locale: cmd.Locale,
+	})
+	if err != nil {
+		return nil, &envelope.Error{Code: envelope.BadRequest, Detail: err.Error(), Cause: err}
+	}
+	if n.cfg.Push.Senders[t.Service] == nil {
+		return nil, envelope.Errorf(envelope.NotFound, "this server sends nothing to %s", t.Service)
+	}
+	t.Node, t.Client, t.Registered = who.Node, who.Client, time.Now().UnixMilli()
+	if err := n.waker.store.PutToken(ctx, t); err != nil {
+		return nil, err
+	}
+	all, err := n.waker.store.TokensOf(ctx, []envelope.NodeID{who.Node})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b push.Token) int { return int(b.Registered - a.Registered) })
+	for i, old := range all {
+		same := old.Service == t.Service && old.App == t.App && old.Sandbox == t.Sandbox
+		if old.Value != t.Value && old.Registered < t.Registered && (same || i >= maxPushTokens) {
+			err = errors.Join(err, n.waker.store.DropToken(ctx, old, old.Registered))
+		}
+	}
+	return gateway.Done{}, err
+}
+
+// dropPushToken takes back putPushToken: of all tokens, without one named.
+func (n *Node) dropPushToken(ctx context.Context, who envelope.Principal, cmd gateway.DropPushToken) (gateway.Event, error) {
+	if n.waker == nil {
+		return nil, errPushOff
+	}
+	all, err := n.waker.store.TokensOf(ctx, []envelope.NodeID{who.Node})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		if (cmd.Service == "" || string(t.Service) == cmd.Service) && (cmd.Value == "" || t.Value == cmd.Value) {
+			err = errors.Join(err, n.waker.store.DropToken(ctx, t, t.Registered))
+		}
+	}
+	return gateway.Done{}, err
+}
+
+// mute keeps a log from waking a device.
+func (n *Node) mute(ctx context.Context, who envelope.Principal, cmd gateway.Mute) (gateway.Event, error) {
+	if n.waker == nil {
+		return nil, errPushOff
+	}
+	if cmd.Off {
+		return gateway.Done{}, n.waker.store.DropMute(ctx, who.Node, cmd.Log)
+	}
+	if cmd.Log != who.Node.Address() && cmd.Log != who.Client.Address() {
+		if _, err := n.view(ctx, who, cmd.Log); err != nil {
+			return nil, err
+		}
+	}
+	return gateway.Done{}, n.waker.store.PutMute(ctx, push.Mute{Node: who.Node, Log: cmd.Log, Until: cmd.Until})
+}
+
+// legacyToken notes the token that a legacy client gives with type −101.
+func (n *Node) legacyToken(ctx context.Context, who envelope.Principal, value string) error {
+	if value == "" {
+		return nil
+	}
+	if n.waker == nil || n.cfg.Push.Senders[push.FCM] == nil {
+		return envelope.Errorf(envelope.BadRequest, "update_gcm_key is not served: this server sends no push notifications")
+	}
+	_, err := n.putPushToken(ctx, who, gateway.PutPushToken{Service: string(push.FCM), Value: value})
+	return err
+}
