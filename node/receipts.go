@@ -21,7 +21,8 @@ import (
 // whose time to live has passed by the time of the acknowledgement: nobody
 // knows any more whether it came too late to be shown. And of what a device has
 // to read in a session from when it was there by another name there are none:
-// two names that read at the same moment would be known for one.
+// two names that read at the same moment would be known for one. Where only
+// moderators see who is in a session, nobody else hears who reads there.
 
 const (
 	// maxRemembered bounds the messages that one connection remembers because they
@@ -186,6 +187,15 @@ func (n *Node) tellMove(ctx context.Context, reader envelope.Principal, m move) 
 		due = n.lookUp(ctx, reader, m)
 	}
 	for _, a := range due {
+		if a.log.Kind == envelope.KindSession {
+			sees, err := n.sessions.SeesReaders(ctx, a.src, envelope.SessionID(a.log.ID))
+			if err != nil {
+				n.stats.ReceiptsUnknown.Add(1)
+			}
+			if !sees {
+				continue
+			}
+		}
 		n.stats.Receipts.Add(1)
 		n.notify(a.src.Address(), "", receiptOf(a, m.read))
 	}

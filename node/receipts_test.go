@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -105,6 +106,49 @@ func TestReceipts(t *testing.T) {
 		}
 		if n := m.at("b").stats.Receipts.Load(); n != 5 {
 			t.Errorf("%d receipts counted", n)
+		}
+	})
+}
+
+// Where only moderators may see who is in a session, nobody else is told who
+// reads what it has sent there.
+func TestReceiptsHidden(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("bob", "/v1/sessions/r/join", "")
+		m.must("carol", "/v1/sessions/r/join", "")
+		alice, aliceTold := m.asking("alice", "alice", "a")
+		bob, bobTold := m.asking("bob", "bob", "a")
+		carol := m.listens("carol", "b")
+		for i, tt := range []struct {
+			list       string
+			alice, bob []string
+		}{
+			{"members", []string{"delivered 5 bob", "delivered 5 carol"}, []string{"delivered 6 alice", "delivered 6 carol"}},
+			{"moderators", []string{"delivered 8 bob", "delivered 8 carol"}, nil},
+			{"members", []string{"delivered 11 bob", "delivered 11 carol"}, []string{"delivered 12 alice", "delivered 12 carol"}},
+		} {
+			if code, text := m.do(http.MethodPatch, "alice", "a", "/v1/sessions/r", `{"member_list":"`+tt.list+`"}`); code != "" {
+				t.Fatal(text)
+			}
+			if i == 0 { // nothing has changed
+				m.must("alice", "/v1/messages", `{"dest_session_id":"r","payload":""}`)
+			}
+			pass(time.Second)
+			alice.send(withReceipt(room("r"), fmt.Sprint("a", i)))
+			pass(time.Second)
+			bob.send(withReceipt(room("r"), fmt.Sprint("b", i)))
+			carol.take()
+			carol.send(`{"control":"ack","cursors":{"session:r":99}}`)
+			pass(2 * time.Second)
+			for _, of := range []struct {
+				told *receiptsHeard
+				want []string
+			}{{aliceTold, tt.alice}, {bobTold, tt.bob}} {
+				got := of.told.take(m)
+				slices.Sort(got)
+				wantReceipts(t, tt.list, got, of.want...)
+			}
 		}
 	})
 }

@@ -14,6 +14,17 @@ func (s *Sessions) SeesMembers(ctx context.Context, who envelope.Principal, id e
 	})
 }
 
+// SeesReaders is [Sessions.SeesMembers] for who has sent to the session by a
+// name, as far as it is remembered: whoever hears who reads sees who is there.
+// That the sender is the app it does not know.
+func (s *Sessions) SeesReaders(ctx context.Context, name envelope.NodeID, id envelope.SessionID) (bool, error) {
+	is, err := s.ruling(ctx, id)
+	if err != nil || !is.membersHidden {
+		return err == nil, err
+	}
+	return s.SeesMembers(ctx, envelope.Principal{Node: name}, id)
+}
+
 // whether reports what is asked about the caller in a session, and false for
 // outsiders and of a session that does not exist.
 func (s *Sessions) whether(ctx context.Context, who envelope.Principal, id envelope.SessionID, is func(actor, Session) bool) (bool, error) {

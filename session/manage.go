@@ -243,11 +243,9 @@ func (s *Sessions) apply(ctx context.Context, ses Session) (Session, error) {
 	if err := s.store.UpdateSession(ctx, ses); err != nil {
 		return Session{}, err
 	}
-	if handover {
-		s.Forget(ses.ID, "")
-		if s.changed != nil {
-			s.changed(ses.ID, "")
-		}
+	s.Forget(ses.ID, "")
+	if handover && s.changed != nil {
+		s.changed(ses.ID, "")
 	}
 	return ses, nil
 }

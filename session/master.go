@@ -46,10 +46,11 @@ var (
 	errPlayers = envelope.Errorf(envelope.Forbidden, "in a game, members speak to the master only")
 )
 
-// ruling is what is remembered of who is master.
+// ruling is what is remembered of what holds for a session.
 type ruling struct {
-	until  time.Time // when this is not trusted any more
-	master envelope.NodeID
+	until         time.Time // when this is not trusted any more
+	master        envelope.NodeID
+	membersHidden bool
 }
 
 // CreateFor is [Sessions.Create] of a game that has another master than its owner,
@@ -236,24 +237,31 @@ func (s *Sessions) IsMaster(ctx context.Context, id envelope.SessionID, device e
 
 // master is Master as far as it is remembered.
 func (s *Sessions) master(ctx context.Context, id envelope.SessionID) (envelope.NodeID, error) {
+	is, err := s.ruling(ctx, id)
+	return is.master, err
+}
+
+// ruling returns what holds for a session, as far as it is remembered.
+func (s *Sessions) ruling(ctx context.Context, id envelope.SessionID) (ruling, error) {
 	s.mu.Lock()
 	known, ok := s.rulings.Get(id)
 	news := s.news
 	s.mu.Unlock()
 	now := time.Now()
 	if ok && !now.After(known.until) {
-		return known.master, nil
+		return known, nil
 	}
-	name, err := s.Master(ctx, id)
+	ses, err := s.session(ctx, id)
 	if err != nil {
-		return "", err
+		return ruling{}, err
 	}
+	is := ruling{now.Add(trust), ses.Master, ses.MembersHidden}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.news == news { // else what was read may be older than what the log says
-		s.rulings.Add(id, ruling{now.Add(trust), name})
+		s.rulings.Add(id, is)
 	}
-	return name, nil
+	return is, nil
 }
 
 // direct returns where a member's message to a game goes: a master's to all, or

@@ -26,7 +26,7 @@ type Sessions struct {
 
 	mu      sync.Mutex
 	cached  *simplelru.LRU[memberKey, standing]        // guarded by mu
-	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu; of games
+	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu
 	news    uint64                                     // guarded by mu; rises when any of these is forgotten
 }
 

@@ -87,17 +87,17 @@ func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, device e
 	return err == nil, err
 }
 
-// Observe learns from an entry of a session's log whose rights have changed.
+// Observe learns from an entry of a session's log what has changed in it.
 func (s *Sessions) Observe(env *envelope.Envelope) {
 	if node := concerns(env); node != "" {
 		s.Forget(env.DestSession, node)
-	} else if env.HasType && env.Type == envelope.TypeMaster {
+	} else if env.HasType && (env.Type == envelope.TypeMaster || env.Type == envelope.TypeSettings) {
 		s.Forget(env.DestSession, "")
 	}
 }
 
 // Forget drops what is remembered of a membership, because it has changed, or
-// with node "" of who is master.
+// with node "" what holds for the session.
 func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
