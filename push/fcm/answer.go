@@ -22,8 +22,8 @@ const (
 // quotaPause is how long to wait where a quota is exceeded and nothing said.
 const quotaPause = time.Minute
 
-// failure is an error of Google's APIs, with the details that FCM adds.
-type failure struct {
+// apiError is an error of Google's APIs, with the details that FCM adds.
+type apiError struct {
 	Error struct {
 		Message string `json:"message"`
 		Status  string `json:"status"`
@@ -42,9 +42,9 @@ type failure struct {
 // A SENDER_ID_MISMATCH leaves the token alone: a server with another project's
 // key would lose them all.
 func refused(status int, header http.Header, body []byte) *push.Failure {
-	var e failure
+	var e apiError
 	if err := json.Unmarshal(body, &e); err != nil {
-		e = failure{} // not from the API; the status says enough
+		e = apiError{} // not from the API; the status says enough
 	}
 	code := e.Error.Status
 	for _, d := range e.Error.Details {
@@ -72,7 +72,7 @@ func refused(status int, header http.Header, body []byte) *push.Failure {
 
 // namesToken reports whether the argument that is invalid is the token. Newer
 // answers say so in their text only.
-func (e *failure) namesToken() bool {
+func (e *apiError) namesToken() bool {
 	fields := 0
 	for _, d := range e.Error.Details {
 		for _, v := range d.FieldViolations {
