@@ -74,6 +74,18 @@ func (n *Node) memberChanged(id envelope.SessionID, device envelope.NodeID) {
 	}
 }
 
+// forget takes the word of memberChanged, or of topicChanged, from another server.
+func (n *Node) forget(id envelope.SessionID, device envelope.NodeID) {
+	if id.IsTopic() {
+		n.topics.Forget(id)
+		return
+	}
+	n.sessions.Forget(id, device)
+	if device == "" {
+		n.masters.changed(id)
+	}
+}
+
 // moved tells the connection of a device that has joined or left a session,
 // wherever it is.
 func (n *Node) moved(device envelope.NodeID) {

@@ -106,6 +106,7 @@ func (k *keeper) round(ctx context.Context) error {
 		for _, log := range logs {
 			if k.n.owners.owner(log) == nil {
 				k.tidy(ctx, log, k.n.cfg.Retention)
+				k.retire(ctx, log)
 			}
 		}
 		// Half of the time at most: the store is there for others.
@@ -131,9 +132,21 @@ func (k *keeper) tidy(ctx context.Context, log envelope.Address, keep inbox.Rete
 		gone, err = k.n.inbox.Tidy(ctx, log, keep)
 	}
 	k.n.stats.Trimmed.Add(gone)
-	if err == nil && k.n.cfg.Guests && log.Kind == envelope.KindSession {
-		err = k.n.retireGuests(ctx, envelope.SessionID(log.ID))
+	k.failed(ctx, log, err)
+}
+
+// retire has guests leave a session whose time is over. It reads who is in it,
+// which may be many: that is for the rounds, not for whoever fills its log.
+func (k *keeper) retire(ctx context.Context, log envelope.Address) {
+	if !k.n.cfg.Guests || log.Kind != envelope.KindSession || isTopic(log) {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, tidyWithin)
+	defer cancel()
+	k.failed(ctx, log, k.n.retireGuests(ctx, envelope.SessionID(log.ID)))
+}
+
+func (k *keeper) failed(ctx context.Context, log envelope.Address, err error) {
 	if err != nil && ctx.Err() == nil {
 		k.n.stats.TidyErrors.Add(1)
 		k.n.log.Debug("a log could not be looked after", "log", log, "err", err)

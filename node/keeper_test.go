@@ -142,3 +142,29 @@ func TestFullLogIsAskedForOnce(t *testing.T) {
 		}
 	})
 }
+
+// Whoever sends to a log that is full has it looked after, which costs what
+// trimming does, not what reading everybody who is in the session does.
+func TestFullLogDoesNotRetireGuests(t *testing.T) {
+	inMeshOf(t, 1, func(c *Config) { c.Guests = true }, func(t *testing.T, m *mesh) {
+		n, reads := m.at("a"), 0
+		if _, err := m.api("alice", "alice", "a").CreateSession(t.Context(), "r", envelope.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+		n.store.set(func(s *faultyStore) {
+			s.before = func(op string) error {
+				if op == "members" {
+					reads++
+				}
+				return nil
+			}
+		})
+		n.keeper.makeRoom(t.Context(), room("r"))
+		if reads != 0 {
+			t.Errorf("a full log: who is in the session is read %d times", reads)
+		}
+		if err := n.keeper.round(t.Context()); err != nil || reads != 1 {
+			t.Errorf("a round: read %d times, %v", reads, err)
+		}
+	})
+}

@@ -72,11 +72,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordMember:
 		id, device := r.String(), r.String()
 		if r.Err() == nil {
-			p.n.sessions.Forget(envelope.SessionID(id), envelope.NodeID(device))
-			if device == "" {
-				p.n.masters.changed(envelope.SessionID(id))
-			}
-			p.n.topics.Forget(envelope.SessionID(id))
+			p.n.forget(envelope.SessionID(id), envelope.NodeID(device))
 		}
 	case recordNotice:
 		addr, except, ev, err := parseNotice(r)

@@ -418,3 +418,32 @@ func TestTopicServerDies(t *testing.T) {
 		}
 	})
 }
+
+// What is known of a topic is trusted for a moment, whatever becomes of the
+// memberships of sessions meanwhile.
+func TestTopicRulesAreRemembered(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		n, reads := m.at("a"), 0
+		n.store.set(func(s *faultyStore) {
+			s.before = func(op string) error {
+				if op == "session" {
+					reads++
+					n.forget("room", "bob")
+				}
+				return nil
+			}
+		})
+		for range 10 {
+			if _, err := n.topics.Get(t.Context(), "topic:news"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if reads != 1 {
+			t.Errorf("read %d times", reads)
+		}
+		n.forget("topic:news", "")
+		if _, err := n.topics.Get(t.Context(), "topic:news"); err != nil || reads != 2 {
+			t.Errorf("read %d times, %v", reads, err)
+		}
+	})
+}
