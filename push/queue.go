@@ -17,9 +17,9 @@ import (
 const (
 	tick        = time.Second
 	batch       = 200              // jobs that are looked for at once
-	lease       = 90 * time.Second // how long a server has for a job
+	lease       = 2 * time.Minute  // how long a server has for a job
 	atOnce      = 32               // jobs that one server is at
-	sendWithin  = 15 * time.Second // one attempt
+	sendWithin  = 10 * time.Second // one attempt
 	firstRetry  = 5 * time.Second  // doubled with each attempt
 	lastRetry   = 10 * time.Minute
 	maxAttempts = 10

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/push"
@@ -147,10 +148,8 @@ func judge(status int, header http.Header) error {
 
 // origin is the audience of a VAPID token (RFC 6454, section 6.1).
 func origin(u *url.URL) string {
-	if u.Port() == "443" {
-		return "https://" + u.Hostname()
-	}
-	return "https://" + u.Host
+	host := strings.ToLower(u.Host)
+	return "https://" + strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":")
 }
 
 // ttl returns how long the push service keeps the message.
