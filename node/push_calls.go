@@ -12,7 +12,7 @@ import (
 )
 
 // maxPushTokens bounds the tokens of one device; the oldest go.
-const maxPushTokens = 8
+const maxPushTokens = 4
 
 // putPushToken notes where a device can be woken. A token moves to the device
 // that registers it last, and takes the place of an older one of the same app.

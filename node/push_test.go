@@ -1,0 +1,573 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/client"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/push"
+)
+
+// service is a push service that notes what it is given.
+type service struct {
+	mu     sync.Mutex
+	got    []pushed
+	answer func(to push.Token) error // guarded by mu; nil: taken
+	tried  int                       // guarded by mu
+}
+
+type pushed struct {
+	to push.Token
+	n  push.Notification
+	at time.Time
+}
+
+// Send implements [push.Sender].
+func (s *service) Send(_ context.Context, to push.Token, n push.Notification) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried++
+	if s.answer != nil {
+		if err := s.answer(to); err != nil {
+			return err
+		}
+	}
+	s.got = append(s.got, pushed{to, n, time.Now()})
+	return nil
+}
+
+func (s *service) set(answer func(to push.Token) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+// take returns what has come since it was asked last.
+func (s *service) take() []pushed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := s.got
+	s.got = nil
+	return got
+}
+
+// inPushMesh is inMesh with a push service.
+func inPushMesh(t *testing.T, n int, f func(t *testing.T, m *mesh, s *service)) {
+	t.Helper()
+	s := new(service)
+	var stores []push.Store
+	inMeshOf(t, n, func(cfg *Config) {
+		stores = append(stores, cfg.Inbox.(push.Store))
+		cfg.Push = Push{
+			Store: stores[len(stores)-1], Senders: map[push.Service]push.Sender{push.FCM: s},
+			Text: push.Text{TitleKey: "title", Body: "{sender} in {session}: {unread}", Content: true},
+		}
+	}, func(t *testing.T, m *mesh) { f(t, m, s) })
+}
+
+// tokenOf is the token of a device's push service.
+func tokenOf(id string) string { return strings.Repeat("x", 20) + id }
+
+// call makes an HTTP call of a device that the client has no words for.
+func (m *mesh) call(clientID, id, at, method, path, body string) (status int, answer string) {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), method, "http://"+at+path, strings.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+m.mint(clientID, id, time.Hour))
+	resp, err := m.network.Client().Do(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var text json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&text); err != nil {
+		m.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// registers has a device register its token.
+func (m *mesh) registers(clientID, id, at string) {
+	m.t.Helper()
+	body := fmt.Sprintf(`{"service":"fcm","token":%q}`, tokenOf(id))
+	if status, answer := m.call(clientID, id, at, "PUT", "/v1/push/token", body); status != http.StatusOK {
+		m.t.Fatalf("%d %s", status, answer)
+	}
+}
+
+// Who goes away gets exactly one push of a message, and has it when it is back.
+func TestPushAway(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		m.registers("bob", "phone", "a")
+		bob := m.device("bob", "phone", "a").connected(m)
+		alice := m.client("alice", "a").connected(m)
+		alice.send(to(deviceAddr("phone"), "1", "here"))
+		pass(time.Minute)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("woken while it is there: %+v", got)
+		}
+		bob.close()
+		pass(time.Minute)
+		alice.send(to(deviceAddr("phone"), "2", "away"))
+		pass(10 * time.Second)
+		got := s.take()
+		if len(got) != 1 {
+			t.Fatalf("%d pushes, want one: %+v", len(got), got)
+		}
+		n := got[0].n
+		if got[0].to.Value != tokenOf("phone") || n.Body != "alice in : 1" || n.TitleKey != "title" || *n.Badge != 1 ||
+			n.Silent || n.Dismiss || n.Data["log"] != "node:phone" || n.Data["seq"] != "2" || !strings.Contains(n.Data["message"], "away") {
+			t.Errorf("%+v", got[0])
+		}
+		pass(time.Hour)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("once more: %+v", got)
+		}
+		again := m.device("bob", "phone", "a").connected(m)
+		pass(time.Second)
+		if texts := again.texts(); !slices.Equal(texts, []string{"away"}) {
+			t.Errorf("on return it has %q", texts)
+		}
+		pass(time.Hour)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("after its return: %+v", got)
+		}
+	})
+}
+
+// At most one push for a device in an interval; what came meanwhile is told
+// when it is over.
+func TestPushInterval(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		m.registers("bob", "phone", "a")
+		alice := m.client("alice", "a").connected(m)
+		for i := range 300 {
+			addr := deviceAddr("phone")
+			if i%2 == 1 {
+				addr = user("bob")
+			}
+			alice.send(to(addr, fmt.Sprint(i), "x"))
+			pass(time.Second)
+		}
+		pass(5 * time.Minute)
+		got := s.take()
+		if len(got) != 4 {
+			t.Fatalf("%d pushes in 300 s, want 4", len(got))
+		}
+		for i := range got[1:] {
+			if d := got[i+1].at.Sub(got[i].at); d < pushInterval {
+				t.Errorf("push %d after %v", i+1, d)
+			}
+		}
+		if badge := *got[3].n.Badge; badge != 300 {
+			t.Errorf("the badge is %d in the end", badge)
+		}
+	})
+}
+
+// Of a user's devices those are woken that have not got it; what the user reads
+// on one is taken back on the other.
+func TestPushTwoDevices(t *testing.T) {
+	inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+		for _, id := range []string{"phone", "tablet", "desk"} {
+			m.registers("bob", id, "a")
+		}
+		desk := m.device("bob", "desk", "b").connected(m)
+		alice := m.client("alice", "a").connected(m)
+		alice.send(to(user("bob"), "1", "hi"))
+		pass(10 * time.Second)
+		var to []string
+		for _, p := range s.take() {
+			to = append(to, p.to.Value)
+		}
+		slices.Sort(to)
+		if !slices.Equal(to, []string{tokenOf("phone"), tokenOf("tablet")}) {
+			t.Fatalf("woken: %q", to)
+		}
+		tablet := m.device("bob", "tablet", "a").connected(m)
+		pass(2 * time.Second)
+		desk.MarkRead(user("bob"), 1)
+		pass(10 * time.Second)
+		got := s.take()
+		if len(got) != 1 || got[0].to.Value != tokenOf("phone") || !got[0].n.Dismiss || !got[0].n.Silent || *got[0].n.Badge != 0 {
+			t.Errorf("taken back: %+v", got)
+		}
+		tablet.close()
+		pass(time.Hour)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("once more: %+v", got)
+		}
+	})
+}
+
+// Members who are away are woken by what is said in a session, unless they have
+// muted it; nobody by who comes and goes, nor by what has expired, nor its author.
+func TestPushSession(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		alice := m.client("alice", "a").connected(m)
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"alice", "bob", "carol", "dave"} {
+			m.registers(id, id, "a")
+			if id != "alice" && id != "dave" {
+				if _, err := m.api(id, id, "a").JoinSession(t.Context(), "room"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if status, answer := m.call("dave", "dave", "a", "PUT", "/v1/push/mute", `{"log":"session:room"}`); status != http.StatusNotFound {
+			t.Errorf("an outsider mutes: %d %s", status, answer)
+		}
+		m.call("carol", "carol", "a", "PUT", "/v1/push/mute", `{"log":"session:room"}`)
+		short := to(room("room"), "short", "gone")
+		short.TTL = 3
+		alice.send(short)
+		pass(time.Minute)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("woken by nothing: %+v", got)
+		}
+		alice.close()
+		if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(room("room"), "1", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		got := s.take()
+		if len(got) != 1 || got[0].to.Node != "bob" || got[0].n.Body != "alice in room: 1" {
+			t.Fatalf("woken: %+v", got)
+		}
+		m.call("carol", "carol", "a", "DELETE", "/v1/push/mute", `{"log":"session:room"}`)
+		if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(room("room"), "2", "ho")); err != nil {
+			t.Fatal(err)
+		}
+		pass(10 * time.Second)
+		if got := s.take(); len(got) != 1 || got[0].to.Node != "carol" {
+			t.Errorf("woken: %+v", got)
+		}
+	})
+}
+
+// Nobody learns from a notification who is anonymous.
+func TestPushTaint(t *testing.T) {
+	inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+		owner := m.api("owner", "owner", "a")
+		if _, err := owner.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+		m.registers("owner", "owner", "a")
+		secret := m.api("hidden-user", "hidden-device", "b")
+		m.registers("hidden-user", "hidden-device", "b")
+		if _, err := secret.JoinSession(t.Context(), "room", client.Anonymously("zorro")); err != nil {
+			t.Fatal(err)
+		}
+		zorro := envelope.AliasOf("room", "zorro")
+		if _, err := secret.SendHTTP(t.Context(), to(room("room"), "1", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		private := envelope.Envelope{ID: "2", DestSession: "room", DestNode: zorro}
+		private.SetPayload("psst")
+		if _, err := owner.SendHTTP(t.Context(), private); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		got := s.take()
+		var to []string
+		for _, p := range got {
+			to = append(to, string(p.to.Node))
+			text, err := json.Marshal(p.n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), "hidden") {
+				t.Errorf("told to %s: %s", p.to.Node, text)
+			}
+			if p.to.Node == "owner" && p.n.Body != string(zorro)+" in room: 1" {
+				t.Errorf("the owner is told %q", p.n.Body)
+			}
+		}
+		slices.Sort(to)
+		if !slices.Equal(to, []string{"hidden-device", "owner"}) {
+			t.Errorf("woken: %q", to)
+		}
+	})
+}
+
+// Whenever the server dies that takes a message, it is pushed once.
+func TestPushCrash(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before time.Duration // from the acknowledgement to the crash
+	}{
+		{"at once", 0},
+		{"before it is due", 3 * time.Second},
+		{"after", 8 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inPushMesh(t, 3, func(t *testing.T, m *mesh, s *service) {
+				m.registers("bob", "phone", "a")
+				alice := m.client("alice", "b").connected(m)
+				alice.send(to(deviceAddr("phone"), "1", "hi"))
+				pass(test.before)
+				m.kill("b")
+				pass(2 * time.Minute)
+				if got := s.take(); len(got) != 1 {
+					t.Errorf("%d pushes, want one", len(got))
+				}
+			})
+		})
+	}
+	t.Run("before the append", func(t *testing.T) {
+		inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+			m.registers("bob", "phone", "a")
+			alice := m.client("alice", "a").connected(m)
+			m.at("a").store.set(func(s *faultyStore) {
+				s.append = func(envelope.Address, string) error { return errAway }
+			})
+			if _, err := m.api("alice", "alice-other", "a").SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err == nil {
+				t.Fatal("the message was taken")
+			}
+			pass(time.Minute)
+			if got := s.take(); len(got) != 0 {
+				t.Errorf("a push of nothing: %+v", got)
+			}
+			m.at("a").store.set(func(s *faultyStore) { s.append = nil })
+			alice.send(to(deviceAddr("phone"), "1", "hi"))
+			pass(time.Minute)
+			if got := s.take(); len(got) != 1 {
+				t.Errorf("%d pushes, want one", len(got))
+			}
+		})
+	})
+	t.Run("while it is told", func(t *testing.T) { // then another server does, once the lease is over
+		inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+			m.registers("bob", "phone", "a")
+			if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err != nil {
+				t.Fatal(err)
+			}
+			dead := errors.New("the server died")
+			for _, id := range m.ids() {
+				m.at(id).store.set(func(s *faultyStore) {
+					s.before = func(op string) error {
+						if op == "cursors" {
+							return dead
+						}
+						return nil
+					}
+				})
+			}
+			pass(20 * time.Second)
+			var failed uint64
+			for _, id := range m.ids() {
+				failed += m.at(id).PushStats().Errors.Load()
+				m.at(id).store.set(func(s *faultyStore) { s.before = nil })
+			}
+			if failed == 0 || len(s.take()) != 0 {
+				t.Fatalf("%d jobs failed", failed)
+			}
+			pass(5 * time.Minute)
+			if got := s.take(); len(got) != 1 {
+				t.Errorf("%d pushes, want one", len(got))
+			}
+		})
+	})
+}
+
+// A token that the service says is dead is dropped, unless it was registered again.
+func TestPushGone(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		api := m.api("alice", "alice", "a")
+		for _, again := range []bool{false, true} {
+			m.registers("bob", "phone", "a")
+			s.set(func(push.Token) error {
+				if again {
+					time.Sleep(time.Millisecond)
+					tok := push.Token{
+						Service: push.FCM, Value: tokenOf("phone"), Node: "phone", Client: "bob", Registered: time.Now().UnixMilli(),
+					}
+					if err := m.store.PutToken(t.Context(), tok); err != nil {
+						t.Error(err)
+					}
+				}
+				return &push.Failure{Reason: "UNREGISTERED", Gone: true}
+			})
+			if _, err := api.SendHTTP(t.Context(), to(deviceAddr("phone"), fmt.Sprint(again), "hi")); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Minute)
+			tokens, err := m.store.TokensOf(t.Context(), []envelope.NodeID{"phone"})
+			if err != nil || (len(tokens) == 1) != again {
+				t.Errorf("registered again %v: %v, %v", again, tokens, err)
+			}
+		}
+		s.set(nil)
+		if _, err := api.SendHTTP(t.Context(), to(deviceAddr("phone"), "2", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if got := s.take(); len(got) != 1 {
+			t.Errorf("%d pushes, want one", len(got))
+		}
+	})
+}
+
+// What a service does not take is tried again when it says, and given up in the
+// end; the next message is tried anew.
+func TestPushRetry(t *testing.T) {
+	inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+		api := m.api("alice", "alice", "a")
+		m.registers("bob", "phone", "a")
+		s.set(func(push.Token) error { return &push.Failure{Reason: "QUOTA", Retry: true, After: 3 * time.Minute} })
+		start := time.Now()
+		if _, err := api.SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Minute)
+		s.set(nil)
+		pass(2 * time.Minute)
+		if got := s.take(); len(got) != 1 || got[0].at.Sub(start) < 3*time.Minute || s.tried != 2 {
+			t.Fatalf("%d tries, %+v", s.tried, got)
+		}
+		s.set(func(push.Token) error { return &push.Failure{Reason: "BUSY", Retry: true} })
+		if _, err := api.SendHTTP(t.Context(), to(deviceAddr("phone"), "2", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		s.tried = 0
+		pass(3 * time.Hour)
+		failed, err := m.store.FailedJobs(t.Context(), 10)
+		if err != nil || len(failed) != 1 {
+			t.Fatalf("%+v, %v", failed, err)
+		}
+		if f := failed[0].Failed; s.tried != 10 || f.Attempts != 10 || f.Reason != "BUSY" || f.Seq != 2 || f.Log != deviceAddr("phone") {
+			t.Errorf("%d tries, %+v", s.tried, f)
+		}
+		s.set(nil)
+		if _, err := api.SendHTTP(t.Context(), to(deviceAddr("phone"), "3", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if got := s.take(); len(got) != 1 {
+			t.Errorf("%d pushes, want one", len(got))
+		}
+		if failed, err = m.store.FailedJobs(t.Context(), 10); err != nil || len(failed) != 0 {
+			t.Errorf("%+v, %v", failed, err)
+		}
+	})
+}
+
+// Three servers share the work: each device is woken once, whoever is told of what.
+func TestPushServers(t *testing.T) {
+	inPushMesh(t, 3, func(t *testing.T, m *mesh, s *service) {
+		const devices = 30
+		for i := range devices {
+			id := fmt.Sprint("phone", i)
+			m.registers(id, id, m.ids()[i%3])
+		}
+		for _, at := range m.ids() {
+			api := m.api("alice", "alice-"+at, at)
+			for i := range devices {
+				if _, err := api.SendHTTP(t.Context(), to(deviceAddr(fmt.Sprint("phone", i)), fmt.Sprint(at, i), "x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		pass(time.Minute)
+		of := make(map[envelope.NodeID]int)
+		for _, p := range s.take() {
+			of[p.to.Node]++
+		}
+		for i := range devices {
+			if n := of[envelope.NodeID(fmt.Sprint("phone", i))]; n != 1 {
+				t.Errorf("device %d was woken %d times", i, n)
+			}
+		}
+		var sent uint64
+		for _, id := range m.ids() {
+			sent += m.at(id).PushStats().Sent.Load()
+		}
+		if sent != devices {
+			t.Errorf("%d sent", sent)
+		}
+	})
+}
+
+// A token belongs to the device that registered it last, by whatever way; a
+// device has one for each app.
+func TestPushTokens(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, _ *service) {
+		owner := func(value string) (nodes []envelope.NodeID) {
+			t.Helper()
+			for _, node := range []envelope.NodeID{"bob", "carol"} {
+				tokens, err := m.store.TokensOf(t.Context(), []envelope.NodeID{node})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, tok := range tokens {
+					if tok.Value == value {
+						nodes = append(nodes, node)
+					}
+				}
+			}
+			return nodes
+		}
+		check := func(value string, want ...envelope.NodeID) {
+			t.Helper()
+			if got := owner(value); !slices.Equal(got, want) {
+				t.Errorf("%q is of %q, want %q", value, got, want)
+			}
+		}
+		m.registers("bob", "bob", "a")
+		check(tokenOf("bob"), "bob")
+		pass(time.Second)
+		carol := m.legacy("carol", "a")
+		carol.send(`{"id":"8","type":-101,"payload":"{\"update_gcm_key\":\"` + tokenOf("bob") + `\"}"}`)
+		if f, err := carol.next(time.Second); err != nil || !strings.Contains(f.text, "-102") {
+			t.Errorf("%q, %v", f.text, err)
+		}
+		check(tokenOf("bob"), "carol")
+		pass(time.Second)
+		m.call("carol", "carol", "a", "PUT", "/v1/push/token", fmt.Sprintf(`{"service":"fcm","token":%q}`, tokenOf("new")))
+		check(tokenOf("bob"))
+		check(tokenOf("new"), "carol")
+		m.call("bob", "bob", "a", "DELETE", "/v1/push/token", "")
+		check(tokenOf("new"), "carol")
+		m.call("carol", "carol", "a", "DELETE", "/v1/push/token", "")
+		check(tokenOf("new"))
+		for _, bad := range []string{
+			`{"service":"fcm","token":"short"}`, `{"service":"pigeon","token":"xxxxxxxxxxxxxxxxxxxxxxxxx"}`, `{"token":1}`,
+			`{"service":"webpush","endpoint":"https://x.example","keys":{"p256dh":"&","auth":""}}`,
+		} {
+			if status, answer := m.call("bob", "bob", "a", "PUT", "/v1/push/token", bad); status != http.StatusBadRequest {
+				t.Errorf("%s: %d %s", bad, status, answer)
+			}
+		}
+	})
+}
+
+// Without a service there is no call, no job and nothing to count.
+func TestPushOff(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		if status, _ := m.call("bob", "bob", "a", "PUT", "/v1/push/token", `{"service":"fcm","token":"`+tokenOf("x")+`"}`); status != http.StatusNotFound {
+			t.Errorf("status %d", status)
+		}
+		alice := m.client("alice", "a").connected(m)
+		alice.send(to(deviceAddr("phone"), "1", "hi"))
+		pass(time.Minute)
+		if jobs, err := m.store.DueJobs(t.Context(), 1<<60, 10); err != nil || len(jobs) != 0 {
+			t.Errorf("%+v, %v", jobs, err)
+		}
+		if m.at("a").PushStats() != nil {
+			t.Error("something is counted")
+		}
+	})
+}
