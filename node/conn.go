@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type conn struct {
 	id       string
 	began    time.Time
 	who      envelope.Principal
+	address  netip.Addr // by which it is bound; zero when it is not
 	t        gateway.Transport
 	codec    gateway.Codec
 	options  gateway.Options
@@ -90,7 +92,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	defer n.serving.Done()
 
 	c := &conn{
-		n: n, id: rand.Text(), began: time.Now(), who: who, t: t, codec: codec, options: o,
+		n: n, id: rand.Text(), began: time.Now(), who: who, address: limitedAddress(ctx), t: t, codec: codec, options: o,
 		inflight: make(chan struct{}, maxInflight),
 		drained:  make(chan struct{}, 1),
 		follower: make(chan struct{}, 1),
@@ -104,10 +106,13 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		t.Close(envelope.Revoked, envelope.AsError(err).Detail)
 		return
 	}
-	old, room := n.conns.add(c, n.cfg.MaxConnections)
-	if !room { // others came between Admit and here
-		n.stats.RefusedFull.Add(1)
-		t.Close(envelope.Busy, "this server has all the connections it takes")
+	old, err := n.conns.add(c)
+	if err != nil {
+		e := envelope.AsError(err)
+		if e.Code == envelope.Busy { // others came between Admit and here
+			n.stats.RefusedFull.Add(1)
+		}
+		t.Close(e.Code, e.Detail)
 		return
 	}
 	if old != nil {
@@ -129,7 +134,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	if !o.Hello {
 		c.open(nil)
 	}
-	err := c.readLoop()
+	err = c.readLoop()
 	c.end(err)
 	log.Debug("disconnected", "cause", context.Cause(c.ctx))
 }
@@ -220,6 +225,10 @@ func (c *conn) readLoop() error {
 			err = mayGuest(c.who, cmd)
 		}
 		if err != nil {
+			c.refuse(id, err)
+			continue
+		}
+		if id, err := c.mayAsk(cmd); err != nil {
 			c.refuse(id, err)
 			continue
 		}

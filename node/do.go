@@ -10,7 +10,11 @@ import (
 
 // Do implements [gateway.Core].
 func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
-	if err := mayGuest(who, cmd); err != nil {
+	err := mayGuest(who, cmd)
+	if err == nil {
+		err = n.limits.mayCall(ctx, who, cmd)
+	}
+	if err != nil {
 		return nil, envelope.AsError(err)
 	}
 	ev, err := n.do(ctx, who, cmd)

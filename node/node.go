@@ -57,6 +57,8 @@ type Config struct {
 
 	Signals SignalLimit // the zero one bounds nothing
 
+	Limits Limits // the zero one bounds nothing
+
 	MaxConnections int         // clients; 0 means 50,000
 	PeerTLS        *tls.Config // for both ends of peer links; nil means plain
 	// PeerDial opens the connections below peer links; nil means the net package.
@@ -126,6 +128,7 @@ type Node struct {
 	masters   *masters
 	signals   *signals
 	revoker   revoker
+	limits    limits
 	waker     *waker        // nil: nobody is woken
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
@@ -146,7 +149,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.MaxConnections = defaultMaxConnections
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults(), process: rand.Text(), began: time.Now()}
-	n.conns = newRegistry()
+	n.conns = newRegistry(connectionCaps{cfg.MaxConnections, cfg.Limits.ClientConnections, cfg.Limits.AddressConnections})
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
 	n.topics = session.NewTopics(cfg.Sessions)
@@ -158,6 +161,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.masters = newMasters(n)
 	n.signals = newSignals(cfg.Signals)
 	n.revoker = revoker{n, cfg.Revocations}
+	n.limits = newLimits(cfg.Limits)
 	n.lookUps = make(chan struct{}, maxLookUps)
 	n.waker = newWaker(n, cfg.Push)
 	n.owners = newOwners(n)

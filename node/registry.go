@@ -1,7 +1,9 @@
 package node
 
 import (
+	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -12,26 +14,74 @@ type registry struct {
 	mu        sync.RWMutex
 	devices   map[envelope.NodeID]*conn               // guarded by mu
 	followers map[envelope.Address]map[*conn]struct{} // guarded by mu
+	clients   map[envelope.ClientID]int               // guarded by mu; how many of devices are whose
+	addresses map[netip.Addr]int                      // guarded by mu; and connected from where
+
+	caps                             connectionCaps // static after construction
+	refusedClients, refusedAddresses atomic.Uint64
 }
 
-func newRegistry() *registry {
+// connectionCaps say how many devices may be connected: in all, of one user
+// and from one address. The last two may be 0, for any number.
+type connectionCaps struct{ all, client, address int }
+
+func newRegistry(caps connectionCaps) *registry {
 	return &registry{
+		caps:      caps,
+		clients:   make(map[envelope.ClientID]int),
+		addresses: make(map[netip.Addr]int),
 		devices:   make(map[envelope.NodeID]*conn),
 		followers: make(map[envelope.Address]map[*conn]struct{}),
 	}
 }
 
 // add enters a connection and returns the one of the same device that it
-// replaces, or nil. With most devices there already it refuses another one.
-func (r *registry) add(c *conn, most int) (replaced *conn, room bool) {
+// replaces, or nil. Beyond the caps the error is Busy or RateLimited.
+func (r *registry) add(c *conn) (replaced *conn, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	replaced = r.devices[c.who.Node]
-	if replaced == nil && len(r.devices) >= most {
-		return nil, false
+	if replaced == nil && len(r.devices) >= r.caps.all {
+		return nil, envelope.BusyError(capRetry.Milliseconds(), "this server has all the connections it takes", nil)
 	}
+	if replaced != nil {
+		r.count(replaced, -1)
+	}
+	if err := r.room(c); err != nil {
+		if replaced != nil {
+			r.count(replaced, 1)
+		}
+		return nil, err
+	}
+	r.count(c, 1)
 	r.devices[c.who.Node] = c
-	return replaced, true
+	return replaced, nil
+}
+
+// room refuses a connection beyond the caps of its user and its address; under mu.
+func (r *registry) room(c *conn) error {
+	refusal := &envelope.Error{Code: envelope.RateLimited, RetryMS: capRetry.Milliseconds()}
+	switch {
+	case r.caps.client > 0 && !c.who.App && r.clients[c.who.Client] >= r.caps.client:
+		r.refusedClients.Add(1)
+		refusal.Detail = "too many devices of this user are connected"
+	case r.caps.address > 0 && c.address.IsValid() && r.addresses[c.address] >= r.caps.address:
+		r.refusedAddresses.Add(1)
+		refusal.Detail = "too many connections from this address"
+	default:
+		return nil
+	}
+	return refusal
+}
+
+// count counts a device that is entered or taken out; under mu.
+func (r *registry) count(c *conn, by int) {
+	if r.clients[c.who.Client] += by; r.clients[c.who.Client] == 0 {
+		delete(r.clients, c.who.Client)
+	}
+	if r.addresses[c.address] += by; r.addresses[c.address] == 0 {
+		delete(r.addresses, c.address)
+	}
 }
 
 // remove takes out a connection, which follows nothing any more.
@@ -39,6 +89,7 @@ func (r *registry) remove(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.devices[c.who.Node] == c {
+		r.count(c, -1)
 		delete(r.devices, c.who.Node)
 	}
 }

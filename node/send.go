@@ -97,14 +97,16 @@ func (c *conn) send(env *envelope.Envelope) {
 		durable = env.Class == envelope.Durable // a topic may keep nothing
 		if durable && id != "" {
 			c.mu.Lock()
-			defer c.mu.Unlock()
 			var err error
 			if number, err = c.gates.pass(addr, id, number, time.Now()); err == nil {
 				c.passage.begin(number)
 			}
-			return err
+			c.mu.Unlock()
+			if err != nil {
+				return err
+			}
 		}
-		return nil
+		return c.mayFrame() // behind the gate: who comes again keeps its turn
 	}
 	c.n.send(c.ctx, c.who, env, before, func(ack gateway.Ack, err error) {
 		<-c.inflight

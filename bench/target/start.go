@@ -76,7 +76,7 @@ func (t *Target) startServers(ctx context.Context, program string, n int, storag
 		args := append([]string{
 			"serve", "--host", "127.0.0.1", "--port", strconv.Itoa(client),
 			"--gossip-port", strconv.Itoa(gossip), "--peer-port", strconv.Itoa(peer),
-			"--metrics-addr", "", "--log-level", "warn", "--signal-rate", "0",
+			"--metrics-addr", "", "--log-level", "warn", "--signal-rate", "0", "--device-rate", "0",
 			"--token-secret-file", tokenFile, "--mesh-key-file", meshFile,
 		}, storage...)
 		if i > 0 {

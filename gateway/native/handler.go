@@ -70,7 +70,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verifie
 		return // Accept has answered
 	}
 	ws.SetReadLimit(-1) // the transport has its own
-	h.Core.Serve(h.Context, who.Principal, &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, codec, o)
+	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, codec, o)
 }
 
 // hijacker notes the network connection that the WebSocket takes over.

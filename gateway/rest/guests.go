@@ -35,6 +35,11 @@ func (h *Handler) newGuest(r *http.Request) (guestReply, error) {
 	if err := readJSON(r, &req); err != nil {
 		return guestReply{}, err
 	}
+	if h.MayMakeGuest != nil {
+		if err := h.MayMakeGuest(r.Context()); err != nil {
+			return guestReply{}, err
+		}
+	}
 	key, who, err := h.Guests.Issue(req.SessionID)
 	if err != nil {
 		return guestReply{}, err

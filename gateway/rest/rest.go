@@ -3,6 +3,7 @@
 package rest
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"mime"
@@ -26,8 +27,10 @@ type Handler struct {
 	Verifier *auth.Verifier
 	Tickets  *auth.Tickets
 	Guests   *auth.Guests // nil: none are made
-	MaxFrame int          // bytes of the largest message
-	Log      *slog.Logger
+	// MayMakeGuest refuses guests, by the address in ctx; nil: none are refused.
+	MayMakeGuest func(ctx context.Context) error
+	MaxFrame     int // bytes of the largest message
+	Log          *slog.Logger
 }
 
 // Register adds the calls to a mux.

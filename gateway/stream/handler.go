@@ -75,7 +75,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		h.Log.Debug("a stream did not begin", "err", err)
 		return
 	}
-	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(who))
+	h.Core.Serve(h.context(r), who.Principal, t, h.Codec(), options(who))
 	t.leave()
 }
 
@@ -109,7 +109,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 	defer time.AfterFunc(wait, t.waited).Stop()
 	defer time.AfterFunc(wait+replayGrace, t.Abort).Stop()
 	defer context.AfterFunc(r.Context(), t.Abort)()
-	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(who))
+	h.Core.Serve(h.context(r), who.Principal, t, h.Codec(), options(who))
 
 	answer, err := t.answer()
 	if err != nil {
@@ -117,6 +117,11 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	gateway.WriteVerbatim(w, answer)
+}
+
+// context returns that of a connection, which does not end with its request.
+func (h *Handler) context(r *http.Request) context.Context {
+	return gateway.WithAddress(h.Context, gateway.AddressOf(r.Context()))
 }
 
 // topicsOf returns the topics that a request names.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
 )
 
 const (
@@ -67,6 +68,15 @@ func (l *Loaded) checkClients() {
 	l.between("max_connections", c.MaxConnections, 1, 10_000_000)
 	l.between("max_frame_bytes", c.MaxFrameBytes, 1<<10, 64<<20)
 	l.between("signal_rate", c.SignalRate, 0, 1_000_000)
+	if _, err := gateway.ParseProxies(c.TrustedProxies); err != nil {
+		l.problem("trusted_proxies", "%v", err)
+	}
+	l.between("device_rate", c.DeviceRate, 0, 10_000_000)
+	l.between("address_rate", c.AddressRate, 0, 10_000_000)
+	l.between("address_sessions", c.AddressSessions, 0, 10_000_000)
+	l.between("address_guests", c.AddressGuests, 0, 10_000_000)
+	l.between("client_connections", c.ClientConnections, 0, 10_000_000)
+	l.between("address_connections", c.AddressConnections, 0, 10_000_000)
 	l.between("signal_burst", c.SignalBurst, 1, 1_000_000)
 	if c.DrainTimeout < 0 || c.DrainTimeout > time.Hour {
 		l.problem("drain_timeout", "must be from 0s to 1h")

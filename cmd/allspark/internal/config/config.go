@@ -40,6 +40,14 @@ type Config struct {
 	TLSCert        string        `name:"tls-cert" file:"" group:"Server" placeholder:"FILE" help:"Certificate chain for clients, PEM."`
 	TLSKey         string        `name:"tls-key" file:"" group:"Server" placeholder:"FILE" help:"Key of tls-cert, PEM."`
 
+	TrustedProxies     []string `name:"trusted-proxies" group:"Limits" placeholder:"NETWORK" help:"Addresses and networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says where a client is. Without it, all clients behind a proxy have its address."`
+	DeviceRate         int      `name:"device-rate" group:"Limits" initial:"5000" help:"Messages and calls a second of one device, for a moment five times as many. 0: any number; so below."`
+	AddressRate        int      `name:"address-rate" group:"Limits" initial:"50000" help:"The same from one address; clients on this machine are not counted, here and below."`
+	AddressSessions    int      `name:"address-sessions" group:"Limits" initial:"6000" help:"Sessions made in a minute from one address."`
+	AddressGuests      int      `name:"address-guests" group:"Limits" initial:"600" help:"Guests made in a minute from one address."`
+	ClientConnections  int      `name:"client-connections" group:"Limits" initial:"1000" help:"Devices of one user connected to this server at once."`
+	AddressConnections int      `name:"address-connections" group:"Limits" initial:"20000" help:"Devices connected from one address to this server at once."`
+
 	Data            string `name:"data" group:"Storage" placeholder:"DIR" help:"Directory of the embedded store, for one server. Default without mongodb-uri: ./allspark-data."`
 	MongoDBURI      string `name:"mongodb-uri" url:"" group:"Storage" placeholder:"URI" help:"MongoDB to store in, shared by all servers of the mesh."`
 	MongoDBURIFile  string `name:"mongodb-uri-file" fills:"mongodb_uri" group:"Storage" placeholder:"FILE" help:"File that holds mongodb-uri."`

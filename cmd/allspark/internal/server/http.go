@@ -66,6 +66,17 @@ func (s *Server) serveClients(w http.ResponseWriter, r *http.Request) {
 	starting.ServeHTTP(w, r)
 }
 
+// limitCalls refuses calls of clients that have made too many from one address.
+func limitCalls(n *node.Node, next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := n.MayCall(r.Context()); err != nil {
+			gateway.Refuse(w, n, log, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // health serves what a supervisor asks: whether the process lives, and
 // whether it should get clients.
 func (s *Server) health(mux *http.ServeMux) {

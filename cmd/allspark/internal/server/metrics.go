@@ -97,6 +97,9 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("forwarded_total", "Appends handed to the server that owns the log.", st.Forwarded.Load())
 	count("taken_back_total", "Appends made here because the server that owned the log was lost.", st.TakenBack.Load())
 	count("peer_relayed_total", "Records passed on for other servers.", st.PeerRelayed.Load())
+	for limit, v := range n.Limited() {
+		count("limited_total", "Messages, calls and connections refused, by the limit that was reached.", v, "limit", limit)
+	}
 	for code, v := range st.Refusals() {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))
 	}

@@ -146,6 +146,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	proxies, err := gateway.ParseProxies(s.cfg.TrustedProxies)
+	if err != nil {
+		return fmt.Errorf("trusted_proxies: %w", err)
+	}
 	tickets, err := auth.NewTickets([]byte(s.cfg.MeshKey), nil)
 	if err != nil {
 		return err
@@ -184,7 +188,7 @@ func (s *Server) Run(ctx context.Context) error {
 		gateway.WriteError(w, s.log, envelope.Errorf(envelope.NotFound, "no such page"))
 	})
 	(&rest.Handler{
-		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
+		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, MayMakeGuest: n.MayMakeGuest, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
 	}).Register(mux)
 	(&native.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
@@ -192,8 +196,10 @@ func (s *Server) Run(ctx context.Context) error {
 	(&stream.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: s.log, Context: hard,
 	}).Register(mux)
-	s.health(mux)
-	var handler http.Handler = mux
+	limited := http.NewServeMux()
+	limited.Handle("/", proxies.Locate(limitCalls(n, mux, s.log)))
+	s.health(limited)
+	var handler http.Handler = limited
 	s.node.Store(n)
 	s.handler.Store(&handler)
 
@@ -251,6 +257,10 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 			},
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests, Revocations: revocations,
+			Limits: node.Limits{
+				Device: s.cfg.DeviceRate, Address: s.cfg.AddressRate, Sessions: s.cfg.AddressSessions, Guests: s.cfg.AddressGuests,
+				ClientConnections: s.cfg.ClientConnections, AddressConnections: s.cfg.AddressConnections,
+			},
 			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})

@@ -1,0 +1,198 @@
+package node
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// Limits bound what one device, one user and one client address may ask of this
+// server. Each server counts for itself. The app is not bound as a device or a
+// user, and what is on the same machine as the server not by its address; of
+// IPv6 an address is a network of 64 bits. A number of 0 bounds nothing.
+type Limits struct {
+	Device   int // messages and calls of a device, a second
+	Address  int // messages on connections and calls from an address, a second
+	Sessions int // sessions made from an address, a minute
+	Guests   int // guests made from an address, a minute
+
+	ClientConnections  int // devices of a user connected at once
+	AddressConnections int // devices connected from an address at once
+}
+
+const (
+	// limitBurst is for how long one may go without anything, and then do it all at once.
+	limitBurst = 5 * time.Second
+	// limitBurstSlow is the same of what is counted by the minute.
+	limitBurstSlow = time.Minute
+	// maxLimited is how many are remembered for each limit. Who has been silent
+	// longest is forgotten first, and then has all tokens again.
+	maxLimited = 100_000
+	// capRetry is when it is worth trying to connect again.
+	capRetry = 10 * time.Second
+)
+
+// limits count who asks for how much.
+type limits struct {
+	// static after construction; nil: no bound
+	device   *limiter[envelope.NodeID]
+	address  *limiter[netip.Addr]
+	sessions *limiter[netip.Addr]
+	guests   *limiter[netip.Addr]
+}
+
+func newLimits(l Limits) limits {
+	return limits{
+		device:   newLimiter[envelope.NodeID](l.Device, time.Second, limitBurst, "too many messages and calls of this device"),
+		address:  newLimiter[netip.Addr](l.Address, time.Second, limitBurst, "too many messages and calls from this address"),
+		sessions: newLimiter[netip.Addr](l.Sessions, time.Minute, limitBurstSlow, "too many new sessions from this address"),
+		guests:   newLimiter[netip.Addr](l.Guests, time.Minute, limitBurstSlow, "too many new guests from this address"),
+	}
+}
+
+// limiter is a token bucket for each of many. A nil one bounds nothing.
+type limiter[K comparable] struct {
+	// static after construction
+	limit  rate.Limit
+	burst  int
+	detail string
+
+	refused atomic.Uint64
+
+	mu sync.Mutex
+	of *simplelru.LRU[K, *rate.Limiter] // guarded by mu
+}
+
+func newLimiter[K comparable](n int, per, burst time.Duration, detail string) *limiter[K] {
+	if n <= 0 {
+		return nil
+	}
+	of, err := simplelru.NewLRU[K, *rate.Limiter](maxLimited, nil)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	perSecond := float64(n) / per.Seconds()
+	return &limiter[K]{limit: rate.Limit(perSecond), burst: max(1, int(perSecond*burst.Seconds())), detail: detail, of: of}
+}
+
+// take takes a token, or refuses with RateLimited.
+func (l *limiter[K]) take(who K) error {
+	if l == nil {
+		return nil
+	}
+	now := time.Now()
+	l.mu.Lock()
+	bucket, known := l.of.Get(who)
+	if !known {
+		bucket = rate.NewLimiter(l.limit, l.burst)
+		l.of.Add(who, bucket)
+	}
+	l.mu.Unlock()
+	if bucket.AllowN(now, 1) {
+		return nil
+	}
+	l.refused.Add(1)
+	seconds := max(0, 1-bucket.TokensAt(now)) / float64(l.limit)
+	return &envelope.Error{Code: envelope.RateLimited, Detail: l.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
+}
+
+// count returns how often it has refused.
+func (l *limiter[K]) count() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.refused.Load()
+}
+
+// takeFrom takes a token of the address that ctx names, if it is bound.
+func takeFrom(ctx context.Context, l *limiter[netip.Addr]) error {
+	if l == nil {
+		return nil
+	}
+	addr := limitedAddress(ctx)
+	if !addr.IsValid() {
+		return nil
+	}
+	return l.take(addr)
+}
+
+// limitedAddress returns the address by which a client is bound; the zero one
+// when it is not.
+func limitedAddress(ctx context.Context) netip.Addr {
+	addr := gateway.AddressOf(ctx)
+	switch {
+	case !addr.IsValid() || addr.IsLoopback():
+		return netip.Addr{}
+	case addr.Is6():
+		network, _ := addr.Prefix(64) // a site's; it has as many addresses as it likes
+		return network.Addr()
+	}
+	return addr
+}
+
+// mayCall refuses a command over HTTP of a device that has asked for too many.
+func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gateway.Command) error {
+	if who.App {
+		return nil
+	}
+	if err := l.device.take(who.Node); err != nil {
+		return err
+	}
+	if _, is := cmd.(gateway.CreateSession); is {
+		return takeFrom(ctx, l.sessions)
+	}
+	return nil
+}
+
+// mayFrame refuses a message, or what else a connection asks for.
+func (c *conn) mayFrame() error {
+	if c.who.App {
+		return nil
+	}
+	if err := c.n.limits.device.take(c.who.Node); err != nil {
+		return err
+	}
+	return takeFrom(c.ctx, c.n.limits.address)
+}
+
+// mayAsk refuses a frame that is no message but makes work, when there were too
+// many. Acknowledgements are always heard. id is what the refusal names.
+func (c *conn) mayAsk(cmd gateway.Command) (id string, err error) {
+	switch cmd := cmd.(type) {
+	case gateway.Subscribe:
+		id = cmd.ID
+	case gateway.Unsubscribe:
+		id = cmd.ID
+	case gateway.GetPresence, gateway.FetchPending:
+	default:
+		return "", nil
+	}
+	return id, c.mayFrame()
+}
+
+// MayCall refuses an HTTP call, by the address that ctx names, before it is
+// known who calls. The error is an [*envelope.Error] with RateLimited.
+func (n *Node) MayCall(ctx context.Context) error { return takeFrom(ctx, n.limits.address) }
+
+// MayMakeGuest refuses another guest from the address that ctx names. The error
+// is an [*envelope.Error] with RateLimited.
+func (n *Node) MayMakeGuest(ctx context.Context) error { return takeFrom(ctx, n.limits.guests) }
+
+// Limited returns how often each of the limits has refused something.
+func (n *Node) Limited() map[string]uint64 {
+	return map[string]uint64{
+		"device": n.limits.device.count(), "address": n.limits.address.count(),
+		"address_sessions": n.limits.sessions.count(), "address_guests": n.limits.guests.count(),
+		"client_connections":  n.conns.refusedClients.Load(),
+		"address_connections": n.conns.refusedAddresses.Load(),
+	}
+}
