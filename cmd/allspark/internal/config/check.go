@@ -33,6 +33,7 @@ func (l *Loaded) check() {
 	l.checkRetention()
 	l.checkMesh()
 	l.checkCredentials()
+	l.checkPush()
 	l.checkOperation()
 	l.checkFiles("", table(&l.Config))
 }

@@ -89,6 +89,24 @@ type Config struct {
 	GuestTTL  time.Duration `name:"guest-ttl" group:"Guests" initial:"24h" help:"How long such an identity lasts; with a random mesh-key no longer than this process."`
 	GuestRate int           `name:"guest-rate" group:"Guests" initial:"20" help:"How many guests this server makes in a second, for a moment five times as many."`
 
+	PushAfter        time.Duration `name:"push-after" group:"Push" initial:"5s" help:"How long a device has to acknowledge a message before it is woken by a push service. Without a service below nobody is."`
+	PushInterval     time.Duration `name:"push-interval" group:"Push" initial:"2m" help:"The least time between two notifications to one device."`
+	PushTitleKey     string        `name:"push-title-key" group:"Push" placeholder:"KEY" help:"Key of the app's translation of titles; its arguments are the sender, the session and how many messages are unread."`
+	PushBodyKey      string        `name:"push-body-key" group:"Push" initial:"allspark_message" placeholder:"KEY" help:"The same for texts."`
+	PushTitle        string        `name:"push-title" group:"Push" placeholder:"TEXT" help:"Plain title instead of a key, with {sender}, {session} and {unread}."`
+	PushBody         string        `name:"push-body" group:"Push" placeholder:"TEXT" help:"The same for texts."`
+	PushSound        string        `name:"push-sound" group:"Push" placeholder:"NAME" help:"Sound of a notification: default, or one of the app's."`
+	PushSilent       bool          `name:"push-silent" group:"Push" help:"Wake the app and show nothing; it decides."`
+	PushContent      bool          `name:"push-content" group:"Push" help:"Send small messages along with the notification, by way of the push service. Without it nothing of a message's contents leaves the mesh."`
+	APNsKeyFile      string        `name:"apns-key-file" file:"" group:"Push" placeholder:"FILE" help:"Apple: the .p8 file of a signing key. With apns-key-id and apns-team-id."`
+	APNsKeyID        string        `name:"apns-key-id" group:"Push" placeholder:"ID" help:"Id of that key."`
+	APNsTeamID       string        `name:"apns-team-id" group:"Push" placeholder:"ID" help:"The team it belongs to."`
+	APNsCert         string        `name:"apns-cert" file:"" group:"Push" placeholder:"FILE" help:"Apple: certificate and key, .p12 or PEM, instead of a signing key."`
+	APNsCertPassword string        `name:"apns-cert-password" secret:"" group:"Push" placeholder:"SECRET" help:"Password of that file."`
+	FCMCredentials   string        `name:"fcm-credentials" file:"" group:"Push" placeholder:"FILE" help:"Google: the key file of a service account that may send."`
+	VAPIDKeyFile     string        `name:"vapid-key-file" file:"" group:"Push" placeholder:"FILE" help:"Browsers: private key of Web Push, PEM or base64url."`
+	VAPIDSubject     string        `name:"vapid-subject" group:"Push" placeholder:"URL" help:"Whom push services of browsers can ask: mailto:ADDRESS or https://PAGE."`
+
 	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
 	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`
 	LogFormat   string `name:"log-format" group:"Operation" initial:"text" placeholder:"FORMAT" help:"Form of the log: text or json."`

@@ -25,6 +25,7 @@ import (
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/node"
+	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
 	"github.com/allsparkrt/allspark/store/mongo"
 )
@@ -34,6 +35,7 @@ type Store interface {
 	inbox.Store
 	graph.Store
 	session.Store
+	push.Store
 	auth.RevocationStore
 	Close() error
 }
@@ -154,6 +156,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	services, err := newPushServices(&s.cfg)
+	if err != nil {
+		return err
+	}
+	defer services.Close()
 	store, err := s.openStore(ctx)
 	if err != nil {
 		return err
@@ -178,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer verifier.Close()
-	n, err := s.startNode(ctx, store, revocations)
+	n, err := s.startNode(ctx, store, revocations, services)
 	if err != nil {
 		return err
 	}
@@ -239,7 +246,7 @@ func (s *Server) guests() (*auth.Guests, error) {
 
 // startNode claims the server's place in the mesh. While the store is away it
 // tries again; a place that is taken is an error.
-func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.Revocations) (*node.Node, error) {
+func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.Revocations, services *pushServices) (*node.Node, error) {
 	gossip, err := gossipConfig(&s.cfg)
 	if err != nil {
 		return nil, err
@@ -255,6 +262,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				// whoever wrote a record there is gone.
 				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
 			},
+			Push:      services.config(&s.cfg, store),
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests, Revocations: revocations,
 			Limits: node.Limits{
