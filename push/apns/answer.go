@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/sideshow/apns2"
-	"golang.org/x/net/http2"
 
 	"github.com/allsparkrt/allspark/push"
 )
@@ -41,7 +40,7 @@ type answer struct {
 type answerKey struct{}
 
 // recorder notes the answer to a request where its context says.
-type recorder struct{ *http2.Transport }
+type recorder struct{ *http.Transport }
 
 // RoundTrip implements [http.RoundTripper].
 func (t recorder) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -30,7 +30,7 @@ type Config struct {
 	KeyID  string
 	TeamID string
 
-	Certificate []byte // a .p12 file, or PEM with the certificate and its key
+	Certificate []byte // a .p12 file (with the old ciphers, as the keychain writes it), or PEM with the certificate and its key
 	Password    string // of the .p12 file or the PEM key; "" without
 
 	Production string         // "" for Apple's; else https://host:port, say of a relay
@@ -42,7 +42,8 @@ type Config struct {
 const attemptTimeout = 30 * time.Second
 
 // Sender sends to one team's apps. It is safe for concurrent use, and uses one
-// connection to each environment, which it keeps.
+// connection to each environment, which it keeps. It goes by the proxy that the
+// environment variables name, if any.
 type Sender struct {
 	production, sandbox *environment
 	provider            *provider // nil with a certificate

@@ -83,22 +83,26 @@ func TestSend(t *testing.T) {
 			`{"aps":{"alert":{"title":"Ann","body":"Hello <you>"}}}`,
 		},
 		{
-			"arguments of the text", push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
+			"arguments of the text",
+			push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
 			nil,
 			`{"aps":{"alert":{"title-loc-key":"T","loc-key":"SAID","loc-args":["Ann","hi"]}}}`,
 		},
 		{
-			"silent", push.Notification{Silent: true, Urgent: true, CollapseID: "log", Title: "no", Sound: "no", Data: map[string]string{"log": "node:1"}},
+			"silent",
+			push.Notification{Silent: true, Urgent: true, CollapseID: "log", Title: "no", Sound: "no", Data: map[string]string{"log": "node:1"}},
 			map[string]string{"apns-push-type": "background", "apns-priority": "5", "apns-collapse-id": "log"},
 			`{"aps":{"content-available":1},"log":"node:1"}`,
 		},
 		{
-			"silent with a badge", push.Notification{Silent: true, Badge: new(int)},
+			"silent with a badge",
+			push.Notification{Silent: true, Badge: new(int)},
 			map[string]string{"apns-push-type": "alert", "apns-priority": "5"},
 			`{"aps":{"content-available":1,"badge":0}}`,
 		},
 		{
-			"dismiss", push.Notification{Dismiss: true, CollapseID: "log"},
+			"dismiss",
+			push.Notification{Dismiss: true, CollapseID: "log"},
 			map[string]string{"apns-push-type": "background", "apns-priority": "5", "apns-collapse-id": ""},
 			`{"aps":{"content-available":1},"dismiss":"log"}`,
 		},
@@ -270,10 +274,6 @@ func TestExpiredProviderToken(t *testing.T) {
 		return all
 	}
 
-	// Both sent with a token that is too old, because the machine was asleep.
-	sender.provider.token.Lock()
-	sender.provider.token.IssuedAt = time.Now().Unix()
-	sender.provider.token.Unlock()
 	expired := pushtest.APNsReason(403, "ExpiredProviderToken")
 	service.Then(expired)
 	if err := sender.Send(t.Context(), device, hello()); err != nil {
@@ -301,24 +301,6 @@ func TestExpiredProviderToken(t *testing.T) {
 	}
 	if b := bearers(); b[3] != b[2] {
 		t.Error("renewed twice")
-	}
-}
-
-func TestCertificate(t *testing.T) {
-	service := pushtest.NewAPNs(t)
-	sender, err := New(Config{
-		Certificate: service.Certificate(t), RootCAs: service.Roots,
-		Production: service.URL, Sandbox: service.URL,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sender.Close()
-	if err := sender.Send(t.Context(), device, hello()); err != nil {
-		t.Fatal(err)
-	}
-	if h := service.Requests()[0].Header; h.Get("Authorization") != "" {
-		t.Error("a token as well")
 	}
 }
 

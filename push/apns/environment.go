@@ -10,13 +10,12 @@ import (
 
 	"github.com/sideshow/apns2"
 	"github.com/sideshow/apns2/token"
-	"golang.org/x/net/http2"
 
 	"github.com/allsparkrt/allspark/push"
 )
 
 const (
-	dialTimeout = 10 * time.Second
+	dialTimeout = 10 * time.Second // and as much for TLS
 	// A connection that is silent for pingAfter is asked for a sign of life,
 	// and given up without one after pingTimeout.
 	pingAfter   = 15 * time.Second
@@ -24,9 +23,7 @@ const (
 )
 
 // maxInFlight bounds the requests that wait for their answers. It is well below
-// the streams that Apple allows: past those, the library would open another
-// connection, or, told not to, starve (its waiting requests hold the slots that
-// they wait for).
+// the streams that Apple allows: past those, there would be another connection.
 const maxInFlight = 100
 
 // environment is Apple's production or development service, by one connection.
@@ -47,19 +44,20 @@ type environment struct {
 // configuration has a certificate.
 func newEnvironment(host string, bearer *token.Token, config *tls.Config) *environment {
 	e := &environment{slots: make(chan struct{}, maxInFlight), first: make(chan struct{}, 1)}
-	transport := &http2.Transport{
-		TLSClientConfig: config,
-		DialTLSContext: func(ctx context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			e.answered.Store(false)
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-			defer cancel()
-			dialer := tls.Dialer{Config: config}
 			return dialer.DialContext(ctx, network, addr)
 		},
-		ReadIdleTimeout:   pingAfter,
-		PingTimeout:       pingTimeout,
-		MaxHeaderListSize: 64 << 10,
+		TLSClientConfig:        config.Clone(), // the transport writes into it
+		TLSHandshakeTimeout:    dialTimeout,
+		Protocols:              new(http.Protocols),
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		MaxResponseHeaderBytes: 64 << 10,
 	}
+	transport.Protocols.SetHTTP2(true)
 	e.client = &apns2.Client{Host: host, Token: bearer, HTTPClient: &http.Client{
 		Transport:     recorder{transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -62,19 +62,23 @@ func TestSend(t *testing.T) {
 		{"alert", alert, `{"data":{"log":"node:1"},"android":{"collapse_key":"log","priority":"HIGH","notification":
 			{"title_loc_key":"FROM","title_loc_args":["Ann"],"body_loc_key":"NEW","sound":"ping","tag":"log","notification_count":3}}}`},
 		{
-			"plain", push.Notification{Title: "Ann", Body: "Hello <you>"},
+			"plain",
+			push.Notification{Title: "Ann", Body: "Hello <you>"},
 			`{"android":{"priority":"NORMAL","notification":{"title":"Ann","body":"Hello <you>"}}}`,
 		},
 		{
-			"arguments of the text", push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
+			"arguments of the text",
+			push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
 			`{"android":{"priority":"NORMAL","notification":{"title_loc_key":"T","body_loc_key":"SAID","body_loc_args":["Ann","hi"]}}}`,
 		},
 		{
-			"silent", push.Notification{Silent: true, CollapseID: "log", Title: "no", Data: map[string]string{"log": "node:1"}},
+			"silent",
+			push.Notification{Silent: true, CollapseID: "log", Title: "no", Data: map[string]string{"log": "node:1"}},
 			`{"data":{"log":"node:1"},"android":{"collapse_key":"log","priority":"NORMAL"}}`,
 		},
 		{
-			"dismiss", push.Notification{Dismiss: true, CollapseID: "log", Title: "no", Data: map[string]string{"log": "node:1"}},
+			"dismiss",
+			push.Notification{Dismiss: true, CollapseID: "log", Title: "no", Data: map[string]string{"log": "node:1"}},
 			`{"data":{"log":"node:1","dismiss":"log"},"android":{"collapse_key":"log","priority":"NORMAL"}}`,
 		},
 	}

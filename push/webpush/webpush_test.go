@@ -77,21 +77,27 @@ func TestSend(t *testing.T) {
 			Message{ID: "log:7", Tag: "log", TitleKey: "FROM", TitleArgs: []string{"Ann"}, BodyKey: "NEW", Sound: "ping", Badge: &badge, Data: map[string]string{"log": "node:1"}},
 		},
 		{
-			"plain", push.Notification{Title: "Ann", Body: "Hello <you>"},
+			"plain",
+			push.Notification{Title: "Ann", Body: "Hello <you>"},
 			map[string]string{"TTL": "2419200", "Urgency": "normal", "Topic": ""},
 			Message{Title: "Ann", Body: "Hello <you>"},
 		},
 		{
-			"arguments of the text", push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"}, nil,
+			"arguments of the text",
+			push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
+			nil,
 			Message{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
 		},
 		{
-			"silent, and past its time", push.Notification{Silent: true, CollapseID: "log", Title: "no", Sound: "no", Expires: time.Now().Add(-time.Hour)},
+			"silent, and past its time",
+			push.Notification{Silent: true, CollapseID: "log", Title: "no", Sound: "no", Expires: time.Now().Add(-time.Hour)},
 			map[string]string{"TTL": "0", "Urgency": "normal"},
 			Message{Tag: "log", Silent: true},
 		},
 		{
-			"dismiss", push.Notification{Dismiss: true, CollapseID: "log", Badge: new(int)}, nil,
+			"dismiss",
+			push.Notification{Dismiss: true, CollapseID: "log", Badge: new(int)},
+			nil,
 			Message{Tag: "log", Silent: true, Dismiss: true, Badge: new(int)},
 		},
 	}
