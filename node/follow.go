@@ -76,16 +76,17 @@ func (f *follow) rewind(to uint64) {
 // decides, not what a server believed when it started reading.
 func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	f.crown(env, who)
-	if f.own(f.log, env, who) {
-		if f.log.Kind == envelope.KindSession && env.HasType && f.observe(env) {
-			f.oweHeader(true)
-		}
-		return false
+	its := f.isOf(env, who)
+	if its && f.log.Kind == envelope.KindSession && env.HasType && f.observe(env) {
+		f.oweHeader(true)
 	}
-	if f.log.Kind != envelope.KindSession {
+	switch {
+	case f.own(f.log, env, who):
+		return false
+	case f.log.Kind != envelope.KindSession:
 		return true
 	}
-	return f.within(env.Seq) && f.meant(env) && f.told(env)
+	return f.within(env.Seq) && f.meant(env) && (its || f.told(env))
 }
 
 // hears reports whether what comes in a log now is for the device: always, but

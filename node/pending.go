@@ -145,7 +145,7 @@ func (n *Node) pendingPage(ctx context.Context, who envelope.Principal, log enve
 		}
 	}
 	entries, next, err := n.page(ctx, v, from, limit, func(env *envelope.Envelope) bool {
-		return !v.own(log, env, who) && v.told(env) && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
+		return !v.own(log, env, who) && (v.isOf(env, who) || v.told(env)) && env.Timestamp >= cmd.FromTime && (cmd.ToTime == 0 || env.Timestamp <= cmd.ToTime)
 	})
 	if next >= v.head {
 		next = to // there is no more of it for this device

@@ -120,7 +120,7 @@ func (r *memberRun) check() []string {
 			if !in {
 				fault("%s received %d of %s at %d outside of its stays", device, m.Seq, m.SrcNode, m.Timestamp)
 			}
-			if r.device(m.SrcNode) == device {
+			if r.device(m.SrcNode) == device && !ousts(&m.Envelope) {
 				fault("%s received %d, which is its own", device, m.Seq)
 			}
 			seen[m.Seq] = true
@@ -128,7 +128,7 @@ func (r *memberRun) check() []string {
 		for _, e := range r.log {
 			for _, s := range own {
 				inside := int64(e.Seq) >= s.from && (s.until == 0 || int64(e.Seq) <= s.until)
-				if inside && r.device(e.SrcNode) != device && !seen[e.Seq] {
+				if inside && (r.device(e.SrcNode) != device || ousts(&e)) && !seen[e.Seq] {
 					fault("%s did not receive %d", device, e.Seq)
 				}
 			}
@@ -294,6 +294,7 @@ func TestMemberRunCheck(t *testing.T) {
 		entry(1, "a", envelope.TypeJoined, ""), entry(2, "b", envelope.TypeJoined, ""), entry(3, "a", 0, "x"),
 		entry(4, "b", envelope.TypeLeft, ""), entry(5, "a", 0, "y"),
 	}
+	ousted := append(good[:3:3], entry(4, "b", envelope.TypeLeft, `"payload":{"by":"a","reason":"kicked"}`))
 	message := func(seqs ...int) (all []client.Message) {
 		for _, i := range seqs {
 			all = append(all, client.Message{Envelope: good[i-1]})
@@ -313,6 +314,7 @@ func TestMemberRunCheck(t *testing.T) {
 		"written outside": {memberRun{log: append(good[:len(good):len(good)], entry(6, "b", 0, ""))}, "wrote 6"},
 		"in by both":      {memberRun{log: good[:2], whose: map[envelope.NodeID]envelope.NodeID{"b": "a"}}, "was in as a"},
 		"its own":         {memberRun{log: good, got: map[envelope.NodeID][]client.Message{"a": message(2, 3, 4)}}, "its own"},
+		"not told":        {memberRun{log: ousted, got: map[envelope.NodeID][]client.Message{"b": message(3)}}, "did not receive 4"},
 		"in twice":        {memberRun{log: append(good[:len(good):len(good)], entry(6, "a", envelope.TypeJoined, ""))}, "was in"},
 		"out twice":       {memberRun{log: append(good[:len(good):len(good)], entry(6, "b", envelope.TypeLeft, ""))}, "was out"},
 		"owner outside": {memberRun{log: append(good[:len(good):len(good)],

@@ -79,9 +79,20 @@ func (s *stays) within(seq uint64) bool {
 
 // own reports whether a message in a log is the device's own, by whatever name
 // it was sent: who sends to a group or user has the acknowledgement and gets no
-// copy.
+// copy. Who is put out of a session has none, and is told.
 func (s *stays) own(log envelope.Address, env *envelope.Envelope, who envelope.Principal) bool {
-	return log.Kind != envelope.KindNode && (env.SrcNode == who.Node || env.SrcNode == s.alias && s.alias != "")
+	return log.Kind != envelope.KindNode && s.isOf(env, who) && !ousts(env)
+}
+
+// isOf reports whether an envelope has one of the device's names as its source.
+func (s *stays) isOf(env *envelope.Envelope, who envelope.Principal) bool {
+	return env.SrcNode == who.Node || env.SrcNode == s.alias && s.alias != ""
+}
+
+// ousts reports whether an entry ends a membership by another's hand, of which
+// it says whose.
+func ousts(env *envelope.Envelope) bool {
+	return env.HasType && env.Type == envelope.TypeLeft && len(env.Body) > 0
 }
 
 // reader returns as whom a device that reads an entry of a log is known to
