@@ -52,7 +52,7 @@ type Notification struct {
 	Sound               string
 
 	Badge   *int              // unread messages; nil leaves it as it is
-	Data    map[string]string // for the app: the log and its head
+	Data    map[string]string // for the app: the log and its head; services have use for "aps", "dismiss", "from", "gcm…" and "google…" themselves
 	Expires time.Time         // when it need not be delivered any more
 	Urgent  bool              // at once, also when the device saves power
 }

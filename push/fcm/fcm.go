@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/push"
@@ -69,7 +70,7 @@ func New(c Config) (*Sender, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return &Sender{
-		url:       c.Endpoint + "/v1/projects/" + url.PathEscape(account.ProjectID) + "/messages:send",
+		url:       strings.TrimSuffix(c.Endpoint, "/") + "/v1/projects/" + url.PathEscape(account.ProjectID) + "/messages:send",
 		tokens:    newTokenSource(account, client),
 		client:    client,
 		transport: transport,
