@@ -63,7 +63,7 @@ func (s *Sessions) SetHeader(ctx context.Context, who envelope.Principal, id env
 		if err != nil || h.Seq > 0 && bytes.Equal(h.Payload, document) {
 			return h, err
 		}
-		if err := spendOf(&h.Paid, who, headerAllowance, headerEvery); err != nil {
+		if err := spendHeader(&h.Paid, who, len(document)); err != nil {
 			return Header{}, err
 		}
 		h.Op, h.NextBy, h.Next = rand.Text(), by.name, document

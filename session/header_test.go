@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,6 +126,26 @@ func TestHeaderIsSetOnce(t *testing.T) {
 	}
 	if _, err := w.SetHeader(ctx, theApp, "r", []byte(`"the app's"`)); err != nil {
 		t.Errorf("the app: %v", err)
+	}
+}
+
+// Headers stand in the log whatever its quota says; so what large ones take there
+// is bounded too.
+func TestLargeHeaders(t *testing.T) {
+	w := newWorld(t)
+	w.group(t)
+	document := bytes.Repeat([]byte("1"), session.MaxHeader)
+	set := 0
+	for err := error(nil); err == nil && set < 60; {
+		document[0] = byte('1' + set%2)
+		if _, err = w.SetHeader(t.Context(), who("alice"), "r", document); err == nil {
+			set++
+		} else if e := envelope.AsError(err); e.Code != envelope.RateLimited || e.RetryMS < 1 {
+			t.Error(err)
+		}
+	}
+	if set < 5 || set > 8 {
+		t.Errorf("%d of the largest at once", set)
 	}
 }
 

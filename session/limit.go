@@ -88,21 +88,29 @@ const (
 	allowance      = 60
 	allowanceEvery = 30 * time.Second
 
-	// Of headers, which have an allowance of their own.
+	// Of headers, which have an allowance of their own. A large one is worth
+	// several, one for each headerUnit bytes begun.
 	headerAllowance = 60
 	headerEvery     = 2 * time.Second
+	headerUnit      = 8 << 10
 )
 
 // spend takes one change from an allowance.
 func spend(paid *int64, who envelope.Principal) error {
-	return spendOf(paid, who, allowance, allowanceEvery)
+	return spendOf(paid, who, 1, allowance, allowanceEvery)
 }
 
-// spendOf takes one change from an allowance of so many at once and, in the
-// long run, one in so much time. What is kept of it is the time, in Unix
+// spendHeader takes a header of that size from its allowance.
+func spendHeader(paid *int64, who envelope.Principal, size int) error {
+	return spendOf(paid, who, 1+int64(size)/headerUnit, headerAllowance, headerEvery)
+}
+
+// spendOf takes n changes from an allowance of so many at once and, in the
+// long run, one in so much time; the last may go beyond what is left, and is
+// waited for afterwards. What is kept of it is the time, in Unix
 // milliseconds, up to which the changes so far have used it (the virtual
 // scheduling of ITU-T I.371). The app's own calls cost nothing.
-func spendOf(paid *int64, who envelope.Principal, atOnce int64, each time.Duration) error {
+func spendOf(paid *int64, who envelope.Principal, n, atOnce int64, each time.Duration) error {
 	if who.App {
 		return nil
 	}
@@ -110,6 +118,6 @@ func spendOf(paid *int64, who envelope.Principal, atOnce int64, each time.Durati
 	if over := *paid - now - (atOnce-1)*every; over > 0 {
 		return &envelope.Error{Code: envelope.RateLimited, Detail: "too many changes of the session", RetryMS: over}
 	}
-	*paid = max(*paid, now) + every
+	*paid = max(*paid, now) + n*every
 	return nil
 }
