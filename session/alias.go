@@ -168,13 +168,16 @@ func (s *Sessions) fence(ctx context.Context, other Member) error {
 
 // Reveal ends the anonymity of the caller's alias in a session, which an entry
 // tells everybody. It keeps the alias, and what it has sent under it. For who
-// is in by name there is nothing to do.
+// is in by name there is nothing to do. The membership returned has the role as
+// it is, also that of the owner.
 func (s *Sessions) Reveal(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Member, error) {
 	m, err := s.own(ctx, id, who.Node)
 	if err != nil {
 		return Member{}, err
 	}
-	return s.settle(ctx, id, m.Node, func(_ Session, m Member) (Member, bool, error) {
+	var ses Session
+	m, err = s.settle(ctx, id, m.Node, func(as Session, m Member) (Member, bool, error) {
+		ses = as
 		switch {
 		case !m.in():
 			return m, false, errOutside
@@ -184,6 +187,8 @@ func (s *Sessions) Reveal(ctx context.Context, who envelope.Principal, id envelo
 		m.State, m.By = Revealing, ""
 		return m, true, nil
 	})
+	m.Role = ses.RoleOf(m)
+	return m, err
 }
 
 // own returns the membership by which a device is in a session, or else the

@@ -273,12 +273,15 @@ type actor struct {
 }
 
 // act settles the membership of another device as change says, which is told
-// who the caller is.
+// who the caller is. The membership returned has the role as it is, also that of
+// the owner.
 func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.SessionID, node envelope.NodeID, change func(by actor, ses Session, m Member) (Member, bool, error)) (Member, error) {
 	if err := checkName(id, node); err != nil {
 		return Member{}, err
 	}
-	m, err := s.settle(ctx, id, node, func(ses Session, m Member) (Member, bool, error) {
+	var ses Session
+	m, err := s.settle(ctx, id, node, func(as Session, m Member) (Member, bool, error) {
+		ses = as
 		by, err := s.acting(ctx, who, ses)
 		if err == nil && m.Device == "" {
 			err = errNotIn // nobody has that alias
@@ -289,6 +292,7 @@ func (s *Sessions) act(ctx context.Context, who envelope.Principal, id envelope.
 		return change(by, ses, m)
 	})
 	m.Alias = "" // which is the device's own to know
+	m.Role = ses.RoleOf(m)
 	return m, err
 }
 
