@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 )
 
@@ -86,6 +88,7 @@ func FuzzPeerFrame(f *testing.F) {
 	f.Add(appendRecord(appendRecord(nil, recordMiss, addressesBody(deviceAddr("bob"))), recordHead, headBody(room("r"), 3)))
 	f.Add(appendRecord(nil, recordEdges, addressesBody(deviceAddr("bob"), room("r"))))
 	f.Add(appendRecord(nil, recordRefresh, envelope.AppendString(nil, "bob")))
+	f.Add(appendRecord(nil, recordRevoked, revokedBody(auth.Revocation{JTI: "k"}, auth.Revocation{Client: "ann", Before: 5, Expires: 7})))
 	f.Add(appendRecord(nil, recordLossy, nil))
 	f.Add(appendRecord(nil, recordBeat, nil))
 	f.Add((&relay{to: "b", via: []envelope.ServerID{"a", "c"}, kind: recordLossy}).append(nil))
@@ -99,6 +102,12 @@ func FuzzPeerFrame(f *testing.F) {
 				t.Fatal("no progress")
 			}
 			rest = after
+			if kind == recordRevoked {
+				r := envelope.NewReader(body)
+				if rows := parseRevoked(r); r.Err() == nil && !slices.Equal(rows, parseRevoked(envelope.NewReader(revokedBody(rows...)))) {
+					t.Fatalf("%+v does not come back", rows)
+				}
+			}
 			if kind != recordRelay {
 				continue
 			}

@@ -377,6 +377,9 @@ func (x *taint) everything(t *testing.T) string {
 		x.ok("alice", "GET", "messages/traced/trace?dest_session_id=r"+dest, "")
 		x.ok(theApp, "GET", "messages/traced/trace?dest_session_id=r&src_id=alice"+dest, "")
 	}
+	x.ok(theApp, "POST", "revocations", `{"jti":"nobody's"}`)
+	x.ok(theApp, "GET", "revocations", "")
+	x.no("alice", "GET", "revocations", "")
 	said := x.say("canary", "r", `"payload":"first"`)
 	x.say("canary", "r", fmt.Sprintf(`"edits":%d,"payload":"better"`, said))
 	x.no("alice", "POST", "messages", fmt.Sprintf(`{"id":"e1","dest_session_id":"r","edits":%d,"payload":"worse"}`, said))
