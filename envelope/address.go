@@ -10,6 +10,10 @@ const (
 	KindNode    Kind = 'n'
 	KindClient  Kind = 'c'
 	KindSession Kind = 's'
+
+	// KindHook is that of the server's own logs of events for the app's backend.
+	// No client can name one: [ParseAddress] knows none.
+	KindHook Kind = 'h'
 )
 
 // String returns the kind's name as used in the text form of an address.
@@ -21,6 +25,8 @@ func (k Kind) String() string {
 		return "client"
 	case KindSession:
 		return "session"
+	case KindHook:
+		return "hook"
 	}
 	return "invalid"
 }
@@ -73,4 +79,13 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, Errorf(BadRequest, "not an address of the form node:ID, client:ID or session:ID")
 	}
 	return a, nil
+}
+
+// ParseStored reads the text form of an address as a store has it: also of the
+// kinds that no client can name.
+func ParseStored(s string) (Address, error) {
+	if id, ok := strings.CutPrefix(s, "hook:"); ok && ValidID(id) {
+		return Address{KindHook, id}, nil
+	}
+	return ParseAddress(s)
 }

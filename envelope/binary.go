@@ -196,7 +196,7 @@ func (r *Reader) String() string { return string(r.Bytes()) }
 func (r *Reader) Address() Address {
 	a := Address{Kind: Kind(r.Byte()), ID: r.String()}
 	switch a.Kind {
-	case KindNode, KindClient, KindSession:
+	case KindNode, KindClient, KindSession, KindHook:
 		if a.valid() {
 			return a
 		}

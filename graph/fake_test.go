@@ -176,6 +176,18 @@ func (s *memStore) Edges(ctx context.Context, addrs ...envelope.Address) (out []
 	return out, err
 }
 
+func (s *memStore) EdgesOf(ctx context.Context, id envelope.ServerID, boot string) (out []Edge, err error) {
+	err = s.do(ctx, "edges of", func() error {
+		for _, e := range s.edges {
+			if e.Server == id && e.Boot == boot {
+				out = append(out, e)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
 func (s *memStore) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
 	return s.do(ctx, "drop", func() error {
 		for k, e := range s.edges {

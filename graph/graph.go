@@ -44,6 +44,10 @@ type Config struct {
 	// OnGone is called with addresses that nobody here holds any more, after
 	// their edges were deleted. It must not block long.
 	OnGone func([]envelope.Address)
+	// OnDead is called before the edges of a boot that is dead are dropped: of
+	// another server, or of this one's last process. An error has them stay, and
+	// it is called again. It may be slow.
+	OnDead func(ctx context.Context, id envelope.ServerID, boot string) error
 	// Links returns the servers to which there are peer links now.
 	Links func() []envelope.ServerID
 	// Load returns the number of open connections now.

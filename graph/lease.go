@@ -41,7 +41,7 @@ func (g *Graph) claim(ctx context.Context) error {
 		if r.ID != g.record.ID {
 			err = errors.Join(err, g.cfg.Store.Release(ctx, r.ID, r.Boot))
 		}
-		err = errors.Join(err, g.cfg.Store.DropEdges(ctx, r.ID, r.Boot))
+		err = errors.Join(err, g.dropEdges(ctx, r.ID, r.Boot))
 	}
 	if err != nil {
 		g.log.Warn("the edges of a taken over server could not be dropped", "err", err)
@@ -386,5 +386,15 @@ func (g *Graph) drop(ctx context.Context, dead leftover) error {
 			return err
 		}
 	}
-	return g.cfg.Store.DropEdges(ctx, dead.id, dead.boot)
+	return g.dropEdges(ctx, dead.id, dead.boot)
+}
+
+// dropEdges drops what a dead boot has left, once somebody has had a look at it.
+func (g *Graph) dropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
+	if g.cfg.OnDead != nil {
+		if err := g.cfg.OnDead(ctx, id, boot); err != nil {
+			return err
+		}
+	}
+	return g.cfg.Store.DropEdges(ctx, id, boot)
 }

@@ -83,6 +83,9 @@ type Store interface {
 	// Sightings returns those of some addresses; the ones never seen are absent.
 	Sightings(ctx context.Context, addrs ...envelope.Address) ([]Sighting, error)
 
+	// EdgesOf returns all edges that a boot of a server has written, in any order.
+	EdgesOf(ctx context.Context, id envelope.ServerID, boot string) ([]Edge, error)
+
 	// DropEdges deletes all edges that a boot of a server has written.
 	DropEdges(ctx context.Context, id envelope.ServerID, boot string) error
 }

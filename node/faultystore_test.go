@@ -174,6 +174,11 @@ func (s *faultyStore) Sightings(ctx context.Context, addrs ...envelope.Address) 
 	return sightings, err
 }
 
+func (s *faultyStore) EdgesOf(ctx context.Context, id envelope.ServerID, boot string) (edges []graph.Edge, err error) {
+	err = s.do(ctx, "edges of", func() error { edges, err = s.Store.EdgesOf(ctx, id, boot); return err })
+	return edges, err
+}
+
 func (s *faultyStore) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
 	return s.do(ctx, "drop edges", func() error { return s.Store.DropEdges(ctx, id, boot) })
 }

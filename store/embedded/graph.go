@@ -121,15 +121,20 @@ func (s *Store) Edges(ctx context.Context, addrs ...envelope.Address) ([]graph.E
 	return edges, nil
 }
 
+// EdgesOf implements graph.Store.
+func (s *Store) EdgesOf(ctx context.Context, id envelope.ServerID, boot string) ([]graph.Edge, error) {
+	all, err := scanJSON[graph.Edge](ctx, s, []byte{rowEdge})
+	return slices.DeleteFunc(all, func(e graph.Edge) bool { return e.Server != id || e.Boot != boot }), err
+}
+
 // DropEdges implements graph.Store. It looks for the edges outside the
 // committing goroutine, since there may be many, and deletes each as
 // DeleteEdges does.
 func (s *Store) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
-	all, err := scanJSON[graph.Edge](ctx, s, []byte{rowEdge})
+	all, err := s.EdgesOf(ctx, id, boot)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(e graph.Edge) bool { return e.Server != id || e.Boot != boot })
 	for some := range slices.Chunk(all, batchEntries) {
 		if err := s.DeleteEdges(ctx, some); err != nil {
 			return err

@@ -44,7 +44,7 @@ func (s *Store) Cursors(ctx context.Context, node envelope.NodeID) (cursors []in
 		}
 		cursors = make([]inbox.Cursor, len(rows))
 		for i, r := range rows {
-			log, err := envelope.ParseAddress(r.Log)
+			log, err := envelope.ParseStored(r.Log)
 			if err != nil {
 				return damaged("cursor", err)
 			}

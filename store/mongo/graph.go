@@ -182,6 +182,23 @@ func namesOf(addrs []envelope.Address) ([]string, map[string]envelope.Address) {
 	return slices.Collect(maps.Keys(byName)), byName
 }
 
+// EdgesOf implements [graph.Store].
+func (s *Store) EdgesOf(ctx context.Context, id envelope.ServerID, boot string) (edges []graph.Edge, err error) {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
+		rows, err := all[edgeRow](ctx, s.edges, bson.D{equals("v", string(id)), equals("b", boot)})
+		edges = make([]graph.Edge, len(rows))
+		for i, r := range rows {
+			addr, err := envelope.ParseAddress(r.Addr)
+			if err != nil {
+				return damaged("edge", err)
+			}
+			edges[i] = graph.Edge{Addr: addr, Server: id, Boot: boot, Gen: uint64(r.Gen), Conn: r.Conn}
+		}
+		return err
+	})
+	return edges, err
+}
+
 // DropEdges implements [graph.Store].
 func (s *Store) DropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
 	return s.change(ctx, func(ctx context.Context, _ bool) error {

@@ -185,7 +185,7 @@ func (s *Store) Logs(ctx context.Context, after envelope.Address, limit int) ([]
 				continue
 			}
 			last = r.Log
-			log, err := envelope.ParseAddress(last)
+			log, err := envelope.ParseStored(last)
 			if err != nil {
 				return nil, damaged("log", err)
 			}

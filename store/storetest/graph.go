@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/graph"
@@ -211,8 +212,25 @@ func dropEdges(s *suite) {
 		}
 	}
 	check(all)
+	ofBoot := func(server envelope.ServerID, boot string) []graph.Edge {
+		s.Helper()
+		of, err := s.store.EdgesOf(ctx, server, boot)
+		s.noError(err)
+		return of
+	}
+	for _, e := range ofBoot("s1", "boot1") {
+		if !slices.Contains(all, e) || slices.Contains(left, e) {
+			s.Errorf("EdgesOf has %+v", e)
+		}
+	}
+	if of := ofBoot("s1", "boot1"); len(of) != len(all)-len(left) {
+		s.Errorf("EdgesOf has %d edges, want %d", len(of), len(all)-len(left))
+	}
 	s.noError(s.store.DropEdges(ctx, "s1", "boot1"))
 	check(left)
+	if of := ofBoot("s1", "boot1"); len(of) > 0 {
+		s.Errorf("EdgesOf has %v after they were dropped", of)
+	}
 	s.noError(s.store.DropEdges(ctx, "s1", "boot1"))
 	check(left)
 }
