@@ -309,6 +309,35 @@ func TestAliasTraceOfName(t *testing.T) {
 	})
 }
 
+// What a device sends after it has joined by its alias goes by that, also at a
+// server that has not heard yet that it is not there by its name any more; and
+// the other way round.
+func TestAliasOfNow(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		m.must("alice", "/v1/sessions", `{"session_id":"r"}`)
+		m.must("canary", "/v1/sessions/r/join", "")
+		canary := m.listens("canary", "b")
+		m.cut("a", "b")
+		say := func(payload, by string) {
+			t.Helper()
+			canary.send(fmt.Sprintf(`{"id":%q,"dest_session_id":"r","payload":%q}`, payload, payload))
+			canary.take()
+			_, page := m.do(http.MethodGet, "alice", "a", "/v1/messages?log=session:r", "")
+			at := strings.Index(page, fmt.Sprintf(`"id":%q`, payload))
+			if at < 0 || !strings.HasPrefix(page[at:], fmt.Sprintf(`"id":%q,"dest_session_id":"r","src_id":%q`, payload, by)) {
+				t.Errorf("%q is not by %s:\n%s", payload, by, page)
+			}
+		}
+		say("one", "canary")
+		m.must("canary", "/v1/sessions/r/leave", "")
+		m.joinAs("zorro")
+		say("two", "r~zorro")
+		m.must("canary", "/v1/sessions/r/leave", "")
+		m.must("canary", "/v1/sessions/r/join", "")
+		say("three", "canary")
+	})
+}
+
 // What a device reads by its alias does not show as read by the name that it had
 // before, nor the other way round.
 func TestAliasTraceOfCursor(t *testing.T) {

@@ -63,6 +63,10 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	case gateway.ChangeMember:
 		return n.changeMember(ctx, who, cmd)
 	case gateway.JoinSession:
+		err := n.sessions.AwaitParting(ctx, cmd.ID, who.Node, session.As(cmd.As))
+		if err != nil {
+			return nil, err
+		}
 		m, err := n.sessions.Join(ctx, who, cmd.ID, session.As(cmd.As))
 		if err != nil {
 			return nil, err
