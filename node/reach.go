@@ -39,7 +39,7 @@ func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, wr
 	defer c.mu.Unlock()
 	f := c.follows[log]
 	if f == nil {
-		return c.who.Node, false
+		return "", false
 	}
 	reader := f.reader(log, seq, c.who)
 	if !f.still(log, reader, c.who) {
