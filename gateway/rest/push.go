@@ -35,6 +35,18 @@ func (r tokenRequest) value() string {
 	return r.Token
 }
 
+type pushKeyReply struct {
+	VAPIDKey string `json:"vapid_public_key"` // base64url: applicationServerKey of PushManager.subscribe
+}
+
+// pushKey answers GET /v1/push/key.
+func (h *Handler) pushKey(*http.Request, auth.Verified) (any, error) {
+	if h.PushKey == "" {
+		return nil, envelope.Errorf(envelope.NotFound, "this server sends nothing to browsers")
+	}
+	return pushKeyReply{h.PushKey}, nil
+}
+
 // putPushToken answers PUT /v1/push/token.
 func (h *Handler) putPushToken(r *http.Request, who auth.Verified) (any, error) {
 	var req tokenRequest

@@ -29,44 +29,52 @@ type Handler struct {
 	Guests   *auth.Guests // nil: none are made
 	// MayMakeGuest refuses guests, by the address in ctx; nil: none are refused.
 	MayMakeGuest func(ctx context.Context) error
-	MaxFrame     int // bytes of the largest message
+	PushKey      string // the public key of Web Push, base64url; "" without it
+	MaxFrame     int    // bytes of the largest message
 	Log          *slog.Logger
 }
 
 // Register adds the calls to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/connect", h.call(h.connect))
+	h.each(mux.HandleFunc)
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
+	})
+}
+
+// each hands over every call, by the pattern of its method and path.
+func (h *Handler) each(handle func(pattern string, serve func(http.ResponseWriter, *http.Request))) {
+	handle("GET /v1/openapi.json", h.openAPI)
+	handle("POST /v1/connect", h.call(h.connect))
 	if h.Guests != nil {
-		mux.HandleFunc("POST /v1/guests", h.guest)
+		handle("POST /v1/guests", h.guest)
 	}
-	mux.HandleFunc("POST /v1/messages", h.call(h.send))
-	mux.HandleFunc("GET /v1/messages", h.call(h.history))
-	mux.HandleFunc("GET /v1/messages/{id}/trace", h.call(h.trace))
-	mux.HandleFunc("POST /v1/cursors", h.call(h.cursors))
-	mux.HandleFunc("PUT /v1/push/token", h.call(h.putPushToken))
-	mux.HandleFunc("DELETE /v1/push/token", h.call(h.dropPushToken))
-	mux.HandleFunc("PUT /v1/push/mute", h.call(h.mute(false)))
-	mux.HandleFunc("DELETE /v1/push/mute", h.call(h.mute(true)))
-	mux.HandleFunc("GET /v1/presence", h.call(h.presence))
-	mux.HandleFunc("POST /v1/sessions", h.call(h.createSession))
-	mux.HandleFunc("GET /v1/sessions/{id}", h.call(h.getSession))
-	mux.HandleFunc("POST /v1/sessions/{id}/join", h.call(h.joinSession))
-	mux.HandleFunc("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
-	mux.HandleFunc("POST /v1/sessions/{id}/reveal", h.call(h.reveal))
-	mux.HandleFunc("PATCH /v1/sessions/{id}", h.call(h.updateSession))
-	mux.HandleFunc("GET /v1/sessions/{id}/header", h.call(h.header))
-	mux.HandleFunc("PUT /v1/sessions/{id}/header", h.call(h.setHeader))
-	mux.HandleFunc("POST /v1/revocations", h.call(h.revoke))
-	mux.HandleFunc("GET /v1/revocations", h.call(h.revocations))
+	handle("POST /v1/messages", h.call(h.send))
+	handle("GET /v1/messages", h.call(h.history))
+	handle("GET /v1/messages/{id}/trace", h.call(h.trace))
+	handle("POST /v1/cursors", h.call(h.cursors))
+	handle("GET /v1/push/key", h.call(h.pushKey))
+	handle("PUT /v1/push/token", h.call(h.putPushToken))
+	handle("DELETE /v1/push/token", h.call(h.dropPushToken))
+	handle("PUT /v1/push/mute", h.call(h.mute(false)))
+	handle("DELETE /v1/push/mute", h.call(h.mute(true)))
+	handle("GET /v1/presence", h.call(h.presence))
+	handle("POST /v1/sessions", h.call(h.createSession))
+	handle("GET /v1/sessions/{id}", h.call(h.getSession))
+	handle("POST /v1/sessions/{id}/join", h.call(h.joinSession))
+	handle("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))
+	handle("POST /v1/sessions/{id}/reveal", h.call(h.reveal))
+	handle("PATCH /v1/sessions/{id}", h.call(h.updateSession))
+	handle("GET /v1/sessions/{id}/header", h.call(h.header))
+	handle("PUT /v1/sessions/{id}/header", h.call(h.setHeader))
+	handle("POST /v1/revocations", h.call(h.revoke))
+	handle("GET /v1/revocations", h.call(h.revocations))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,
 		"role": gateway.SetRole, "transfer": gateway.Transfer, "master": gateway.Appoint, "add": gateway.Add,
 	} {
-		mux.HandleFunc("POST /v1/sessions/{id}/"+name, h.call(h.changeMember(action)))
+		handle("POST /v1/sessions/{id}/"+name, h.call(h.changeMember(action)))
 	}
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
-		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
-	})
 }
 
 // call authenticates, runs f and writes its answer, which is JSON.

@@ -195,7 +195,7 @@ func (s *Server) Run(ctx context.Context) error {
 		gateway.WriteError(w, s.log, envelope.Errorf(envelope.NotFound, "no such page"))
 	})
 	(&rest.Handler{
-		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, MayMakeGuest: n.MayMakeGuest, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
+		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, PushKey: services.key, MayMakeGuest: n.MayMakeGuest, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
 	}).Register(mux)
 	(&native.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
