@@ -157,7 +157,7 @@ func (m *mesh) start(id string) *server {
 	}
 	clients := http.NewServeMux()
 	(&rest.Handler{
-		Core: core, Verifier: s.verifier, Tickets: s.tickets, Guests: guests, MaxFrame: envelope.DefaultMaxFrame, Log: cfg.Log,
+		Core: core, Verifier: s.verifier, Tickets: s.tickets, Guests: guests, PushKey: "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8", MaxFrame: envelope.DefaultMaxFrame, Log: cfg.Log,
 	}).Register(clients)
 	(&native.Handler{
 		Core: core, Verifier: s.verifier, Tickets: s.tickets, MaxFrame: envelope.DefaultMaxFrame, Log: cfg.Log, Context: ctx,

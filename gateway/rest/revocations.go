@@ -26,6 +26,10 @@ type revocationReply struct {
 	Expires  int64             `json:"expires"`          // Unix milliseconds
 }
 
+type revocationsReply struct {
+	Revocations []revocationReply `json:"revocations"`
+}
+
 // revoke answers POST /v1/revocations, which may be repeated.
 func (h *Handler) revoke(r *http.Request, who auth.Verified) (any, error) {
 	var req revokeRequest
@@ -49,9 +53,7 @@ func (h *Handler) revocations(r *http.Request, who auth.Verified) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply := struct {
-		Revocations []revocationReply `json:"revocations"`
-	}{[]revocationReply{}}
+	reply := revocationsReply{[]revocationReply{}}
 	for _, of := range ev.(gateway.Revocations).Of {
 		reply.Revocations = append(reply.Revocations, revocationOf(of))
 	}
