@@ -100,6 +100,12 @@ func TestLimitOfMessages(t *testing.T) {
 					t.Errorf("presence is free: %s, %v", f.text, err)
 				}
 
+				ann.send(`{"dest_id":"carl","payload":"without an id"}`)
+				if f, err := ann.next(time.Minute); err != nil || f.ctl.Code != envelope.RateLimited || f.ctl.RetryMS == 0 {
+					t.Errorf("a message to be stored without an id: %s, %v", f.text, err)
+				}
+				ann.send(`{"dest_id":"carl","payload":"without an id","class":"volatile"}`)
+
 				bob := m.raw(test.other, "a")
 				bob.hello("")
 				bob.control("caught_up")
@@ -109,6 +115,9 @@ func TestLimitOfMessages(t *testing.T) {
 					want = "nack"
 				}
 				bob.control(want)
+				if n := m.at("a").Stats().DroppedRate.Load(); n != 1 {
+					t.Errorf("%d dropped without a word", n)
+				}
 			})
 		})
 	}

@@ -127,7 +127,7 @@ func (c *conn) send(env *envelope.Envelope) {
 			}
 		}
 		switch {
-		case id == "" && envelope.CodeOf(err) == envelope.RateLimited:
+		case id == "" && !durable && envelope.CodeOf(err) == envelope.RateLimited:
 			c.n.stats.DroppedRate.Add(1) // a word for each would be more of the same
 		case !c.answerNotMember(id, node, session, err):
 			c.refuse(id, err)
