@@ -115,6 +115,7 @@ func TestLimitOfMessages(t *testing.T) {
 					want = "nack"
 				}
 				bob.control(want)
+				m.settle()
 				if n := m.at("a").Stats().DroppedRate.Load(); n != 1 {
 					t.Errorf("%d dropped without a word", n)
 				}
