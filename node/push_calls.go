@@ -62,7 +62,7 @@ func (n *Node) dropPushToken(ctx context.Context, who envelope.Principal, cmd ga
 			err = errors.Join(err, n.waker.store.DropToken(ctx, t, t.Registered))
 		}
 	}
-	return gateway.Done{}, err
+	return gateway.Done{}, errors.Join(err, n.waker.queue.Forget(ctx, who.Node))
 }
 
 // mute keeps a log from waking a device.

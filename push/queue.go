@@ -219,8 +219,8 @@ func (q *Queue) Look(ctx context.Context, log envelope.Address) error {
 	return nil
 }
 
-// due makes it due to tell devices, but those that will be told when their
-// interval is over.
+// due makes it due to tell devices, but those that will be told when they may be
+// next.
 func (q *Queue) due(ctx context.Context, tokens []Token) error {
 	has := make(map[JobKey]bool, len(tokens))
 	var keys []JobKey
@@ -235,7 +235,7 @@ func (q *Queue) due(ctx context.Context, tokens []Token) error {
 		return err
 	}
 	for _, j := range jobs {
-		if j.Due != 0 && j.Due == j.Last+q.cfg.Interval.Milliseconds() {
+		if j.Due != 0 && j.Due == j.Opens {
 			delete(has, j.JobKey)
 		}
 	}
@@ -243,7 +243,7 @@ func (q *Queue) due(ctx context.Context, tokens []Token) error {
 	for key := range has {
 		keys = append(keys, key)
 	}
-	return q.cfg.Store.Touch(ctx, keys, time.Now().UnixMilli())
+	return q.touch(ctx, keys)
 }
 
 // Read makes it due to take back what was shown to devices of a user, since it
@@ -266,6 +266,19 @@ func (q *Queue) Read(ctx context.Context, client envelope.ClientID, log envelope
 		if j.Told[log] != 0 {
 			keys = append(keys, j.JobKey)
 		}
+	}
+	return q.touch(ctx, keys)
+}
+
+// Forget makes it due to look whether anything is left to be known of a device.
+func (q *Queue) Forget(ctx context.Context, node envelope.NodeID) error {
+	return q.touch(ctx, []JobKey{{Tell, node.Address()}})
+}
+
+// touch makes jobs due at once.
+func (q *Queue) touch(ctx context.Context, keys []JobKey) error {
+	if len(keys) == 0 {
+		return nil
 	}
 	return q.cfg.Store.Touch(ctx, keys, time.Now().UnixMilli())
 }

@@ -37,8 +37,8 @@ type Job struct {
 	Version uint64 // rises with each change, by one with [Store.PutJob]
 
 	// Of Tell, what is known of the device:
-	Last     int64                       // when a notification was shown last, Unix milliseconds
-	Attempts int                         // in vain, since then
+	Opens    int64                       // nothing is shown before that, Unix milliseconds
+	Attempts int                         // in vain, since a notification was shown
 	Told     map[envelope.Address]uint64 // up to where it has been told of logs, while that is not read
 	Failed   *DeadLetter                 // the last that was given up; nil: none
 }

@@ -39,11 +39,11 @@ func (q *Queue) tell(ctx context.Context, j Job) error {
 		q.cfg.Log.Debug("what was read elsewhere is not taken back", "device", node)
 	}
 	fresh := news(is.Logs, j.Told)
-	switch opens := j.Last + q.cfg.Interval.Milliseconds(); {
+	switch {
 	case len(fresh) == 0:
 		j.Attempts = 0
-	case j.Last != 0 && opens > now.UnixMilli():
-		next = opens
+	case j.Opens > now.UnixMilli():
+		next = j.Opens
 	default:
 		next = q.show(ctx, &j, tokens, fresh, is.Count)
 	}
@@ -89,7 +89,8 @@ func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pendin
 	j.Attempts++
 	if !sent && failure.Retry && j.Attempts < maxAttempts {
 		q.Stats.Retried.Add(1)
-		return now.Add(max(failure.After, backoff(j.Attempts))).UnixMilli()
+		j.Opens = now.Add(max(failure.After, backoff(j.Attempts))).UnixMilli()
+		return j.Opens
 	}
 	if sent {
 		j.Failed = nil
@@ -100,7 +101,7 @@ func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pendin
 			At: now.UnixMilli(), Log: of.Log, Seq: of.Envelope.Seq, Service: by, Reason: failure.Reason, Attempts: j.Attempts,
 		}
 	}
-	j.Attempts, j.Last = 0, now.UnixMilli()
+	j.Attempts, j.Opens = 0, now.Add(q.cfg.Interval).UnixMilli()
 	if j.Told == nil {
 		j.Told = make(map[envelope.Address]uint64)
 	}
@@ -115,7 +116,7 @@ func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pendin
 		}
 		delete(j.Told, log) // it may be told again
 	}
-	return j.Last + q.cfg.Interval.Milliseconds() // what came meanwhile
+	return j.Opens // for what has come meanwhile
 }
 
 // backoff returns how long to wait after so many attempts in vain.

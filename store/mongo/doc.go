@@ -21,7 +21,7 @@
 //	          b by  p stays (f from, u until)  v version  x next  g reign  d paid
 //	tokens    _id service|token  n node  c client  t registered  and the token's other members
 //	mutes     _id node|log  n node  l log   u until
-//	jobs      _id task|addr u due   c claim  v version  l last  a attempts  t told  f failed  o op
+//	jobs      _id task|addr u due   c claim  v version  n opens  a attempts  t told  f failed  o op
 //	meta      _id "epoch"   v the epoch
 //
 // A log and an addr are an address in text form. A message's key is its

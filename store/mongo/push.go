@@ -158,7 +158,7 @@ type jobRow struct {
 	Due      int64     `bson:"u"`
 	Claim    string    `bson:"c,omitempty"`
 	Version  int64     `bson:"v"`
-	Last     int64     `bson:"l,omitempty"`
+	Opens    int64     `bson:"n,omitempty"`
 	Attempts int       `bson:"a,omitempty"`
 	Told     []toldRow `bson:"t,omitempty"`
 	Failed   *deadRow  `bson:"f,omitempty"`
@@ -182,7 +182,7 @@ type deadRow struct {
 func jobID(k push.JobKey) string { return fmt.Sprintf("%d|%s", k.Task, k.Addr) }
 
 func jobRowOf(j push.Job, op string) jobRow {
-	row := jobRow{ID: jobID(j.JobKey), Due: j.Due, Claim: j.Claim, Version: int64(j.Version), Last: j.Last, Attempts: j.Attempts, Op: op}
+	row := jobRow{ID: jobID(j.JobKey), Due: j.Due, Claim: j.Claim, Version: int64(j.Version), Opens: j.Opens, Attempts: j.Attempts, Op: op}
 	for log, seq := range j.Told {
 		row.Told = append(row.Told, toldRow{log.String(), int64(seq)})
 	}
@@ -193,7 +193,7 @@ func jobRowOf(j push.Job, op string) jobRow {
 }
 
 func (r jobRow) job() (j push.Job, err error) {
-	j = push.Job{Due: r.Due, Claim: r.Claim, Version: uint64(r.Version), Last: r.Last, Attempts: r.Attempts}
+	j = push.Job{Due: r.Due, Claim: r.Claim, Version: uint64(r.Version), Opens: r.Opens, Attempts: r.Attempts}
 	if len(r.ID) < 2 {
 		return j, damaged("job", nil)
 	}

@@ -172,7 +172,7 @@ func pushJobs(s *suite) {
 	s.jobs(keys, j, wake, second)
 	for v, change := range []func(*push.Job){
 		func(j *push.Job) {
-			j.Last, j.Attempts = 1<<41, 3
+			j.Opens, j.Attempts = 1<<41, 3
 			j.Told = map[envelope.Address]uint64{look.Addr: 1 << 40, bob.Address(): 1}
 		},
 		func(j *push.Job) { j.Due = 0 },
