@@ -125,6 +125,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	}
 	n.stats.Connected.Add(1)
 	n.sights.note(who)
+	n.hooks.connected(c)
 	log := n.log.With("conn", c.id, "node", who.Node)
 	log.Debug("connected")
 
@@ -307,6 +308,7 @@ func (c *conn) end(err error) {
 	c.follower <- struct{}{} // for good: a sweep may be at it, and none may begin
 	c.n.watchers.end(c)
 	c.n.sights.note(c.who)
+	c.n.hooks.disconnected(c)
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()

@@ -7,6 +7,10 @@ import (
 // publishStored hands a message that is in its log to its readers. The sender
 // has been acknowledged; what gets lost from here on, a reader finds in the log.
 func (n *Node) publishStored(log envelope.Address, env *envelope.Envelope, seq uint64) {
+	if log.Kind == envelope.KindHook {
+		n.hooks.wake(log)
+		return
+	}
 	env.Seq = seq
 	n.publish(log, env)
 	n.keeper.appended(log, seq)

@@ -120,8 +120,20 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return n.trace(ctx, who, cmd)
 	case gateway.Locate:
 		return n.locate(ctx, who, cmd)
+	case gateway.SendMany:
+		return n.sendMany(ctx, who, cmd)
+	case gateway.Disconnect:
+		return n.disconnect(ctx, who, cmd)
+	case gateway.GetMesh:
+		return n.mesh(who)
+	case gateway.GetEdges:
+		return n.edges(ctx, who, cmd)
+	case gateway.GetCursors:
+		return n.cursors(ctx, who, cmd)
 	case gateway.Revoke:
 		return n.revoke(ctx, who, cmd)
+	case gateway.ReplayHooks:
+		return gateway.Done{}, n.hooks.replay(ctx, who, cmd)
 	case gateway.GetRevocations:
 		return n.revocations(who)
 	}

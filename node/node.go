@@ -55,6 +55,8 @@ type Config struct {
 
 	Push Push // the zero one wakes nobody
 
+	Hooks Hooks // the zero one tells nobody
+
 	Signals SignalLimit // the zero one bounds nothing
 
 	Limits Limits // the zero one bounds nothing
@@ -130,6 +132,7 @@ type Node struct {
 	revoker   revoker
 	limits    limits
 	waker     *waker        // nil: nobody is woken
+	hooks     *hooks        // nil: nobody is told
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
@@ -164,6 +167,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.limits = newLimits(cfg.Limits)
 	n.lookUps = make(chan struct{}, maxLookUps)
 	n.waker = newWaker(n, cfg.Push)
+	n.hooks = newHooks(n, cfg.Hooks)
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
@@ -190,7 +194,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	g.OnServers = func() {
 		n.peers.wake()
 		n.watchers.serversChanged()
+		n.hooks.serversChanged()
 	}
+	g.OnDead = n.hooks.lost
 	g.OnEdges = n.peers.announce
 	g.OnGone = n.peers.gone
 	if n.graph, err = graph.Start(ctx, g); err != nil {
@@ -218,6 +224,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.watchers.run(background) })
 	wg.Go(func() { n.masters.run(background) })
 	wg.Go(func() { n.waker.run(background) })
+	wg.Go(func() { n.hooks.run(background) })
 	wg.Go(func() { n.revoker.run(background) })
 	err := n.graph.Run(ctx)
 

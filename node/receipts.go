@@ -198,6 +198,7 @@ func (n *Node) tellMove(ctx context.Context, reader envelope.Principal, m move) 
 		}
 		n.stats.Receipts.Add(1)
 		n.notify(a.src.Address(), "", receiptOf(a, m.read))
+		n.hooks.receipt(a, m.read)
 	}
 }
 

@@ -23,6 +23,12 @@ func stamp(env *envelope.Envelope, who envelope.Principal) {
 func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
 	stamp(env, who)
 	addr, err := n.resolve(ctx, who, env)
+	n.dispatch(ctx, who, addr, err, env, before, done)
+}
+
+// dispatch is send for a message that is stamped and resolved; err says why it
+// could not be.
+func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelope.Address, err error, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
 	if err == nil && env.Revises() != 0 {
 		err = n.mayRevise(ctx, who, addr, env)
 	}
@@ -60,14 +66,14 @@ func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.E
 			return
 		}
 		n.waker.appended(addr, env, seq)
-		done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil)
+		n.hooks.waiting(addr, env, seq, func() { done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil) })
 	})
 }
 
 // appendNotice appends an entry of the server's own to a session's log.
 func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *envelope.Envelope) (uint64, error) {
 	n.waker.before(ctx, log, env)
-	return inbox.Wait(ctx, func(done func(uint64, error)) {
+	seq, err := inbox.Wait(ctx, func(done func(uint64, error)) {
 		n.owners.append(log, env, func(seq uint64, err error) {
 			if err == nil {
 				n.waker.appended(log, env, seq)
@@ -75,6 +81,10 @@ func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *enve
 			done(seq, err)
 		})
 	})
+	if err == nil {
+		err = n.hooks.noticed(ctx, log, env, seq)
+	}
+	return seq, err
 }
 
 // send takes a message from this connection. It holds back the read loop while

@@ -1,0 +1,566 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/client/clienttest"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/hook"
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+const hookSecret = "a secret between the app's backend and the mesh"
+
+// receiver is an app's backend. It notes what comes, and holds it against what
+// is promised: each request is signed, in each partition no event comes before
+// one with a lower seq, and one that comes again is the same.
+type receiver struct {
+	t      testing.TB
+	answer func(p int, events []hook.Event) (status int, after string) // guarded by mu; nil: 200
+
+	mu       sync.Mutex
+	handled  [hook.Partitions]uint64 // guarded by mu
+	events   []hook.Event            // guarded by mu; each once, in the order in which they came
+	repeated []hook.Event            // guarded by mu; those that came again
+	seen     map[string]hook.Event   // guarded by mu; by id
+	requests int                     // guarded by mu
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return
+	}
+	if err := hook.Verify([]byte(hookSecret), req.Header.Get("Allspark-Signature"), body, time.Now(), time.Minute); err != nil {
+		r.t.Error(err)
+	}
+	var said struct {
+		Partition int
+		Events    []hook.Event
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		r.t.Error(err)
+	}
+	r.mu.Lock()
+	r.requests++
+	answer := r.answer
+	r.mu.Unlock()
+	if answer != nil {
+		if status, after := answer(said.Partition, said.Events); status != http.StatusOK {
+			w.Header().Set("Retry-After", after)
+			w.WriteHeader(status)
+			return
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range said.Events {
+		r.take(said.Partition, e)
+	}
+}
+
+// take takes one event; under mu.
+func (r *receiver) take(partition int, e hook.Event) {
+	if want := hook.Partition(e.Subject); partition != want {
+		r.t.Errorf("%+v came in partition %d, not %d", e, partition, want)
+	}
+	if at := r.handled[partition]; e.Seq <= at {
+		was, known := r.seen[e.ID]
+		was.Again = e.Again
+		if !known || was != e {
+			r.t.Errorf("behind seq %d came %+v, which was %+v", at, e, was)
+		}
+		r.repeated = append(r.repeated, e)
+		return
+	}
+	if r.seen == nil {
+		r.seen = make(map[string]hook.Event)
+	}
+	if was, known := r.seen[e.ID]; known {
+		r.t.Errorf("%+v and %+v have one id", was, e)
+	}
+	r.handled[partition], r.seen[e.ID] = e.Seq, e
+	r.events = append(r.events, e)
+}
+
+func (r *receiver) set(answer func(p int, events []hook.Event) (status int, after string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
+// told returns what has come of some types, as text.
+func (r *receiver) told(types ...hook.Type) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, e := range r.events {
+		if slices.Contains(types, e.Type) {
+			all = append(all, short(e))
+		}
+	}
+	return all
+}
+
+func short(e hook.Event) string {
+	text := fmt.Sprintf("%s %s %s %s", e.Type, e.Subject, e.Node, e.Client)
+	if e.MessageSeq > 0 {
+		text += " " + strconv.FormatUint(e.MessageSeq, 10)
+	}
+	if e.Reason != "" {
+		text += " " + e.Reason
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// inHookMesh is inMesh with a backend that is told what happens.
+func inHookMesh(t *testing.T, n int, f func(t *testing.T, m *mesh, r *receiver)) {
+	t.Helper()
+	network := new(clienttest.Network)
+	r := new(receiver)
+	inMeshOf(t, n, func(cfg *Config) {
+		cfg.SharedStore = true
+		cfg.Hooks = Hooks{URL: "http://backend/events", Secret: []byte(hookSecret), Client: network.Client()}
+	}, func(t *testing.T, m *mesh) {
+		r.t = t
+		backend := &http.Server{Handler: r}
+		l := network.Listen("backend:80")
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = backend.Serve(l) })
+		defer serving.Wait()
+		defer func() { _ = backend.Close() }()
+		f(t, m, r)
+	})
+}
+
+func wantTold(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("told:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestHooksConnections(t *testing.T) {
+	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+		bob := m.device("bob", "phone", "a").connected(m)
+		pass(2 * time.Second)
+		bob.close()
+		pass(2 * time.Second)
+		m.device("bob", "phone", "b").connected(m)
+		pass(2 * time.Second)
+		m.device("bob", "phone", "c").connected(m)
+		pass(2 * time.Second)
+		wantTold(t, r.told(hook.Connected, hook.Disconnected)[:3],
+			"connected node:phone phone bob", "disconnected node:phone phone bob closed", "connected node:phone phone bob")
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		// The two of one connection are told by its name.
+		ended := make(map[string]string)
+		for _, e := range r.events {
+			if e.Type == hook.Disconnected {
+				ended[e.Connection] = e.Reason
+			}
+		}
+		var reasons []string
+		for _, e := range r.events {
+			if e.Type == hook.Connected {
+				reasons = append(reasons, ended[e.Connection])
+			}
+		}
+		if !slices.Contains(reasons, "closed") || !slices.Contains(reasons, "replaced") {
+			t.Errorf("the connections ended as %q", reasons)
+		}
+	})
+}
+
+// Of a server that crashes the others tell which devices it had.
+func TestHooksCrash(t *testing.T) {
+	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+		for i := range 20 {
+			m.raw(fmt.Sprint("device", i), "a").hello("")
+		}
+		pass(5 * time.Second)
+		if got := r.told(hook.Connected); len(got) != 20 {
+			t.Fatalf("%d connected", len(got))
+		}
+		m.kill("a")
+		m.within(15*time.Second, "the lost connections are told", func() bool { return len(r.told(hook.Disconnected)) == 20 })
+		pass(5 * time.Minute)
+		got := r.told(hook.Disconnected)
+		slices.Sort(got)
+		var want []string
+		for i := range 20 {
+			want = append(want, fmt.Sprintf("disconnected node:device%d device%d lost", i, i))
+		}
+		slices.Sort(want)
+		wantTold(t, got, want...)
+	})
+}
+
+// A server alone tells of its last life when it starts anew.
+func TestHooksCrashAlone(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		m.raw("phone", "a").hello("")
+		pass(5 * time.Second)
+		m.kill("a")
+		pass(time.Second)
+		m.start("a")
+		pass(10 * time.Second)
+		wantTold(t, r.told(hook.Connected, hook.Disconnected), "connected node:phone phone phone", "disconnected node:phone phone lost")
+	})
+}
+
+func TestHooksOffline(t *testing.T) {
+	inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
+		alice := m.client("alice", "a").connected(m)
+		m.device("carol", "desk", "b").connected(m)
+		pass(time.Second)
+		alice.send(to(deviceAddr("phone"), "1", "x"))
+		alice.send(to(deviceAddr("phone"), "1", "x")) // again: it is the same
+		alice.send(to(user("bob"), "2", "x"))
+		alice.send(to(user("carol"), "3", "x"))
+		alice.send(to(deviceAddr("desk"), "4", "x"))
+		pass(5 * time.Second)
+		got := r.told(hook.Offline)
+		slices.Sort(got)
+		wantTold(t, got, "message.offline client:bob 1", "message.offline node:phone 1")
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, e := range r.events {
+			if e.Type == hook.Offline && (e.Src != "alice" || e.SrcClient != "alice" || e.MessageID == "") {
+				t.Errorf("%+v", e)
+			}
+		}
+	})
+}
+
+// What a device has not acknowledged when its connection ends waits for it.
+func TestHooksOfflineAfter(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		alice := m.client("alice", "a").connected(m)
+		phone := m.raw("phone", "a")
+		phone.hello("")
+		phone.control("caught_up")
+		alice.send(to(deviceAddr("phone"), "1", "x"))
+		phone.message("x")
+		pass(time.Second)
+		wantTold(t, r.told(hook.Offline))
+		_ = phone.ws.CloseNow()
+		pass(5 * time.Second)
+		wantTold(t, r.told(hook.Offline), "message.offline node:phone 1 disconnected")
+	})
+}
+
+func TestHooksReceipts(t *testing.T) {
+	inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
+		alice := m.client("alice", "a").connected(m)
+		bob := m.device("bob", "phone", "b").connected(m)
+		alice.send(to(deviceAddr("phone"), "1", "nobody asks"))
+		alice.send(withReceipt(deviceAddr("phone"), "2"))
+		pass(5 * time.Second)
+		bob.MarkRead(deviceAddr("phone"), 2)
+		pass(5 * time.Second)
+		wantTold(t, r.told(hook.Delivered, hook.MessageRead),
+			"message.delivered node:phone phone bob 2", "message.read node:phone phone bob 2")
+	})
+}
+
+// Who is in a session by an alias is told by that name only.
+func TestHooksSessions(t *testing.T) {
+	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+		const settings = `{"session_id":"room","anyone_can_join":true,"anonymous":true}`
+		if status, answer := m.call("alice", "alice", "a", "POST", "/v1/sessions", settings); status/100 != 2 {
+			t.Fatalf("%d %s", status, answer)
+		}
+		for _, call := range []struct{ id, at, path, body string }{
+			{"bob", "b", "join", `{}`},
+			{"hidden", "c", "join", `{"as_anonymous":true,"alias":"fox"}`},
+			{"hidden", "c", "leave", `{}`},
+			{"alice", "a", "kick", `{"node_id":"bob"}`},
+		} {
+			if status, answer := m.call(call.id, call.id, call.at, "POST", "/v1/sessions/room/"+call.path, call.body); status/100 != 2 {
+				t.Fatalf("%s: %d %s", call.path, status, answer)
+			}
+		}
+		pass(5 * time.Second)
+		wantTold(
+			t, r.told(hook.SessionCreated, hook.SessionJoined, hook.SessionLeft),
+			"session.created session:room alice alice 1", "session.joined session:room alice alice 1",
+			"session.joined session:room bob bob 2", "session.joined session:room room~fox 3",
+			"session.left session:room room~fox 4", "session.left session:room bob bob 5 kicked",
+		)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, e := range r.events {
+			if text := string(e.Said()); strings.Contains(text, "hidden") {
+				t.Errorf("it says who is hidden: %s", text)
+			}
+		}
+	})
+}
+
+// The entry of a joining is stored, its event is not, and the server dies: who
+// finds that the joining is not complete completes it, event and all.
+func TestHooksJoinCrash(t *testing.T) {
+	inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
+		a := m.at("a")
+		create := gateway.CreateSession{ID: "room", Settings: envelope.Settings{AnyoneCanJoin: new(true)}}
+		if _, err := a.Do(t.Context(), envelope.Principal{Node: "alice", Client: "alice"}, create); err != nil {
+			t.Fatal(err)
+		}
+		refuse := func(s *faultyStore) {
+			s.append = func(log envelope.Address, _ string) error {
+				if log.Kind == envelope.KindHook {
+					return errAway
+				}
+				return nil
+			}
+		}
+		a.store.set(refuse)
+		m.at("b").store.set(refuse)
+		_, err := a.Do(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, gateway.JoinSession{ID: "room"})
+		if envelope.CodeOf(err) != envelope.Busy {
+			t.Fatalf("joining while the outbox takes nothing: %v", err)
+		}
+		m.kill("a")
+		m.at("b").store.set(func(s *faultyStore) { s.append = nil })
+		if _, err := m.at("b").Do(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, gateway.JoinSession{ID: "room"}); err != nil {
+			t.Fatal(err)
+		}
+		pass(20 * time.Second)
+		wantTold(t, r.told(hook.SessionJoined), "session.joined session:room alice alice 1", "session.joined session:room bob bob 2")
+	})
+}
+
+// A receiver that is down gets everything when it is back, in order, and is
+// asked less and less until then; what it says about when counts.
+func TestHooksDown(t *testing.T) {
+	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+		r.set(func(int, []hook.Event) (int, string) { return http.StatusServiceUnavailable, "" })
+		var want []string
+		for range 10 {
+			d := m.device("bob", "phone", "a").connected(m)
+			pass(time.Second)
+			d.close()
+			pass(time.Second)
+			want = append(want, "connected node:phone phone bob", "disconnected node:phone phone bob closed")
+		}
+		pass(10 * time.Minute)
+		r.mu.Lock()
+		if r.requests < 5 || r.requests > 20 {
+			t.Errorf("it was asked %d times in ten minutes", r.requests)
+		}
+		r.mu.Unlock()
+		r.set(func(int, []hook.Event) (int, string) { return http.StatusTooManyRequests, "2000" })
+		pass(7 * time.Minute)
+		r.mu.Lock()
+		before := r.requests
+		r.mu.Unlock()
+		pass(25 * time.Minute)
+		r.mu.Lock()
+		if r.requests != before {
+			t.Errorf("it was asked %d times before it had said", r.requests-before)
+		}
+		r.mu.Unlock()
+		r.set(nil)
+		pass(time.Hour)
+		wantTold(t, r.told(hook.Connected, hook.Disconnected), want...)
+		if len(r.repeated) > 0 {
+			t.Errorf("twice: %+v", r.repeated)
+		}
+	})
+}
+
+// The delivering server dies with a request under way that the receiver has
+// taken: another one repeats that, which shows, and goes on.
+func TestHooksDeliveringServerDies(t *testing.T) {
+	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+		c := m.at("c")
+		subject := ""
+		for i := 0; subject == "" || !(outbox{c.Node}).Mine(hook.Partition(subject)); i++ {
+			subject = "node:phone" + strconv.Itoa(i)
+		}
+		r.set(func(p int, _ []hook.Event) (int, string) {
+			if p == hook.Partition(subject) {
+				c.store.kill()
+			}
+			return http.StatusOK, ""
+		})
+		tell := func(reason string) {
+			m.at("a").hooks.tell(hook.Event{Type: hook.PushFailed, Subject: subject, Reason: reason})
+		}
+		tell("1")
+		pass(2 * time.Second)
+		wantTold(t, r.told(hook.PushFailed), "push.failed "+subject+" 1")
+		m.kill("c")
+		r.set(nil)
+		tell("2")
+		pass(20 * time.Second)
+		wantTold(t, r.told(hook.PushFailed), "push.failed "+subject+" 1", "push.failed "+subject+" 2")
+		if len(r.repeated) == 0 || r.repeated[0].Reason != "1" {
+			t.Errorf("what came again: %+v", r.repeated)
+		}
+	})
+}
+
+// One partition's requests take for ever; the others go on, and so do messages.
+func TestHooksSlow(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		slow := hook.Partition("node:phone")
+		r.set(func(p int, _ []hook.Event) (int, string) {
+			if p == slow {
+				time.Sleep(time.Hour)
+			}
+			return http.StatusOK, ""
+		})
+		m.device("bob", "phone", "a").connected(m)
+		alice := m.client("alice", "a").connected(m)
+		var want []string
+		for i := range 100 {
+			to := to(deviceAddr(fmt.Sprint("away", i)), "1", "x")
+			start := time.Now()
+			alice.send(to)
+			if d := time.Since(start); d > time.Second {
+				t.Fatalf("a message took %v", d)
+			}
+			if hook.Partition("node:away"+strconv.Itoa(i)) != slow {
+				want = append(want, fmt.Sprintf("message.offline node:away%d 1", i))
+			}
+		}
+		pass(5 * time.Second)
+		got := r.told(hook.Offline)
+		slices.Sort(got)
+		slices.Sort(want)
+		wantTold(t, got, want...)
+		r.set(nil)
+		pass(2 * time.Hour)
+		if got := r.told(hook.Offline); len(got) != 100 {
+			t.Errorf("%d in the end", len(got))
+		}
+	})
+}
+
+// Events that retention takes before they are delivered are counted.
+func TestHooksGone(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		r.set(func(int, []hook.Event) (int, string) { return http.StatusInternalServerError, "" })
+		a := m.at("a")
+		for i := range 10 {
+			a.hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: strconv.Itoa(i)})
+		}
+		pass(5 * time.Second)
+		log := outboxLog(hook.Partition("node:phone"))
+		if gone, err := a.inbox.Tidy(t.Context(), log, inbox.Retention{
+			Keep: map[envelope.Kind]inbox.Limits{envelope.KindHook: {Entries: 4}},
+		}); gone != 6 || err != nil {
+			t.Fatal(gone, err)
+		}
+		m.kill("a")
+		m.start("a")
+		r.set(nil)
+		pass(10 * time.Minute)
+		wantTold(t, r.told(hook.PushFailed),
+			"push.failed node:phone 6", "push.failed node:phone 7", "push.failed node:phone 8", "push.failed node:phone 9")
+		if _, of := m.at("a").HookStats(); of.Gone.Load() != 6 || of.Delivered.Load() != 4 {
+			t.Errorf("%d counted as gone, %d as delivered", of.Gone.Load(), of.Delivered.Load())
+		}
+	})
+}
+
+func TestHooksReplay(t *testing.T) {
+	inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
+		a, p := m.at("a"), hook.Partition("node:phone")
+		for i := range 250 {
+			a.hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: strconv.Itoa(i)})
+		}
+		pass(5 * time.Second)
+		app := envelope.Principal{Node: "app", Client: "app", App: true}
+		if _, err := m.at("b").Do(t.Context(), app, gateway.ReplayHooks{Partition: p, After: 20}); err != nil {
+			t.Fatal(err)
+		}
+		a.hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: "last"})
+		pass(5 * time.Second)
+		if got := r.told(hook.PushFailed); len(got) != 251 || got[250] != "push.failed node:phone last" {
+			t.Errorf("%d events, the last %q", len(got), got[len(got)-1])
+		}
+		for i, e := range r.repeated {
+			if !e.Again || e.Seq != uint64(21+i) {
+				t.Fatalf("at %d came %+v", i, e)
+			}
+		}
+		if len(r.repeated) != 230 {
+			t.Errorf("%d came again, want 230", len(r.repeated))
+		}
+		for name, try := range map[string]struct {
+			who  envelope.Principal
+			p    int
+			want envelope.Code
+		}{
+			"not the app":       {envelope.Principal{Node: "x", Client: "x"}, 0, envelope.Forbidden},
+			"no such partition": {app, hook.Partitions, envelope.BadRequest},
+			"below 0":           {app, -1, envelope.BadRequest},
+		} {
+			if _, err := a.Do(t.Context(), try.who, gateway.ReplayHooks{Partition: try.p}); envelope.CodeOf(err) != try.want {
+				t.Errorf("%s: %v, want %s", name, err, try.want)
+			}
+		}
+	})
+}
+
+// A receiver that is gone for good is asked no more.
+func TestHooksStopped(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		r.set(func(int, []hook.Event) (int, string) { return http.StatusGone, "" })
+		for i := range 50 {
+			m.at("a").hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone" + strconv.Itoa(i%2)})
+		}
+		pass(time.Minute)
+		r.mu.Lock()
+		asked := r.requests
+		r.mu.Unlock()
+		m.client("alice", "a").connected(m)
+		pass(time.Hour)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.requests != asked || asked > 2 {
+			t.Errorf("asked %d times, then %d", asked, r.requests-asked)
+		}
+	})
+}
+
+// A queue that is full drops what is new, and counts it.
+func TestHooksQueue(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		h := newHooks(m.at("a").Node, Hooks{URL: "http://nowhere"}) // nobody empties its queue
+		for range maxHookQueue + 5 {
+			h.tell(hook.Event{ID: "x"})
+		}
+		if got := h.stats.DroppedFull.Load(); got != 5 {
+			t.Errorf("%d dropped, want 5", got)
+		}
+	})
+}
+
+func TestHooksOff(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		m.client("alice", "a").connected(m).send(to(deviceAddr("phone"), "1", "x"))
+		heads, err := m.store.Heads(t.Context(), map[envelope.Address]uint64{outboxLog(hook.Partition("node:phone")): 0})
+		if err != nil || len(heads) > 0 {
+			t.Errorf("%v %v", heads, err)
+		}
+		app := envelope.Principal{Node: "app", Client: "app", App: true}
+		if _, err := m.at("a").Do(t.Context(), app, gateway.ReplayHooks{}); envelope.CodeOf(err) != envelope.NotFound {
+			t.Error(err)
+		}
+	})
+}
