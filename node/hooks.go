@@ -236,8 +236,13 @@ func (h *hooks) disconnected(c *conn) {
 	own := c.who.Node.Address()
 	c.mu.Lock()
 	waits := uint64(0)
-	if f := c.follows[own]; f != nil && f.head > f.acked && f.started {
-		waits = f.head
+	if f := c.follows[own]; f != nil && f.started {
+		if waits = f.shown; f.head > f.sent {
+			waits = f.head
+		}
+		if waits <= f.acked {
+			waits = 0
+		}
 	}
 	c.mu.Unlock()
 	if waits > 0 && e.Reason != string(envelope.Replaced) {
