@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,14 +26,20 @@ import (
 // commands returns the names of all commands that there are.
 func commands(t *testing.T) map[string]bool {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../gateway/gateway.go", nil, 0)
+	files, err := filepath.Glob("../gateway/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := make(map[string]bool)
-	for _, decl := range file.Decls {
-		if f, ok := decl.(*ast.FuncDecl); ok && f.Name.Name == "command" {
-			names[f.Recv.List[0].Type.(*ast.Ident).Name] = true
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Name.Name == "command" {
+				names[f.Recv.List[0].Type.(*ast.Ident).Name] = true
+			}
 		}
 	}
 	return names
@@ -124,6 +131,15 @@ func TestGuestRights(t *testing.T) {
 		},
 		"Revoke":         {{gateway.Revoke{}, no, no}, {gateway.Revoke{Node: "guest-1"}, no, no}},
 		"GetRevocations": {{gateway.GetRevocations{}, no, no}},
+		"ReplayHooks":    {{gateway.ReplayHooks{}, no, no}},
+		"PutPushToken":   {{gateway.PutPushToken{Service: "fcm", Value: "token"}, no, no}},
+		"DropPushToken":  {{gateway.DropPushToken{}, no, no}},
+		"Mute":           {{gateway.Mute{Log: room("room")}, no, no}},
+		"SendMany":       {{gateway.SendMany{Envelope: envelope.Envelope{ID: "many"}, To: []gateway.Destination{{Session: "room"}}}, no, no}},
+		"Disconnect":     {{gateway.Disconnect{Node: "alice"}, no, no}, {gateway.Disconnect{Node: "guest-1"}, no, no}},
+		"GetMesh":        {{gateway.GetMesh{}, no, no}},
+		"GetEdges":       {{gateway.GetEdges{Of: deviceAddr("guest-1")}, no, no}},
+		"GetCursors":     {{gateway.GetCursors{}, no, no}, {gateway.GetCursors{Node: "alice"}, no, no}},
 		"GetSession":     {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},
 		"ChangeMember": {
 			{change(gateway.Decline, "closed", ""), ok, ok},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,14 +20,18 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/push"
 )
 
-// wiretap keeps every byte between clients and servers, and what servers log.
+// wiretap keeps every byte between clients and servers, what devices are woken with, and what
+// servers log.
 type wiretap struct {
 	mu    sync.Mutex
 	conns []*tapped    // guarded by mu
 	log   bytes.Buffer // guarded by mu
 	asked map[string]bool
+
+	pushes service
 }
 
 // Write takes what is logged.
@@ -136,6 +141,10 @@ func tappedMesh(t *testing.T, f func(t *testing.T, m *mesh)) *wiretap {
 		m := newMesh(t, 0, func(cfg *Config) {
 			cfg.Log = slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			cfg.Graph.Logger = cfg.Log
+			cfg.Push = Push{
+				Store: cfg.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: &w.pushes}, After: time.Second, Interval: time.Second,
+				Text: push.Text{Title: "{sender} in {session}: {unread}", BodyKey: "key", Content: true},
+			}
 		}, true)
 		defer m.close()
 		m.tap = func(l net.Listener) net.Listener { return tappedListener{l, w} }
@@ -180,6 +189,22 @@ func TestTaint(t *testing.T) {
 				t.Errorf("%s was told whose r~hid is: %q", whose, part)
 			}
 		}
+	}
+	pushes := []byte(nil)
+	for _, p := range w.pushes.take() {
+		text, err := json.Marshal(p.n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range append(hidden, "turncoat") {
+			if p.to.Node != envelope.NodeID(id) && bytes.Contains(text, []byte(id)) && (id != "turncoat" || bytes.Contains(text, []byte("r~hid"))) {
+				t.Errorf("%s is woken with %s", p.to.Node, text)
+			}
+		}
+		pushes = append(pushes, text...)
+	}
+	if !bytes.Contains(pushes, []byte("r~zorro in r: ")) {
+		t.Error("nobody was woken by the canary")
 	}
 	for _, line := range w.linked(append(hidden, "turncoat")) {
 		t.Errorf("a log tells of sessions: %s", line)
@@ -353,6 +378,10 @@ func (x *taint) everything(t *testing.T) string {
 	x.ok("dora", "POST", "sessions/r/join", `{"alias":"dora"}`)
 	x.ok("alice", "POST", "sessions/r/role", `{"node_id":"mo","role":"moderator"}`)
 
+	for _, who := range []string{"alice", "mo", "dora", "larry", "sara", "pete", "eve", "canary", "turncoat"} {
+		x.registers(who, who, "a")
+	}
+
 	// It joins, and speaks, reads and is read.
 	x.ok("canary", "POST", "sessions/r/join", `{"alias":"zorro"}`)
 	x.ok("turncoat", "POST", "sessions/r/join", `{"alias":"hid"}`)
@@ -377,6 +406,9 @@ func (x *taint) everything(t *testing.T) string {
 		x.ok("alice", "GET", "messages/traced/trace?dest_session_id=r"+dest, "")
 		x.ok(theApp, "GET", "messages/traced/trace?dest_session_id=r&src_id=alice"+dest, "")
 	}
+	x.ok("pete", "PUT", "push/mute", `{"log":"session:r"}`)
+	x.ok("pete", "DELETE", "push/mute", `{"log":"session:r"}`)
+	x.ok("nobody", "DELETE", "push/token", "")
 	x.ok(theApp, "POST", "revocations", `{"jti":"nobody's"}`)
 	x.ok(theApp, "GET", "revocations", "")
 	x.no("alice", "GET", "revocations", "")

@@ -35,9 +35,7 @@ func (q *Queue) tell(ctx context.Context, j Job) error {
 	read := forget(j.Told, is)
 	now := time.Now()
 	next := int64(0) // nothing more to do
-	if dismissed := q.dismiss(ctx, node, tokens, read, is.Count); len(read) > 0 && !dismissed {
-		q.cfg.Log.Debug("what was read elsewhere is not taken back", "device", node)
-	}
+	q.dismiss(ctx, node, tokens, read, is.Count)
 	fresh := news(is.Logs, j.Told)
 	switch {
 	case len(fresh) == 0:
@@ -126,21 +124,17 @@ func backoff(attempts int) time.Duration {
 
 // dismiss takes back what was shown of logs. It is tried once: what stays is
 // taken away by the app when it is opened.
-func (q *Queue) dismiss(ctx context.Context, node envelope.NodeID, tokens []Token, logs []envelope.Address, count int) (all bool) {
-	all = true
+func (q *Queue) dismiss(ctx context.Context, node envelope.NodeID, tokens []Token, logs []envelope.Address, count int) {
 	for _, log := range logs {
 		n := Notification{
 			ID: notificationID(node.Address(), Pending{Log: log, Envelope: new(envelope.Envelope)}), CollapseID: collapseID(log),
 			Silent: true, Dismiss: true, Badge: &count, Data: map[string]string{"log": log.String()},
 			Expires: time.Now().Add(keepFor),
 		}
-		sent, _, _ := q.send(ctx, tokens, n)
-		if sent {
+		if sent, _, _ := q.send(ctx, tokens, n); sent {
 			q.Stats.Dismissed.Add(1)
 		}
-		all = all && sent
 	}
-	return all
 }
 
 // send hands a notification to the services of a device's tokens. It is sent
