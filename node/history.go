@@ -26,7 +26,11 @@ const clockSkew = 10 * time.Second
 // learn what has become of the entries it has, so forwards the revisions are in
 // the page as well; backwards they are not.
 func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.History) (gateway.Page, error) {
-	v, err := n.view(ctx, who, cmd.Log)
+	look := n.view
+	if who.App {
+		look = n.wholeLog
+	}
+	v, err := look(ctx, who, cmd.Log)
 	if err != nil {
 		return gateway.Page{}, err
 	}
@@ -57,6 +61,7 @@ func (n *Node) history(ctx context.Context, who envelope.Principal, cmd gateway.
 type view struct {
 	log         envelope.Address
 	floor, head uint64
+	whole       bool // for the app: whatever is there
 	stays       // of a session
 	who         envelope.Principal
 }
@@ -112,6 +117,20 @@ func (n *Node) view(ctx context.Context, who envelope.Principal, log envelope.Ad
 	return v, nil
 }
 
+// wholeLog is view for the app: all that is in any log. Who is in a session by
+// an alias stands in none.
+func (n *Node) wholeLog(ctx context.Context, who envelope.Principal, log envelope.Address) (view, error) {
+	x, err := n.inbox.Extent(ctx, log)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{log: log, floor: max(x.Floor, 1), head: x.Head, whole: true, who: who}
+	if log.Kind == envelope.KindSession {
+		v.spans = always()
+	}
+	return v, nil
+}
+
 // sees reports whether the entry with that seq may be seen.
 func (v *view) sees(seq uint64) bool {
 	return seq >= v.floor && seq <= v.head && (v.log.Kind != envelope.KindSession || v.within(seq))
@@ -119,7 +138,7 @@ func (v *view) sees(seq uint64) bool {
 
 // shows reports whether an entry may be seen.
 func (v *view) shows(env *envelope.Envelope) bool {
-	return v.sees(env.Seq) && (v.meant(env) || v.own(v.log, env, v.who))
+	return v.sees(env.Seq) && (v.whole || v.meant(env) || v.own(v.log, env, v.who))
 }
 
 // skip returns the position before the first entry behind after that may be

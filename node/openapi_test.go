@@ -197,6 +197,11 @@ func TestExamplesOfTheDocument(t *testing.T) {
 			`ann POST /v1/messages {"id":"2","dest_session_id":"room","payload":"welcome"}`,
 		}},
 		{call: "moveCursors"},
+		{call: "cursors"},
+		{call: "sendMany"},
+		{call: "mesh"},
+		{call: "edges"},
+		{call: "disconnect"},
 		{call: "transfer", before: []string{`bob POST /v1/sessions/room/join {}`}},
 		{call: "master", before: []string{
 			`ann POST /v1/sessions {"session_id":"chess","kind":"game","anyone_can_join":true}`,

@@ -105,6 +105,10 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if rows := parseRevoked(r); r.Err() == nil {
 			p.n.revoker.learn(rows)
 		}
+	case recordEnd:
+		if end := parseEnd(r); r.Err() == nil {
+			p.n.disconnectHere(end)
+		}
 	case recordRelay:
 		rel, err := parseRelay(body)
 		if err != nil {

@@ -37,6 +37,8 @@ import (
 //	                            the number's seq, or the code, retry_ms and detail of its refusal
 //	revoked  (string, string, string, uvarint, uvarint)…
 //	                            revocations: jti, user or device, before, and until when they count
+//	end      string, string, string, string
+//	                            device, user, code, reason: its connections are to be closed
 //	relay    string, string…, record
 //	                            for that server, by way of these, the first one being the source
 //
@@ -61,6 +63,7 @@ const (
 	recordAppend    = 'a'
 	recordAppended  = 'A'
 	recordRevoked   = 'x'
+	recordEnd       = 'k'
 	recordRelay     = 'R'
 )
 

@@ -36,12 +36,7 @@ func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ack := ev.(gateway.Ack)
-	reply := ackReply{ID: ack.ID, Seq: ack.Seq, Offline: ack.Offline}
-	if ack.Seq != 0 {
-		reply.Log = ack.Log.String()
-	}
-	return reply, nil
+	return ackOf(ev.(gateway.Ack)), nil
 }
 
 // verbatim is an answer that is JSON already.

@@ -173,6 +173,10 @@ func TestDocumentNamesEveryMember(t *testing.T) {
 			Payload any `json:"payload"`
 		}{},
 		"RevokeRequest": revokeRequest{}, "Revocation": revocationReply{}, "RevocationsReply": revocationsReply{},
+		"Batch": batchRequest{}, "Destination": destinationRequest{}, "BatchReply": batchReply{}, "Result": resultReply{},
+		"DisconnectRequest": disconnectRequest{}, "DisconnectReply": disconnectReply{},
+		"Mesh": meshReply{}, "MeshServer": meshServerReply{}, "EdgesReply": edgesReply{}, "Edge": edgeReply{},
+		"CursorsReply": cursorsReply{}, "Cursor": cursorReply{},
 		"Empty": struct{}{},
 	}
 	// Messages are not read into a type, and package node tests those of the polls.

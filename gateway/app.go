@@ -1,0 +1,111 @@
+package gateway
+
+import "github.com/allsparkrt/allspark/envelope"
+
+// What the app's own backend asks for; to everybody else these commands are
+// [envelope.Forbidden].
+type (
+	// SendMany sends one message to many destinations, each on its own: to a
+	// session also without being a member. The reply is [SentMany].
+	SendMany struct {
+		Envelope envelope.Envelope // without a destination, and no revision
+		To       []Destination
+		// In whose name; "" the caller's. A device that is not in a session, or is
+		// by an alias, can be named as well: who that is the server does not say.
+		Src       envelope.NodeID
+		SrcClient envelope.ClientID // "": named like Src
+	}
+	// Destination is where a message goes, as in an [envelope.Envelope].
+	Destination struct {
+		Node    envelope.NodeID
+		Client  envelope.ClientID
+		Session envelope.SessionID
+	}
+
+	// Disconnect ends the connection of a device, or those of a user, on all
+	// servers, with a code and a reason of at most [MaxReason] bytes. GoingAway,
+	// which "" means, lets it come back at once, Unauthorized with a new
+	// validation token, and Forbidden tells it to stay away; none of them keeps it
+	// away as [Revoke] does. The reply is [Disconnected].
+	Disconnect struct {
+		Node   envelope.NodeID
+		Client envelope.ClientID
+		Code   envelope.Code
+		Reason string
+	}
+
+	// GetMesh asks for the living servers. The reply is [Mesh].
+	GetMesh struct{}
+	// GetEdges asks where an address can be reached. The reply is [Edges].
+	GetEdges struct{ Of envelope.Address }
+	// GetCursors asks how far a device has got in its logs, those behind After;
+	// everybody may ask about its own. Of another device the logs of sessions are
+	// absent where it is by an alias, or not any more. The reply is [Cursors].
+	GetCursors struct {
+		Node  envelope.NodeID // "": the caller's
+		After envelope.Address
+		Limit int // at most; 0: as many as a page has
+	}
+)
+
+// MaxReason bounds the reason of [Disconnect], in bytes.
+const MaxReason = 100
+
+func (SendMany) command()   {}
+func (Disconnect) command() {}
+func (GetMesh) command()    {}
+func (GetEdges) command()   {}
+func (GetCursors) command() {}
+
+type (
+	// SentMany answers [SendMany], in the order of its destinations.
+	SentMany struct{ Of []Sent }
+	// Sent is what has become of a message for one destination.
+	Sent struct {
+		Ack Ack
+		Err *envelope.Error // not nil: it was refused
+	}
+	// Disconnected names the servers where there was somebody to be disconnected.
+	Disconnected struct{ Servers []envelope.ServerID }
+
+	// Mesh answers [GetMesh].
+	Mesh struct{ Servers []MeshServer }
+	// MeshServer is a living server as it has described itself last.
+	MeshServer struct {
+		ID             envelope.ServerID
+		Boot           string
+		URL, ProxyURL  string
+		Zone           string
+		Load, MaxLoad  int // connections
+		Draining, Self bool
+		Links          []envelope.ServerID // to the servers it has a link to
+	}
+	// Edges answers [GetEdges].
+	Edges struct {
+		Of       []Edge
+		LastSeen int64 // Unix milliseconds, as far as noted; 0: never, or not to be told
+	}
+	// Edge says that an address can be reached at a server.
+	Edge struct {
+		Server envelope.ServerID
+		Boot   string
+		Alive  bool // else its server has gone, and it does not count
+	}
+	// Cursors answers [GetCursors], in the order of the logs' names.
+	Cursors struct {
+		Of   []Cursor
+		Next envelope.Address // After of the next page
+		More bool
+	}
+	// Cursor is how far a device has got in a log.
+	Cursor struct {
+		Log             envelope.Address
+		Delivered, Read uint64
+	}
+)
+
+func (SentMany) event()     {}
+func (Disconnected) event() {}
+func (Mesh) event()         {}
+func (Edges) event()        {}
+func (Cursors) event()      {}
