@@ -41,7 +41,7 @@ var meanings = map[Code]meaning{
 	Unauthorized: {http.StatusUnauthorized, 4501, false, "The credential is missing or not valid"},
 	Forbidden:    {http.StatusForbidden, 4502, false, "Not allowed"},
 	NotFound:     {http.StatusNotFound, 4503, false, "Nothing by that name"},
-	Conflict:     {http.StatusConflict, 4504, false, "It exists already with other contents"},
+	Conflict:     {http.StatusConflict, 4504, false, "It does not go with what is there"},
 	TooLarge:     {http.StatusRequestEntityTooLarge, 1009, false, "Too large"},
 	RateLimited:  {http.StatusTooManyRequests, 4002, true, "Too many requests"},
 	Quota:        {http.StatusInsufficientStorage, 4003, true, "The destination's store is full"},

@@ -73,8 +73,8 @@ func TestLegacySessionOfOthers(t *testing.T) {
 			who  *collector
 			want []string
 		}{
-			{alice, []string{"100 bob ", "0 bob hi alice"}},
-			{bob, []string{"0 alice hi bob"}},
+			{alice, []string{"100 alice ", "100 bob ", "0 bob hi alice"}},
+			{bob, []string{"100 bob ", "0 alice hi bob"}},
 		} {
 			var got []string
 			for _, f := range tt.who.frames() {

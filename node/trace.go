@@ -83,20 +83,30 @@ func (n *Node) sources(ctx context.Context, who envelope.Principal, cmd gateway.
 	return sources, nil
 }
 
-// traceRoutes adds where the message goes, and to whose socket it has been written.
+// traceRoutes adds where the message goes, and to whose socket it has been
+// written. Of who is there by an alias nothing: where one is, and since when,
+// would in time tell who it is.
 func (n *Node) traceRoutes(ctx context.Context, traced *gateway.Traced) (err error) {
+	if traced.Log.Kind == envelope.KindNode && isAlias(envelope.NodeID(traced.Log.ID)) {
+		return nil
+	}
 	if traced.Servers, err = n.serversOf(ctx, traced.Log); err != nil {
 		return err
 	}
 	for server, reach := range n.reachOf(ctx, traced.Servers, traced.Log, traced.Seq) {
 		for i := range traced.Readers {
 			reader := &traced.Readers[i]
-			if written, there := reach[reader.Node]; there {
+			if written, there := reach[reader.Node]; there && !isAlias(reader.Node) {
 				reader.Server, reader.Written = server, written
 			}
 		}
 	}
 	return nil
+}
+
+func isAlias(id envelope.NodeID) bool {
+	_, _, alias := id.Alias()
+	return alias
 }
 
 // namesReaders reports whether a caller may know who reads a log it has sent

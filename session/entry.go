@@ -80,10 +80,21 @@ func settingsEntry(ses Session) envelope.Envelope {
 
 // invitation returns the message that tells a device that it is invited; a
 // repetition has the same id and contents.
-func invitation(m Member) envelope.Envelope {
+func invitation(m Member) envelope.Envelope { return toDevice(m, envelope.TypeInvited) }
+
+// addition returns the message that tells a device that it has been made a
+// member: it need not have heard of the session before.
+func addition(m Member) envelope.Envelope {
+	told := toDevice(m, envelope.TypeJoined)
+	told.SrcNode = m.Node // who has come, as in the session's log
+	told.Body = payload(note{By: m.By, Reason: "added"})
+	return told
+}
+
+func toDevice(m Member, what int64) envelope.Envelope {
 	return envelope.Envelope{
 		ID: m.Op, DestNode: m.Node, DestSession: m.Session, SrcNode: m.By,
-		Timestamp: time.Now().UnixMilli(), HasType: true, Type: envelope.TypeInvited,
+		Timestamp: time.Now().UnixMilli(), HasType: true, Type: what,
 	}
 }
 

@@ -145,7 +145,8 @@ func (s *Sessions) Transfer(ctx context.Context, who envelope.Principal, id enve
 	})
 }
 
-// Add makes a device a member without asking it. Only the app may.
+// Add makes a device a member without asking it, which a message in its own
+// log tells it. Only the app may.
 func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.SessionID, device envelope.Principal, role Role, as As) (Member, error) {
 	node := device.Node
 	if !envelope.ValidID(string(node)) {
@@ -163,7 +164,7 @@ func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.
 			return Member{}, err
 		}
 	}
-	return s.act(ctx, who, id, node, func(_ actor, ses Session, m Member) (Member, bool, error) {
+	m, err := s.act(ctx, who, id, node, func(_ actor, ses Session, m Member) (Member, bool, error) {
 		if !who.App {
 			return m, false, errForbidden
 		}
@@ -175,8 +176,8 @@ func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.
 			return m, false, err
 		}
 		switch {
-		case m.State == Banned, other.State == Banned:
-			return m, false, errBanned
+		case m.State == Banned, m.Node != m.Device && other.State == Banned:
+			return m, false, errBanned // what has become of an alias, the app does not hear
 		case other.seated():
 			return m, false, errOtherName
 		case ses.Owner == m.Node:
@@ -185,6 +186,11 @@ func (s *Sessions) Add(ctx context.Context, who envelope.Principal, id envelope.
 		m.State, m.Role, m.Client, m.By = Joining, role, device.Client, who.Node
 		return m, true, s.fence(ctx, other)
 	})
+	if err == nil && m.State == Joined && m.By != "" {
+		told := addition(m)
+		_, err = s.append(ctx, m.Node.Address(), &told)
+	}
+	return m, err
 }
 
 // Update changes settings, which only the owner may, and returns the session.

@@ -170,12 +170,15 @@ func (s *Sessions) Succeed(ctx context.Context, id envelope.SessionID, lost uint
 // owner, moderators and others who may write, of each those who have been in
 // longest first.
 func (s *Sessions) heirs(ctx context.Context, ses Session) ([]envelope.NodeID, error) {
+	if ses.Successors == Nobody {
+		return nil, nil
+	}
 	members, err := s.store.Members(ctx, ses.ID)
 	if err != nil {
 		return nil, err
 	}
 	members = slices.DeleteFunc(members, func(m Member) bool {
-		few := ses.Successors == Nobody || ses.Successors == ModeratorsOnly && ses.RoleOf(m) < Moderator
+		few := ses.Successors == ModeratorsOnly && ses.RoleOf(m) < Moderator
 		return few || !m.mayWrite() || m.Node == ses.Master || len(m.Spans) == 0
 	})
 	slices.SortFunc(members, func(a, b Member) int {
