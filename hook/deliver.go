@@ -19,6 +19,7 @@ const (
 	firstRetry = time.Second      // doubled with each attempt
 	lastRetry  = 5 * time.Minute
 	mostAfter  = time.Hour // a receiver's Retry-After
+	idle       = time.Minute
 )
 
 // Outbox is where the events stand. Its methods are safe for concurrent use.
@@ -68,9 +69,14 @@ func NewDeliverer(cfg Config) *Deliverer {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = timeout
 	}
-	client := http.Client{}
+	var client http.Client
 	if cfg.Client != nil {
 		client = *cfg.Client
+	} else {
+		client.Transport = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: Partitions, IdleConnTimeout: idle,
+		}
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	cfg.Client = &client

@@ -33,6 +33,7 @@ func (l *Loaded) check() {
 	l.checkRetention()
 	l.checkMesh()
 	l.checkCredentials()
+	l.checkHooks()
 	l.checkPush()
 	l.checkOperation()
 	l.checkFiles("", table(&l.Config))
@@ -187,6 +188,23 @@ func (l *Loaded) checkTokenKey(prefix string, k TokenKey) {
 		if k.JWKSFile != "" || k.JWKSURL != "" {
 			l.problem(prefix+".kid", "the keys of a JWKS have ids of their own")
 		}
+	}
+}
+
+func (l *Loaded) checkHooks() {
+	c := &l.Config
+	if c.HookTimeout < 100*time.Millisecond || c.HookTimeout > time.Minute {
+		l.problem("hook_timeout", "must be from 100ms to 1m")
+	}
+	if c.HookKeep < time.Hour || c.HookKeep > 90*24*time.Hour {
+		l.problem("hook_keep", "must be from 1h to 2160h")
+	}
+	if c.HookURL == "" {
+		return
+	}
+	l.webURL("hook_url", c.HookURL)
+	if len(c.HookSecret) < minSecret && (c.HookSecret != "" || c.HookSecretFile == "") {
+		l.problem("hook_secret", "must have %d characters or more", minSecret)
 	}
 }
 

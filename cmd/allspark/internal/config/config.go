@@ -107,6 +107,12 @@ type Config struct {
 	VAPIDKeyFile     string        `name:"vapid-key-file" file:"" group:"Push" placeholder:"FILE" help:"Browsers: private key of Web Push, PEM or base64url."`
 	VAPIDSubject     string        `name:"vapid-subject" group:"Push" placeholder:"URL" help:"Whom push services of browsers can ask: mailto:ADDRESS or https://PAGE."`
 
+	HookURL        string        `name:"hook-url" url:"" group:"Hooks" placeholder:"URL" help:"Where the app's backend is told of connections, sessions, receipts and messages that wait, in signed requests. Empty: nobody is told."`
+	HookSecret     string        `name:"hook-secret" secret:"" group:"Hooks" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
+	HookSecretFile string        `name:"hook-secret-file" fills:"hook_secret" group:"Hooks" placeholder:"FILE" help:"File that holds hook-secret."`
+	HookTimeout    time.Duration `name:"hook-timeout" group:"Hooks" initial:"10s" help:"How long one request may take."`
+	HookKeep       time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not."`
+
 	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
 	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`
 	LogFormat   string `name:"log-format" group:"Operation" initial:"text" placeholder:"FORMAT" help:"Form of the log: text or json."`

@@ -7,6 +7,10 @@ import (
 	"github.com/allsparkrt/allspark/inbox"
 )
 
+// hookEvents is how many events are kept in each of their partitions. Twice as
+// many may stand there until retention has taken the oldest.
+const hookEvents = 100_000
+
 // limited is a key that holds limits of one kind of log.
 type limited struct {
 	key  string
@@ -36,12 +40,13 @@ func (c *Config) Retention() inbox.Retention {
 	for _, k := range c.keeps() {
 		r.Keep[k.kind], _ = inbox.ParseLimits(k.text)
 	}
+	r.Keep[envelope.KindHook] = inbox.Limits{Age: c.HookKeep, Entries: hookEvents}
 	return r
 }
 
 // Quotas returns what may stand in a log. The configuration has been checked.
 func (c *Config) Quotas() inbox.Quotas {
-	quotas := make(inbox.Quotas)
+	quotas := inbox.Quotas{envelope.KindHook: {Entries: 2 * hookEvents}}
 	for _, q := range c.quotas() {
 		if limits, _ := inbox.ParseLimits(q.text); limits.Entries > 0 || limits.Bytes > 0 {
 			quotas[q.kind] = inbox.Quota{Entries: limits.Entries, Bytes: limits.Bytes}

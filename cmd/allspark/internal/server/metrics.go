@@ -100,6 +100,21 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	for limit, v := range n.Limited() {
 		count("limited_total", "Messages, calls and connections refused, by the limit that was reached.", v, "limit", limit)
 	}
+	if recorded, delivered := n.HookStats(); recorded != nil {
+		count("hook_events_total", "Events put into the outbox for the app's backend.", recorded.Recorded.Load())
+		count("hook_delivered_total", "Events that the backend has taken.", delivered.Delivered.Load())
+		count("hook_retries_total", "Requests to the backend that failed and are repeated.", delivered.Failed.Load())
+		count("hook_errors_total", "Times the store did not let events be delivered; they wait.", delivered.Errors.Load())
+		count(dropped, droppedHelp, recorded.DroppedFull.Load(), "reason", "event_queue_full")
+		count(dropped, droppedHelp, recorded.DroppedRoom.Load(), "reason", "event_outbox_full")
+		count(dropped, droppedHelp, recorded.DroppedEnd.Load(), "reason", "event_shutdown")
+		count(dropped, droppedHelp, delivered.Gone.Load(), "reason", "event_retention")
+		stopped := 0
+		if delivered.Stopped.Load() {
+			stopped = 1
+		}
+		gauge("hook_stopped", "1 when the backend has answered 410 to this server, which delivers no events any more.", stopped)
+	}
 	for code, v := range st.Refusals() {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))
 	}
