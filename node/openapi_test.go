@@ -18,6 +18,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/push"
 )
@@ -216,9 +217,11 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		{call: "unmute"},
 		{call: "revoke"},
 		{call: "revocations"},
+		{call: "replayHooks"},
 	}
 	config := func(c *Config) {
 		c.Guests = true
+		c.Hooks = Hooks{URL: "http://nowhere", Client: new(clienttest.Network).Client()}
 		c.Push = Push{Store: c.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: new(service)}}
 	}
 	inMeshOf(t, 1, config, func(t *testing.T, m *mesh) {
