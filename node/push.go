@@ -85,7 +85,10 @@ func newWaker(n *Node, cfg Push) *waker {
 	}
 	w.queue = push.NewQueue(push.Config{
 		Store: cfg.Store, Readers: pushReaders{n, cfg.Store}, Senders: cfg.Senders,
-		After: cfg.After, Interval: cfg.Interval, Text: cfg.Text, Log: n.log,
+		Interval: cfg.Interval, Text: cfg.Text, Log: n.log,
+		Failed: func(device envelope.NodeID, why push.DeadLetter) {
+			n.hooks.pushFailed(device, string(why.Service), why.Reason)
+		},
 	})
 	return w
 }

@@ -585,3 +585,50 @@ func TestPushOff(t *testing.T) {
 		}
 	})
 }
+
+// Who is connected and does not acknowledge is woken: its connection may be dead.
+func TestPushUnacknowledged(t *testing.T) {
+	inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+		for _, at := range m.ids() {
+			id := "phone-" + at
+			m.registers("bob", id, "a")
+			bob := m.rawDevice("bob", id, at)
+			bob.hello("")
+			bob.control("caught_up")
+			pass(time.Second)
+			if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(deviceAddr(id), at, "hi")); err != nil {
+				t.Fatal(err)
+			}
+			pass(4 * time.Second)
+			if got := s.take(); len(got) != 0 {
+				t.Errorf("at %s: woken at once", at)
+			}
+			pass(6 * time.Second)
+			if got := s.take(); len(got) != 1 || string(got[0].to.Node) != id {
+				t.Errorf("at %s: woken: %+v", at, got)
+			}
+		}
+	})
+}
+
+// A message that the store takes long to store is not missed.
+func TestPushSlowAppend(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		m.registers("bob", "phone", "a")
+		m.at("a").store.set(func(f *faultyStore) {
+			f.take = func(log envelope.Address, id string, done func(uint64, error)) bool {
+				env := to(log, id, "hi")
+				env.SrcNode, env.SrcClient, env.Timestamp = "alice", "alice", time.Now().UnixMilli()
+				time.AfterFunc(10*time.Second, func() { m.store.Append(log, &env, done) })
+				return true
+			}
+		})
+		if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if got := s.take(); len(got) != 1 {
+			t.Errorf("%d pushes, want one", len(got))
+		}
+	})
+}

@@ -58,9 +58,9 @@ type Config struct {
 	Store    Store
 	Readers  Readers
 	Senders  map[Service]Sender
-	After    time.Duration // how long a device has to acknowledge before it is told
 	Interval time.Duration // the least time between two notifications that a device shows
 	Text     Text
+	Failed   func(device envelope.NodeID, why DeadLetter) // told when a notification is given up; may be nil, must not block
 	Log      *slog.Logger
 }
 
