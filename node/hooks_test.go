@@ -17,6 +17,7 @@ import (
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/hook"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/push"
 )
 
 const hookSecret = "a secret between the app's backend and the mesh"
@@ -126,10 +127,16 @@ func short(e hook.Event) string {
 // inHookMesh is inMesh with a backend that is told what happens.
 func inHookMesh(t *testing.T, n int, f func(t *testing.T, m *mesh, r *receiver)) {
 	t.Helper()
+	inHookMeshOf(t, n, func(*Config) {}, f)
+}
+
+func inHookMeshOf(t *testing.T, n int, config func(*Config), f func(t *testing.T, m *mesh, r *receiver)) {
+	t.Helper()
 	network := new(clienttest.Network)
 	r := new(receiver)
 	inMeshOf(t, n, func(cfg *Config) {
 		cfg.SharedStore = true
+		config(cfg)
 		cfg.Hooks = Hooks{URL: "http://backend/events", Secret: []byte(hookSecret), Client: network.Client()}
 	}, func(t *testing.T, m *mesh) {
 		r.t = t
@@ -514,6 +521,18 @@ func TestHooksReplay(t *testing.T) {
 				t.Errorf("%s: %v, want %s", name, err, try.want)
 			}
 		}
+	})
+}
+
+func TestHooksPush(t *testing.T) {
+	refuses := &service{answer: func(push.Token) error { return &push.Failure{Reason: "BadTopic"} }}
+	inHookMeshOf(t, 1, func(cfg *Config) {
+		cfg.Push = Push{Store: cfg.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: refuses}}
+	}, func(t *testing.T, m *mesh, r *receiver) {
+		m.registers("bob", "phone", "a")
+		m.client("alice", "a").connected(m).send(to(user("bob"), "1", "x"))
+		pass(time.Minute)
+		wantTold(t, r.told(hook.PushFailed), "push.failed node:phone phone BadTopic")
 	})
 }
 

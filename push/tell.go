@@ -98,6 +98,9 @@ func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pendin
 		j.Failed = &DeadLetter{
 			At: now.UnixMilli(), Log: of.Log, Seq: of.Envelope.Seq, Service: by, Reason: failure.Reason, Attempts: j.Attempts,
 		}
+		if q.cfg.Failed != nil {
+			q.cfg.Failed(envelope.NodeID(j.Addr.ID), *j.Failed)
+		}
 	}
 	j.Attempts, j.Opens = 0, now.Add(q.cfg.Interval).UnixMilli()
 	if j.Told == nil {
