@@ -309,6 +309,14 @@ func (x *taint) look(t *testing.T, session string) {
 		x.do(http.MethodPost, who, "a", "/v1/connect", fmt.Sprintf(`{"session_id":%q}`, session))
 		x.legacyCall(who, "a", "get_session_info", "session_id="+session)
 	}
+	for _, path := range []string{
+		"mesh", "edges?address=session:" + session, "edges?address=node:" + session + "~zorro", "cursors?node_id=alice",
+	} {
+		x.do(http.MethodGet, theApp, "a", "/v1/"+path, "")
+	}
+	x.do(http.MethodPost, theApp, "a", "/v1/messages:batch", fmt.Sprintf(
+		`{"message":{"id":%q,"class":"volatile","payload":1},"to":[{"dest_session_id":%q},{"dest_session_id":%[2]q,"dest_id":"%[2]s~zorro"}]}`, x.id(), session))
+	x.do(http.MethodPost, theApp, "a", "/v1/disconnect", `{"node_id":"nobody"}`)
 	_, x.positions, _ = x.poll("pete", "a", x.positions, "0s")
 	for _, l := range []*listener{x.alice, x.mo, x.dora, x.eve} {
 		l.send(`{"control":"presence","session_id":"` + session + `"}`)
