@@ -28,6 +28,7 @@ func (h *Handler) registerSessions(mux *http.ServeMux) {
 		"/unjoin_session":   h.leaveSession,
 		"/get_session_info": h.sessionInfo,
 		"/reveal_anonymity": h.revealAnonymity,
+		"/push_message":     h.pushMessage,
 	} {
 		mux.HandleFunc("GET "+path, h.legacyCall(call))
 		mux.HandleFunc("POST "+path, h.legacyCall(call))
