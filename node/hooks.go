@@ -48,7 +48,7 @@ type hooks struct {
 	// Static after construction.
 	n         *Node
 	deliverer *hook.Deliverer
-	queue     chan queued
+	queue     chan *queued
 	news      chan struct{} // a token when the servers of the mesh have changed
 	stats     HookStats
 }
@@ -71,7 +71,7 @@ func newHooks(n *Node, cfg Hooks) *hooks {
 	if cfg.URL == "" {
 		return nil
 	}
-	h := &hooks{n: n, queue: make(chan queued, maxHookQueue), news: make(chan struct{}, 1)}
+	h := &hooks{n: n, queue: make(chan *queued, maxHookQueue), news: make(chan struct{}, 1)}
 	h.deliverer = hook.NewDeliverer(hook.Config{
 		URL: cfg.URL, Secret: cfg.Secret, Timeout: cfg.Timeout, Client: cfg.Client, Outbox: outbox{n}, Log: n.log,
 	})
@@ -102,7 +102,7 @@ func (h *hooks) tell(e hook.Event) {
 		e.ID = rand.Text()
 	}
 	select {
-	case h.queue <- queued{e, time.Now().UnixMilli()}:
+	case h.queue <- &queued{e, time.Now().UnixMilli()}:
 	default:
 		h.stats.DroppedFull.Add(1)
 	}
@@ -113,7 +113,7 @@ func (h *hooks) record(ctx context.Context) {
 	for {
 		select {
 		case first := <-h.queue:
-			batch := []queued{first}
+			batch := []*queued{first}
 			for len(batch) < hookBatch && len(h.queue) > 0 {
 				batch = append(batch, <-h.queue)
 			}
@@ -134,7 +134,7 @@ func (h *hooks) record(ctx context.Context) {
 }
 
 // last does what it can for the events that are left.
-func (h *hooks) last(ctx context.Context, batch []queued) {
+func (h *hooks) last(ctx context.Context, batch []*queued) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hookEnd)
 	defer cancel()
 	for {
@@ -153,7 +153,7 @@ func (h *hooks) last(ctx context.Context, batch []queued) {
 
 // put puts events into the outbox and returns those that are to be put there
 // again, because the store refused them or has not answered in time.
-func (h *hooks) put(ctx context.Context, batch []queued) (again []queued) {
+func (h *hooks) put(ctx context.Context, batch []*queued) (again []*queued) {
 	type outcome struct {
 		i   int
 		err error
@@ -301,7 +301,7 @@ func (h *hooks) noticed(ctx context.Context, log envelope.Address, env *envelope
 // in the outbox that it waits there, if nobody is connected whom it is for.
 // then must not block.
 func (h *hooks) waiting(log envelope.Address, env *envelope.Envelope, seq uint64, then func()) {
-	if h == nil || log.Kind == envelope.KindSession || env.Revises() != 0 ||
+	if h == nil || log.Kind == envelope.KindSession || !wakes(env) ||
 		h.n.conns.eachFollower(log, func(*conn) {}) > 0 {
 		then()
 		return

@@ -57,11 +57,11 @@ func (h *hooks) lost(ctx context.Context, id envelope.ServerID, boot string) err
 		return err
 	}
 	now := time.Now().UnixMilli()
-	var batch []queued
+	var batch []*queued
 	for i, e := range edges {
 		device := envelope.NodeID(e.Addr.ID)
 		if _, _, alias := device.Alias(); e.Addr.Kind == envelope.KindNode && !alias {
-			batch = append(batch, queued{hook.Event{
+			batch = append(batch, &queued{hook.Event{
 				ID: e.Conn + ":" + boot + ":lost", Type: hook.Disconnected, Subject: e.Addr.String(),
 				Node: device, Connection: e.Conn, Server: id, Reason: "lost",
 			}, now})

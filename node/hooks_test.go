@@ -237,14 +237,21 @@ func TestHooksOffline(t *testing.T) {
 		alice.send(to(user("bob"), "2", "x"))
 		alice.send(to(user("carol"), "3", "x"))
 		alice.send(to(deviceAddr("desk"), "4", "x"))
+		for _, call := range []struct{ path, body string }{
+			{"", `{"session_id":"room"}`}, {"/room/invite", `{"node_id":"tablet"}`},
+		} {
+			if status, answer := m.call("alice", "alice", "a", "POST", "/v1/sessions"+call.path, call.body); status != http.StatusOK {
+				t.Fatal(answer)
+			}
+		}
 		pass(5 * time.Second)
 		got := r.told(hook.Offline)
 		slices.Sort(got)
-		wantTold(t, got, "message.offline client:bob 1", "message.offline node:phone 1")
+		wantTold(t, got, "message.offline client:bob 1", "message.offline node:phone 1", "message.offline node:tablet 1")
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, e := range r.events {
-			if e.Type == hook.Offline && (e.Src != "alice" || e.SrcClient != "alice" || e.MessageID == "") {
+			if e.Type == hook.Offline && (e.Src != "alice" || e.SrcClient != "alice" && e.Subject != "node:tablet" || e.MessageID == "") {
 				t.Errorf("%+v", e)
 			}
 		}

@@ -81,10 +81,11 @@ func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *enve
 			done(seq, err)
 		})
 	})
-	if err == nil {
-		err = n.hooks.noticed(ctx, log, env, seq)
+	if err != nil {
+		return 0, err
 	}
-	return seq, err
+	n.hooks.waiting(log, env, seq, func() {}) // an invitation
+	return seq, n.hooks.noticed(ctx, log, env, seq)
 }
 
 // send takes a message from this connection. It holds back the read loop while

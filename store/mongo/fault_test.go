@@ -123,7 +123,6 @@ func breakUpdates(t *testing.T, server *mongotest.Server, kind mongotest.Kind, s
 		{"renew", func() error { return s.Renew(ctx, next) }},
 		{"put edges", func() error { return s.PutEdges(ctx, []graph.Edge{edge}) }},
 		{"delete edges", func() error { return s.DeleteEdges(ctx, []graph.Edge{edge}) }},
-		{"edges of", func() error { _, err := s.EdgesOf(ctx, "server", "boot2"); return err }},
 		{"drop edges", func() error { return s.DropEdges(ctx, "server", "boot2") }},
 		{"release", func() error { return s.Release(ctx, "server", "boot2") }},
 		{"create", func() error { return s.Create(ctx, session.Session{ID: "room", Token: "t"}) }},
