@@ -120,3 +120,12 @@ func readers(s *suite) {
 	s.noError(err)
 	s.equal("readers of a log without any", len(got), 0)
 }
+
+func cursorsOfHooks(s *suite) {
+	ctx, log := s.Context(), envelope.Address{Kind: envelope.KindHook, ID: "3"}
+	s.appendN(log, 5)
+	s.equal("entries", len(s.read(s.store, log)), 5)
+	c := inbox.Cursor{Node: "!hook", Log: log, Delivered: 3}
+	s.noError(s.store.Advance(ctx, []inbox.Cursor{c}))
+	s.cursors("!hook", c)
+}

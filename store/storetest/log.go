@@ -435,6 +435,7 @@ func logsByPages(s *suite) {
 		id := fmt.Sprint("x", i)
 		for _, log := range []envelope.Address{
 			envelope.NodeID(id).Address(), envelope.ClientID(id).Address(), envelope.SessionID(id).Address(), envelope.NodeID(id + ".1").Address(),
+			{Kind: envelope.KindHook, ID: id},
 		} {
 			for n := range i + 1 {
 				s.append(log, message(alice, fmt.Sprint("m", n), "-"))

@@ -105,6 +105,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"quota/decided in order", quotaInOrder},
 		{"quota/only its kind", quotaOfKind},
 		{"quota/not who comes and goes", quotaOfNotes},
+		{"cursor/of a log that no client can name", cursorsOfHooks},
 		{"cursor/forward only", cursorForward},
 		{"cursor/one per device and log", cursorScope},
 		{"cursor/many at once", cursorMany},
