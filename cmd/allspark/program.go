@@ -22,16 +22,22 @@ const (
 // program is the command line: what the commands share, and the commands.
 // Tests make one of their own.
 type program struct {
-	Serve   serveCmd   `cmd:"" help:"Run a server."`
-	Demo    demoCmd    `cmd:"" help:"Run three servers in one process and show what to do with them."`
-	Config  configCmd  `cmd:"" help:"Show the configuration."`
-	Token   tokenCmd   `cmd:"" help:"Make an auth key."`
-	Send    sendCmd    `cmd:"" help:"Send one message and wait until the server has taken it."`
-	Listen  listenCmd  `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
-	History historyCmd `cmd:"" help:"Print messages of a log that are there already."`
-	Session sessionCmd `cmd:"" help:"Make a session, join it, and decide who else does."`
-	Revoke  revokeCmd  `cmd:"" help:"Make auth keys worth nothing, for the app."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" help:"Run a server."`
+	Demo       demoCmd       `cmd:"" help:"Run three servers in one process and show what to do with them."`
+	Config     configCmd     `cmd:"" help:"Show the configuration."`
+	Token      tokenCmd      `cmd:"" help:"Make an auth key."`
+	Send       sendCmd       `cmd:"" help:"Send one message and wait until the server has taken it."`
+	Listen     listenCmd     `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
+	History    historyCmd    `cmd:"" help:"Print messages of a log that are there already."`
+	Session    sessionCmd    `cmd:"" help:"Make a session, join it, and decide who else does."`
+	Revoke     revokeCmd     `cmd:"" help:"Make auth keys worth nothing, for the app."`
+	Nodes      nodesCmd      `cmd:"" help:"Show the servers, for the app."`
+	Edges      edgesCmd      `cmd:"" help:"Show where a device, a user or a session can be reached, for the app."`
+	Sessions   sessionsCmd   `cmd:"" help:"Show sessions and who is in them."`
+	Inbox      inboxCmd      `cmd:"" help:"Show what waits for a device, for the app."`
+	Trace      traceCmd      `cmd:"" help:"Show what has become of a message."`
+	Disconnect disconnectCmd `cmd:"" help:"End the connections of a device or a user, for the app."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // system is what the process was given by the one who started it.

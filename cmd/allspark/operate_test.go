@@ -1,0 +1,76 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestOperate(t *testing.T) {
+	replies := map[string]string{
+		"GET /v1/mesh": `{"servers":[{"server":"a","boot":"x","url":"http://a","zone":"eu","load":7,"max_load":50,"draining":false,"answers":true,"links":["b","c"]},` +
+			`{"server":"b","boot":"y","url":"http://b","load":0,"max_load":50,"draining":true,"answers":false,"links":[]}]}`,
+		"GET /v1/edges?address=node%3Abob":                                                    `{"address":"node:bob","edges":[{"server":"a","boot":"x","alive":true}],"last_seen":946684800000}`,
+		"GET /v1/edges?address=node%3Aeve":                                                    `{"address":"node:eve","edges":[]}`,
+		"GET /v1/sessions/r":                                                                  `{"session_id":"r","owner":"ann","kind":"game","created":946684800000,"members":[{"node_id":"ann","client_id":"ann","since":1,"role":"owner"},{"node_id":"r~zorro","since":2,"role":"member"}]}`,
+		"GET /v1/sessions/e":                                                                  `{"session_id":"e","owner":"","created":946684800000}`,
+		"GET /v1/cursors?node_id=bob":                                                         `{"node_id":"bob","cursors":[{"log":"client:bob","delivered":5,"read":3}],"next":"client:bob","more":true}`,
+		"GET /v1/cursors?after=client%3Abob&node_id=bob":                                      `{"node_id":"bob","cursors":[{"log":"session:r","delivered":2,"read":0}],"more":false}`,
+		"GET /v1/messages?after=5&limit=1&log=client%3Abob":                                   `{"messages":[],"floor":1,"head":5,"next":5,"more":false}`,
+		"GET /v1/messages?after=2&limit=1&log=session%3Ar":                                    `{"messages":[],"floor":5,"head":10,"next":5,"more":true}`,
+		"GET /v1/messages?limit=1&log=node%3Abob":                                             `{"messages":[],"floor":1,"head":4,"next":1,"more":true}`,
+		"GET /v1/messages/m1/trace?dest_id=bob&src_id=ann":                                    `{"id":"m1","log":"node:bob","seq":3,"accepted":946684800000,"trimmed":false,"delivered":1,"read":0,"readers":[{"node_id":"bob","delivered":true,"read":false,"server":"a","written":true}],"servers":["a"]}`,
+		"GET /v1/messages/m2/trace?dest_session_id=r":                                         `{"id":"m2","log":"session:r","seq":4,"trimmed":true,"delivered":0,"read":0,"readers":[]}`,
+		`POST /v1/disconnect {"client_id":"bob","code":"unauthorized","reason":"signed out"}`: `{"servers":["a","b"]}`,
+	}
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		call := strings.TrimSpace(r.Method + " " + r.URL.RequestURI() + " " + string(body))
+		reply, known := replies[call]
+		if !known || r.Header.Get("Authorization") != "Bearer app" {
+			t.Errorf("call %s", call)
+		}
+		_, _ = io.WriteString(w, reply)
+	}))
+	defer h.Close()
+	for _, test := range []struct{ args, printed string }{
+		{"nodes", "SERVER  ZONE  LOAD  MAX  DRAINING  LINKS  URL\na       eu    7     50   no        b,c    http://a\nb       -     0     50   yes       -      http://b\n"},
+		{"edges node:bob", "ADDRESS   SERVER  BOOT  ALIVE  LAST SEEN\nnode:bob  a       x     yes    2000-01-01T00:00:00Z\n"},
+		{"edges node:eve", "ADDRESS   SERVER  BOOT  ALIVE  LAST SEEN\nnode:eve  -       -     -      -\n"},
+		{"edges node:eve --json", `{"address":"node:eve","edges":[]}` + "\n"},
+		{
+			"sessions r e", "SESSION  KIND  CREATED               MEMBER   CLIENT  ROLE    SINCE\nr        game  2000-01-01T00:00:00Z  ann      ann     owner   1\n" +
+				"r        game  2000-01-01T00:00:00Z  r~zorro  -       member  2\ne        -     2000-01-01T00:00:00Z  -        -       -       -\n",
+		},
+		{"inbox bob", "LOG         HEAD  DELIVERED  READ  WAITING\nclient:bob  5     5          3     0\nsession:r   10    2          0     6\nnode:bob    4     0          0     4\n"},
+		{
+			"inbox bob --json", `[{"log":"client:bob","delivered":5,"read":3,"head":5,"waiting":0},{"log":"session:r","delivered":2,"read":0,"head":10,"waiting":6},` +
+				`{"log":"node:bob","delivered":0,"read":0,"head":4,"waiting":4}]` + "\n",
+		},
+		{"trace m1 --to bob --from ann", "LOG       SEQ  ACCEPTED              READER  SERVER  WRITTEN  DELIVERED  READ\nnode:bob  3    2000-01-01T00:00:00Z  bob     a       yes      yes        no\n"},
+		{"trace m2 --to-session r", "LOG        SEQ  ACCEPTED  READER  SERVER  WRITTEN  DELIVERED  READ\nsession:r  4    -         -       -       -        -          -\n"},
+		{"disconnect --client bob --code unauthorized --reason signed_out", "SERVER\na\nb\n"},
+		{"edges bob", ""},
+		{"trace m1", ""},
+		{"trace m1 --to bob --to-client bob", ""},
+		{"disconnect", ""},
+		{"disconnect --node n --client c", ""},
+		{"disconnect --node n --code revoked", ""},
+		{"sessions", ""},
+	} {
+		args := strings.Fields(test.args)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "signed_out", "signed out")
+		}
+		r := allspark(t.Context(), nil, append(args, "--server", h.URL, "--auth-key", "app")...)
+		want := exitOK
+		if test.printed == "" {
+			want = exitUsage
+		}
+		if r.code != want || r.stdout != test.printed {
+			t.Errorf("%s: exit %d, printed\n%s%s, want\n%s", test.args, r.code, r.stdout, r.stderr, test.printed)
+		}
+	}
+}
