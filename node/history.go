@@ -62,7 +62,7 @@ type view struct {
 	log         envelope.Address
 	floor, head uint64
 	whole       bool // for the app: whatever is there
-	stays       // of a session
+	stays            // of a session
 	who         envelope.Principal
 }
 
