@@ -98,6 +98,15 @@ func TestSendMany(t *testing.T) {
 		}
 		m.within(time.Minute, "bob hears what is not stored", func() bool { return strings.Contains(strings.Join(bob.texts(), ","), "now") })
 
+		if _, err := ann.CreateSession(t.Context(), "chess", envelope.Settings{Kind: new("game")}); err != nil {
+			t.Fatal(err)
+		}
+		m.joins("b", "bob", "chess", gateway.Alias{})
+		asApp[gateway.SentMany](m, "a", gateway.SendMany{Envelope: helloOfApp("to-players", envelope.Durable), To: []gateway.Destination{{Session: "chess"}}})
+		m.within(time.Minute, "all players of a game hear the app", func() bool {
+			return slices.Contains(ann.texts(), "to-players") && slices.Contains(bob.texts(), "to-players")
+		})
+
 		many := make([]gateway.Destination, 1000)
 		for i := range many {
 			many[i].Node = envelope.NodeID(fmt.Sprint("device-", i))
