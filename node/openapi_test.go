@@ -17,7 +17,6 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/push"
@@ -226,12 +225,7 @@ func TestExamplesOfTheDocument(t *testing.T) {
 	}
 	inMeshOf(t, 1, config, func(t *testing.T, m *mesh) {
 		doc := m.apiDocument(t)
-		app, err := auth.Mint(auth.MintKey{Secret: auth.Secret(tokenSecret)}, auth.Claims{
-			Client: "backend", Node: "backend", App: true, Issued: time.Now(), Expires: time.Now().Add(time.Hour),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		app := m.mintApp("backend")
 		do := func(r *http.Request) []byte {
 			t.Helper()
 			resp, err := m.network.Client().Do(r)
@@ -324,6 +318,30 @@ func TestDocumentNamesCredentials(t *testing.T) {
 					}
 				}
 			}
+		}
+	})
+}
+
+// Refusals are problem documents as the document has them.
+func TestDocumentNamesRefusals(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		doc := m.apiDocument(t)
+		schema, err := doc.schemas.Compile(apiURL + "#/components/schemas/Problem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, status := range map[string]int{
+			"mesh": http.StatusForbidden, "sessions/none": http.StatusNotFound, "messages?log=x": http.StatusBadRequest, "no/such/call": http.StatusNotFound,
+		} {
+			resp := m.get(t.Context(), "ann", "a", "/v1/"+path)
+			problem, err := jsonschema.UnmarshalJSON(resp.Body)
+			if err == nil {
+				err = schema.Validate(problem)
+			}
+			if err != nil || resp.StatusCode != status || resp.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s: %s %v, %v", path, resp.Status, resp.Header, err)
+			}
+			_ = resp.Body.Close()
 		}
 	})
 }
