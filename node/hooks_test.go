@@ -150,6 +150,45 @@ func inHookMeshOf(t *testing.T, n int, config func(*Config), f func(t *testing.T
 	})
 }
 
+// hookTap is an app's backend that keeps what it is told, in place of a network.
+type hookTap struct {
+	mu     sync.Mutex
+	events []hook.Event // guarded by mu
+}
+
+func (h *hookTap) RoundTrip(r *http.Request) (*http.Response, error) {
+	var said struct{ Events []hook.Event }
+	if err := json.NewDecoder(r.Body).Decode(&said); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, said.Events...)
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
+}
+
+// check holds that no event tells of those with one of these ids what they do in
+// sessions: only that they have connected, and that their own log has something.
+func (h *hookTap) check(t *testing.T, ids []string) {
+	t.Helper()
+	types := make(map[hook.Type]bool)
+	for _, e := range h.events {
+		types[e.Type] = true
+		text := string(e.Said())
+		for _, id := range ids {
+			own := e.Subject == "node:"+id && !strings.Contains(text, "~") && e.Session == ""
+			if strings.Contains(text, id) && !own && (id != "turncoat" || strings.Contains(text, "r~hid")) {
+				t.Errorf("the backend is told of %s: %s", id, text)
+			}
+		}
+	}
+	for _, want := range []hook.Type{hook.Connected, hook.Disconnected, hook.SessionCreated, hook.SessionJoined, hook.SessionLeft, hook.Delivered, hook.MessageRead} {
+		if !types[want] {
+			t.Errorf("the backend is told of nothing %s", want)
+		}
+	}
+}
+
 func wantTold(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -32,6 +32,7 @@ type wiretap struct {
 	asked map[string]bool
 
 	pushes service
+	hooks  hookTap
 }
 
 // Write takes what is logged.
@@ -145,6 +146,7 @@ func tappedMesh(t *testing.T, f func(t *testing.T, m *mesh)) *wiretap {
 				Store: cfg.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: &w.pushes}, After: time.Second, Interval: time.Second,
 				Text: push.Text{Title: "{sender} in {session}: {unread}", BodyKey: "key", Content: true},
 			}
+			cfg.Hooks = Hooks{URL: "http://backend", Client: &http.Client{Transport: &w.hooks}}
 		}, true)
 		defer m.close()
 		m.tap = func(l net.Listener) net.Listener { return tappedListener{l, w} }
@@ -206,6 +208,7 @@ func TestTaint(t *testing.T) {
 	if !bytes.Contains(pushes, []byte("r~zorro in r: ")) {
 		t.Error("nobody was woken by the canary")
 	}
+	w.hooks.check(t, append(hidden, "turncoat"))
 	for _, line := range w.linked(append(hidden, "turncoat")) {
 		t.Errorf("a log tells of sessions: %s", line)
 	}
@@ -316,6 +319,7 @@ func (x *taint) look(t *testing.T, session string) {
 	}
 	x.do(http.MethodPost, theApp, "a", "/v1/messages:batch", fmt.Sprintf(
 		`{"message":{"id":%q,"class":"volatile","payload":1},"to":[{"dest_session_id":%q},{"dest_session_id":%[2]q,"dest_id":"%[2]s~zorro"}]}`, x.id(), session))
+	x.do(http.MethodPost, theApp, "a", "/v1/hooks/replay", `{"partition":3}`)
 	x.do(http.MethodPost, theApp, "a", "/v1/disconnect", `{"node_id":"nobody"}`)
 	_, x.positions, _ = x.poll("pete", "a", x.positions, "0s")
 	for _, l := range []*listener{x.alice, x.mo, x.dora, x.eve} {
