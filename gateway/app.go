@@ -10,8 +10,8 @@ type (
 	SendMany struct {
 		Envelope envelope.Envelope // without a destination, and no revision
 		To       []Destination
-		// In whose name; "" the caller's. A device that is not in a session, or is
-		// by an alias, can be named as well: who that is the server does not say.
+		// In whose name; "" the caller's. Whether that device is in a session is
+		// neither asked nor said: it may be there by an alias.
 		Src       envelope.NodeID
 		SrcClient envelope.ClientID // "": named like Src
 	}
