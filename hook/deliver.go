@@ -138,7 +138,7 @@ func (w *worker) run(ctx context.Context) {
 				w.d.Stats.Errors.Add(1)
 				w.d.cfg.Log.Warn("events wait for the store", "err", err)
 			}
-			if !more {
+			if !more || err != nil {
 				break
 			}
 		}

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -102,11 +104,12 @@ func TestSaid(t *testing.T) {
 
 // box is an outbox in memory.
 type box struct {
-	mu     sync.Mutex
-	events []Event // guarded by mu; of partition 0
-	at     uint64  // guarded by mu
-	away   bool    // guarded by mu; somebody else delivers
-	read   error   // guarded by mu
+	mu      sync.Mutex
+	events  []Event // guarded by mu; of partition 0
+	at      uint64  // guarded by mu
+	away    bool    // guarded by mu; somebody else delivers
+	read    error   // guarded by mu
+	advance error   // guarded by mu
 }
 
 func (b *box) Mine(int) bool {
@@ -139,8 +142,10 @@ func (b *box) Position(_ context.Context, p int) (uint64, error) {
 func (b *box) Advance(_ context.Context, _ int, seq uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.at = max(b.at, seq)
-	return nil
+	if b.advance == nil {
+		b.at = max(b.at, seq)
+	}
+	return b.advance
 }
 
 func (b *box) set(change func()) {
@@ -220,5 +225,46 @@ func TestDeliver(t *testing.T) {
 		if c.seqs[len(c.seqs)-1] == 252 {
 			break
 		}
+	}
+}
+
+// A store that does not note what was delivered has it delivered again, but not
+// over and over.
+func TestDeliverUnnoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{events: []Event{{ID: "x", Seq: 1, Type: Connected, Subject: "node:x"}}, advance: errors.New("away")}
+		var asked atomic.Int32
+		d := NewDeliverer(Config{
+			URL: "http://receiver/events", Outbox: b, Log: slog.New(slog.DiscardHandler),
+			Client: &http.Client{Transport: answer(func(*http.Request) (*http.Response, error) {
+				if asked.Add(1) > 1000 {
+					t.Error("without end")
+					b.set(func() { b.away = true })
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			})},
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		d.Run(ctx)
+		if n := asked.Load(); n < 2 || n > 21 {
+			t.Errorf("sent %d times in 10 s", n)
+		}
+	})
+}
+
+// answer is a receiver without a network.
+type answer func(*http.Request) (*http.Response, error)
+
+func (a answer) RoundTrip(r *http.Request) (*http.Response, error) { return a(r) }
+
+// An error has no URL: the receiver's may hold a secret.
+func TestSendNamesNoURL(t *testing.T) {
+	away := errors.New("away")
+	d := NewDeliverer(Config{URL: "http://receiver/events?key=secret", Client: &http.Client{
+		Transport: answer(func(*http.Request) (*http.Response, error) { return nil, away }),
+	}})
+	if _, err := d.send(t.Context(), 0, nil, 1); !errors.Is(err, away) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
 	}
 }

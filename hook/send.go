@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -42,6 +43,9 @@ func (d *Deliverer) send(ctx context.Context, partition int, events []Event, att
 	req.Header.Set("Allspark-Attempt", strconv.Itoa(attempt))
 	req.Header.Set(SignatureHeader, Sign(d.cfg.Secret, time.Now(), body))
 	res, err := d.cfg.Client.Do(req)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err // without the URL, which may hold a secret
+	}
 	if err != nil {
 		return 0, err
 	}
