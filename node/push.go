@@ -26,6 +26,8 @@ const (
 	pushTick     = time.Second
 	// pushWithin bounds how long a message waits for its intent to be noted.
 	pushWithin = 2 * time.Second
+	// pushPause is how long none waits after the store has not noted one.
+	pushPause = 5 * time.Second
 	// maxPushNoted bounds what is remembered of logs, for each purpose.
 	maxPushNoted = 1 << 16
 	// maxPushLooks bounds the logs that are looked at in a row.
@@ -41,7 +43,7 @@ var errPushOff = envelope.Errorf(envelope.NotFound, "this server sends no push n
 // store that its log is to be looked at: a server that dies then leaves that to
 // the others. A needless look does no harm, so this is done once for some time
 // and not for each message. Of what is for a device that is connected, and of
-// what took so long that the look may have been before it, it is remembered here
+// what comes so late that the look may have been before it, it is remembered here
 // to look.
 type waker struct {
 	n     *Node
@@ -50,10 +52,15 @@ type waker struct {
 	after time.Duration
 
 	mu     sync.Mutex
-	noted  map[envelope.Address]time.Time // guarded by mu; until when it is sure that the log will be looked at
-	looks  map[envelope.Address]look      // guarded by mu
-	marked map[userLog]time.Time          // guarded by mu; when what was read is to be taken back
+	noted  map[envelope.Address]note // guarded by mu
+	looks  map[envelope.Address]look // guarded by mu
+	marked map[userLog]time.Time     // guarded by mu; when what was read is to be taken back
+	paused time.Time                 // guarded by mu; the store is not asked to note anything until then
 }
+
+// note is that it is in the store that a log is to be looked at. A message that
+// is in the log before sure is there in time for that.
+type note struct{ again, sure time.Time } // again: when it is to be noted once more
 
 // look is to look at a log at a time, if somebody has not acknowledged seq.
 type look struct {
@@ -79,7 +86,7 @@ func newWaker(n *Node, cfg Push) *waker {
 	}
 	w := &waker{
 		n: n, store: cfg.Store, after: cfg.After,
-		noted:  make(map[envelope.Address]time.Time),
+		noted:  make(map[envelope.Address]note),
 		looks:  make(map[envelope.Address]look),
 		marked: make(map[userLog]time.Time),
 	}
@@ -108,26 +115,52 @@ func (w *waker) before(ctx context.Context, log envelope.Address, env *envelope.
 	}
 	now := time.Now()
 	w.mu.Lock()
-	until := w.noted[log]
+	wait := now.Before(w.noted[log].again) || now.Before(w.paused)
 	w.mu.Unlock()
-	if now.Before(until) {
+	if wait {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, pushWithin)
+	within, cancel := context.WithTimeout(ctx, pushWithin)
 	defer cancel()
-	if log.Kind == envelope.KindNode && w.connected(ctx, log) {
+	if log.Kind == envelope.KindNode && w.connected(within, log) {
 		return
 	}
-	if err := w.store.Touch(ctx, []push.JobKey{{Task: push.Look, Addr: log}}, now.Add(w.after).UnixMilli()); err != nil {
-		w.n.log.Debug("it is not in the store that a log is to be looked at", "err", err)
-		return
-	}
+	due, err := w.intend(within, log, now)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err != nil {
+		w.n.log.Debug("it is not in the store that a log is to be looked at", "err", err)
+		if ctx.Err() == nil { // else it was the sender that did not wait
+			w.paused = time.Now().Add(pushPause)
+		}
+		return
+	}
 	if len(w.noted) >= maxPushNoted {
 		clear(w.noted)
 	}
-	w.noted[log] = now.Add(w.after / 2) // clocks of servers differ
+	half := w.after / 2 // clocks of servers differ
+	again := now.Add(half)
+	if due.Before(again) { // but not with each message
+		again = due
+		if soon := now.Add(w.after / 10); again.Before(soon) {
+			again = soon
+		}
+	}
+	w.noted[log] = note{again: again, sure: due.Add(-half)}
+}
+
+// intend puts it into the store that a log is to be looked at, and returns when
+// it will be at the earliest: somebody may have done so before.
+func (w *waker) intend(ctx context.Context, log envelope.Address, now time.Time) (time.Time, error) {
+	keys := []push.JobKey{{Task: push.Look, Addr: log}}
+	if err := w.store.Touch(ctx, keys, now.Add(w.after).UnixMilli()); err != nil {
+		return now, err
+	}
+	jobs, err := w.store.Jobs(ctx, keys)
+	if err != nil || len(jobs) == 0 || jobs[0].Claim != "" { // it has begun, or is to begin anew at once
+		return now, err
+	}
+	return time.UnixMilli(jobs[0].Due), nil
 }
 
 // connected reports whether an address has an edge, as far as is known.
@@ -153,9 +186,14 @@ func (w *waker) appended(log envelope.Address, env *envelope.Envelope, seq uint6
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now.Before(w.noted[log]) {
+	if now.Before(w.noted[log].sure) {
 		return
 	}
+	w.remember(log, seq, now)
+}
+
+// remember has a log looked at some time from now. Under mu.
+func (w *waker) remember(log envelope.Address, seq uint64, now time.Time) {
 	l, there := w.looks[log]
 	if !there {
 		if len(w.looks) >= maxPushNoted {
@@ -176,12 +214,17 @@ func (w *waker) read(client envelope.ClientID, marks map[envelope.Address]uint64
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for log := range marks {
-		if len(w.marked) >= maxPushNoted {
-			w.queue.Stats.Lost.Add(1)
-			return
-		}
-		w.marked[userLog{client, log}] = time.Now().Add(2 * pushTick) // when the mark is in the store
+		w.rememberRead(userLog{client, log}, time.Now())
 	}
+}
+
+// rememberRead has taken back what was shown of a log, some time from now. Under mu.
+func (w *waker) rememberRead(of userLog, now time.Time) {
+	if len(w.marked) >= maxPushNoted {
+		w.queue.Stats.Lost.Add(1)
+		return
+	}
+	w.marked[of] = now.Add(2 * pushTick) // when the mark is in the store
 }
 
 // run does what was noted here, and its share of what is in the store.
@@ -201,21 +244,33 @@ func (w *waker) run(ctx context.Context) {
 			return
 		}
 		looks, marked := w.due(time.Now())
-		err := w.look(ctx, looks)
-		for _, of := range marked {
-			err = errors.Join(err, w.queue.Read(ctx, of.client, of.log))
-		}
+		err := errors.Join(w.lookAll(ctx, looks), w.takeBack(ctx, marked))
 		if err != nil && ctx.Err() == nil {
 			w.queue.Stats.Errors.Add(1)
-			w.n.log.Warn("some devices are not woken, because the store did not answer", "err", err)
+			w.n.log.Warn("some devices are not woken yet, because the store did not answer", "err", err)
 		}
 	}
 }
 
+// takeBack takes back what was shown of what has been read; what the store does
+// not answer, later.
+func (w *waker) takeBack(ctx context.Context, marked []userLog) (err error) {
+	for _, of := range marked {
+		if failed := w.queue.Read(ctx, of.client, of.log); failed != nil {
+			err = failed // one says enough
+			w.mu.Lock()
+			w.rememberRead(of, time.Now())
+			w.mu.Unlock()
+		}
+	}
+	return err
+}
+
 // due takes what is to be done now.
-func (w *waker) due(now time.Time) (looks []envelope.Address, marked []userLog) {
+func (w *waker) due(now time.Time) (looks map[envelope.Address]uint64, marked []userLog) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	looks = make(map[envelope.Address]uint64)
 	for log, l := range w.looks {
 		if len(looks) == maxPushLooks {
 			break
@@ -225,7 +280,7 @@ func (w *waker) due(now time.Time) (looks []envelope.Address, marked []userLog) 
 		}
 		delete(w.looks, log)
 		if !w.acknowledged(log, l.seq) {
-			looks = append(looks, log)
+			looks[log] = l.seq
 		}
 	}
 	for of, at := range w.marked {
@@ -234,8 +289,8 @@ func (w *waker) due(now time.Time) (looks []envelope.Address, marked []userLog) 
 			marked = append(marked, of)
 		}
 	}
-	for log, until := range w.noted {
-		if !until.After(now) {
+	for log, of := range w.noted {
+		if !of.again.After(now) {
 			delete(w.noted, log)
 		}
 	}
@@ -258,28 +313,38 @@ func (w *waker) acknowledged(log envelope.Address, seq uint64) (has bool) {
 	return has
 }
 
-// look looks at logs. Most of those of devices are passed over at once, because
-// the devices have no token.
-func (w *waker) look(ctx context.Context, logs []envelope.Address) error {
+// lookAll looks at logs; at those of which the store does not answer, later. Most
+// of those of devices are passed over at once, because the devices have no token.
+func (w *waker) lookAll(ctx context.Context, logs map[envelope.Address]uint64) error {
 	var nodes []envelope.NodeID
-	for _, log := range logs {
+	for log := range logs {
 		if log.Kind == envelope.KindNode {
 			nodes = append(nodes, envelope.NodeID(log.ID))
 		}
 	}
-	var err error
+	var unknown, err error
 	has := make(map[envelope.Address]bool, len(nodes))
 	if len(nodes) > 0 {
 		var tokens []push.Token
-		tokens, err = w.store.TokensOf(ctx, nodes)
+		tokens, unknown = w.store.TokensOf(ctx, nodes)
 		for _, t := range tokens {
 			has[t.Node.Address()] = true
 		}
 	}
-	for _, log := range logs {
+	for log, seq := range logs {
+		var failed error
 		_, _, alias := envelope.NodeID(log.ID).Alias()
-		if log.Kind != envelope.KindNode || alias || has[log] {
-			err = errors.Join(err, w.queue.Look(ctx, log))
+		switch {
+		case log.Kind != envelope.KindNode || alias || has[log]:
+			failed = w.queue.Look(ctx, log)
+		default:
+			failed = unknown
+		}
+		if failed != nil {
+			err = failed // one says enough
+			w.mu.Lock()
+			w.remember(log, seq, time.Now())
+			w.mu.Unlock()
 		}
 	}
 	return err
