@@ -42,7 +42,11 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		if cmd.ID.IsTopic() { // likewise
 			return mayFollow(who, []envelope.SessionID{cmd.ID})
 		}
-	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetSession:
+	case gateway.Acknowledge, gateway.MarkRead, gateway.GetSession:
+	case gateway.FetchPending:
+		if cmd.PushToken != "" { // as with PutPushToken
+			return errGuest
+		}
 	case gateway.LeaveSession, gateway.RevealAnonymity, gateway.SetHeader: // the last as a game's master
 	case gateway.JoinSession:
 		if who.Only != "" && cmd.ID != who.Only {

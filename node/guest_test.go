@@ -102,7 +102,7 @@ func TestGuestRights(t *testing.T) {
 			{gateway.History{Log: room("closed")}, envelope.NotFound, envelope.NotFound},
 			{gateway.History{Log: user("alice")}, envelope.NotFound, envelope.NotFound},
 		},
-		"FetchPending": {{gateway.FetchPending{}, ok, ok}},
+		"FetchPending": {{gateway.FetchPending{}, ok, ok}, {gateway.FetchPending{PushToken: tokenOf("guest-1")}, no, no}},
 		"Trace":        {{gateway.Trace{ID: "first", Dest: room("room")}, no, no}},
 		"CreateSession": {
 			{gateway.CreateSession{ID: "mine"}, no, no},
