@@ -110,3 +110,31 @@ func TestFarFromLimit(t *testing.T) {
 		t.Errorf("read %d times", n)
 	}
 }
+
+// In a large session the members are not read for each who joins, to find out
+// who is to be told.
+func TestNotifyLastOfMany(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	store := &counting{Store: w.store}
+	s := session.New(store, w.append, nil)
+	if _, err := s.Create(ctx, who("alice"), "r", session.Settings{AnyoneCanJoin: true, NotifyLast: 3}, session.As{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(1100) { // as if they had joined
+		id := envelope.NodeID(fmt.Sprint("n", i))
+		m := session.Member{Session: "r", Node: id, Device: id, State: session.Joined, Spans: []session.Span{{From: i + 2}}, Version: 1}
+		if err := w.store.PutMember(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.reads.Store(0)
+	for i := range 20 {
+		if _, err := s.Join(ctx, who(fmt.Sprint("late", i)), "r", session.As{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := store.reads.Load(); n > 3 { // more than one when this takes seconds
+		t.Errorf("read %d times for 20 who joined", n)
+	}
+}

@@ -27,6 +27,7 @@ type Sessions struct {
 	mu      sync.Mutex
 	cached  *simplelru.LRU[memberKey, standing]        // guarded by mu
 	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu
+	latest  *simplelru.LRU[envelope.SessionID, latest] // guarded by mu
 	news    uint64                                     // guarded by mu; rises when any of these is forgotten
 }
 
@@ -34,15 +35,20 @@ type Sessions struct {
 // After a membership has changed, or the master of a game with no device named,
 // changed is told, so that other servers can be (see [Sessions.Forget]); it must not block, and may be nil.
 func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelope.NodeID)) *Sessions {
-	cached, err := simplelru.NewLRU[memberKey, standing](maxCached, nil)
+	return &Sessions{
+		store: store, append: append, changed: changed,
+		cached:  newLRU[memberKey, standing](maxCached),
+		rulings: newLRU[envelope.SessionID, ruling](maxCached),
+		latest:  newLRU[envelope.SessionID, latest](maxLatest),
+	}
+}
+
+func newLRU[K comparable, V any](most int) *simplelru.LRU[K, V] {
+	lru, err := simplelru.NewLRU[K, V](most, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	rulings, err := simplelru.NewLRU[envelope.SessionID, ruling](maxCached, nil)
-	if err != nil {
-		panic(err) // likewise
-	}
-	return &Sessions{store: store, append: append, changed: changed, cached: cached, rulings: rulings}
+	return lru
 }
 
 // Create makes a session with the caller as owner and first member. Repeated

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 )
 
 // First returns the seq of the first entry that is seen in a stay.
@@ -29,12 +30,34 @@ func (s *Sessions) begin(ctx context.Context, ses Session, seq uint64) (Span, er
 	return stay, err
 }
 
+// In a session of more than so many members, who joined last is believed for
+// as long as memberships are: reading them all for each who joins would cost the
+// square of their number.
+const (
+	manyMembers = 1000
+	maxLatest   = 10_000 // sessions remembered
+)
+
+// latest is from which joining entry on members are told.
+type latest struct {
+	from  uint64
+	count int // as many as are told
+	until time.Time
+}
+
 // notified returns from which joining entry on a member is told, as it
 // happens, that another one joins or leaves: from that of the one who is, of
 // so many as the settings say, the last but that many. 0 is for all.
 func (s *Sessions) notified(ctx context.Context, ses Session, who Member) (uint64, error) {
 	if ses.NotifyLast == 0 {
 		return 0, nil
+	}
+	now := time.Now()
+	s.mu.Lock()
+	known, ok := s.latest.Get(ses.ID)
+	s.mu.Unlock()
+	if ok && known.count == ses.NotifyLast && now.Before(known.until) {
+		return known.from, nil
 	}
 	members, err := s.store.Members(ctx, ses.ID)
 	if err != nil {
@@ -50,5 +73,11 @@ func (s *Sessions) notified(ctx context.Context, ses Session, who Member) (uint6
 		return 0, nil
 	}
 	slices.SortFunc(joined, func(a, b uint64) int { return cmp.Compare(b, a) })
-	return joined[ses.NotifyLast-1], nil
+	from := joined[ses.NotifyLast-1]
+	if len(members) > manyMembers {
+		s.mu.Lock()
+		s.latest.Add(ses.ID, latest{from, ses.NotifyLast, now.Add(trust)})
+		s.mu.Unlock()
+	}
+	return from, nil
 }

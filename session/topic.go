@@ -48,11 +48,7 @@ func (t *TopicRules) MayPublish(who envelope.Principal) bool {
 
 // NewTopics returns Topics over a store.
 func NewTopics(store Store) *Topics {
-	cached, err := simplelru.NewLRU[envelope.SessionID, *knownTopic](maxCached, nil)
-	if err != nil {
-		panic(err) // the size is a positive constant
-	}
-	return &Topics{store: store, cached: cached}
+	return &Topics{store: store, cached: newLRU[envelope.SessionID, *knownTopic](maxCached)}
 }
 
 // Get returns what has been decided about a topic. The error is an
