@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/push"
 )
 
 const (
@@ -101,7 +103,29 @@ func (n *Node) revoke(ctx context.Context, who envelope.Principal, cmd gateway.R
 	}
 	n.peers.broadcast(recordRevoked, revokedBody(row))
 	n.revoker.enforce()
+	if err := n.dropRevoked(ctx, row); err != nil {
+		return nil, err // it holds; what is left to do is done when it is repeated
+	}
 	return gateway.Revocations{Of: []gateway.Revoke{gateway.Revoke(row)}}, nil
+}
+
+// dropRevoked drops the push tokens of a user or a device that were registered
+// before its credentials counted: what is said goes along with notifications. A
+// device registers its token again with its next credential.
+func (n *Node) dropRevoked(ctx context.Context, row auth.Revocation) error {
+	var tokens []push.Token
+	var err error
+	switch {
+	case n.waker == nil:
+	case row.Client != "":
+		tokens, err = n.waker.store.TokensOfClient(ctx, row.Client)
+	case row.Node != "":
+		tokens, err = n.waker.store.TokensOf(ctx, []envelope.NodeID{row.Node})
+	}
+	for _, t := range tokens {
+		err = errors.Join(err, n.waker.store.DropToken(ctx, t, row.Before), n.waker.queue.Forget(ctx, t.Node))
+	}
+	return err
 }
 
 // revocations carries out [gateway.GetRevocations].
