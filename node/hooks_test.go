@@ -403,7 +403,7 @@ func TestHooksJoinCrash(t *testing.T) {
 // A receiver that is down gets everything when it is back, in order, and is
 // asked less and less until then; what it says about when counts.
 func TestHooksDown(t *testing.T) {
-	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
 		r.set(func(int, []hook.Event) (int, string) { return http.StatusServiceUnavailable, "" })
 		var want []string
 		for range 10 {
@@ -419,19 +419,19 @@ func TestHooksDown(t *testing.T) {
 			t.Errorf("it was asked %d times in ten minutes", r.requests)
 		}
 		r.mu.Unlock()
-		r.set(func(int, []hook.Event) (int, string) { return http.StatusTooManyRequests, "2000" })
+		r.set(func(int, []hook.Event) (int, string) { return http.StatusTooManyRequests, "1500" })
 		pass(7 * time.Minute)
 		r.mu.Lock()
 		before := r.requests
 		r.mu.Unlock()
-		pass(25 * time.Minute)
+		pass(15 * time.Minute)
 		r.mu.Lock()
 		if r.requests != before {
 			t.Errorf("it was asked %d times before it had said", r.requests-before)
 		}
 		r.mu.Unlock()
 		r.set(nil)
-		pass(time.Hour)
+		pass(20 * time.Minute)
 		wantTold(t, r.told(hook.Connected, hook.Disconnected), want...)
 		if len(r.repeated) > 0 {
 			t.Errorf("twice: %+v", r.repeated)
