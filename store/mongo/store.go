@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,7 +177,8 @@ func (s *Store) probeWrite(ctx context.Context) error {
 	return err
 }
 
-// prepare creates the indexes and the epoch, or finds them.
+// prepare finds the indexes and the epoch, or creates them. It looks first, so
+// that a server that starts beside busy ones has nothing to write.
 func (s *Store) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -184,32 +186,40 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	// Only what has been trimmed is in it, so that an append does not pay for it.
-	stubs := options.Index().SetName(stubIndex).SetPartialFilterExpression(bson.D{equals("x", true)})
-	revisions := options.Index().SetName(revIndex).SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$gt", Value: 0}}}})
+	stubs := options.Index().SetPartialFilterExpression(bson.D{equals("x", true)})
+	revisions := options.Index().SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$gt", Value: 0}}}})
+	existing := make(map[*mongo.Collection]map[string][]string)
 	for _, index := range []struct {
 		collection *mongo.Collection
+		name       string
 		options    *options.IndexOptionsBuilder
 		fields     []string
 	}{
-		{s.messages.Collection, options.Index().SetName(logSeqIndex).SetUnique(true), []string{"l", "s"}},
-		{s.messages.Collection, stubs, []string{"l", "x", "s"}},
-		{s.messages.Collection, revisions, []string{"l", "r", "s"}},
-		{s.cursors, options.Index().SetName("node"), []string{"n"}},
-		{s.cursors, options.Index().SetName("log"), []string{"l"}},
-		{s.edges, options.Index().SetName("addr"), []string{"a"}},
-		{s.edges, options.Index().SetName("server_boot"), []string{"v", "b"}},
-		{s.members, options.Index().SetName("session"), []string{"s"}},
-		{s.members, options.Index().SetName("node"), []string{"n"}},
-		{s.tokens, options.Index().SetName("node"), []string{"n"}},
-		{s.tokens, options.Index().SetName("client"), []string{"c"}},
-		{s.mutes, options.Index().SetName("node"), []string{"n"}},
-		{s.jobs, options.Index().SetName("due"), []string{"u"}},
+		{s.messages.Collection, logSeqIndex, options.Index().SetUnique(true), []string{"l", "s"}},
+		{s.messages.Collection, stubIndex, stubs, []string{"l", "x", "s"}},
+		{s.messages.Collection, revIndex, revisions, []string{"l", "r", "s"}},
+		{s.cursors, "node", options.Index(), []string{"n"}},
+		{s.cursors, "log", options.Index(), []string{"l"}},
+		{s.edges, "addr", options.Index(), []string{"a"}},
+		{s.edges, "server_boot", options.Index(), []string{"v", "b"}},
+		{s.members, "session", options.Index(), []string{"s"}},
+		{s.members, "node", options.Index(), []string{"n"}},
+		{s.tokens, "node", options.Index(), []string{"n"}},
+		{s.tokens, "client", options.Index(), []string{"c"}},
+		{s.mutes, "node", options.Index(), []string{"n"}},
+		{s.jobs, "due", options.Index(), []string{"u"}},
 	} {
+		if existing[index.collection] == nil {
+			existing[index.collection] = indexesOf(ctx, index.collection)
+		}
+		if slices.Equal(existing[index.collection][index.name], index.fields) {
+			continue
+		}
 		var keys bson.D
 		for _, field := range index.fields {
 			keys = append(keys, bson.E{Key: field, Value: 1})
 		}
-		model := mongo.IndexModel{Keys: keys, Options: index.options}
+		model := mongo.IndexModel{Keys: keys, Options: index.options.SetName(index.name)}
 		if _, err := index.collection.Indexes().CreateOne(ctx, model); err != nil {
 			return fmt.Errorf("creating an index on %s: %w", index.collection.Name(), err)
 		}
@@ -217,17 +227,39 @@ func (s *Store) prepare(ctx context.Context) error {
 	return s.change(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
 }
 
+// indexesOf returns the fields of the indexes that a collection has, by name;
+// none when that cannot be found out, which creating them will tell.
+func indexesOf(ctx context.Context, c *mongo.Collection) map[string][]string {
+	fields := make(map[string][]string)
+	specs, err := c.Indexes().ListSpecifications(ctx)
+	if err != nil {
+		return fields
+	}
+	for _, spec := range specs {
+		elements, err := spec.KeysDocument.Elements()
+		if err != nil {
+			continue
+		}
+		for _, e := range elements {
+			fields[spec.Name] = append(fields[spec.Name], e.Key())
+		}
+	}
+	return fields
+}
+
 // findEpoch reads the epoch, or makes it. Of several servers that start at
 // once one makes it.
 func (s *Store) findEpoch(ctx context.Context) error {
-	_, err := s.meta.InsertOne(ctx, bson.D{{Key: "_id", Value: "epoch"}, {Key: "v", Value: rand.Text()}})
-	if err != nil && !mongo.IsDuplicateKeyError(err) {
-		return err
-	}
 	var row struct {
 		Value string `bson:"v"`
 	}
-	err = s.meta.FindOne(ctx, byID("epoch")).Decode(&row)
+	err := s.meta.FindOne(ctx, byID("epoch")).Decode(&row)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		_, err = s.meta.InsertOne(ctx, bson.D{{Key: "_id", Value: "epoch"}, {Key: "v", Value: rand.Text()}})
+		if err == nil || mongo.IsDuplicateKeyError(err) {
+			err = s.meta.FindOne(ctx, byID("epoch")).Decode(&row)
+		}
+	}
 	s.epoch = row.Value
 	return err
 }
