@@ -31,28 +31,30 @@ const (
 // that open it, follow sessions, ping, confirm deliveries or wait for it to leave.
 type conn struct {
 	// Static after construction.
-	n        *Node
-	id       string
-	began    time.Time
-	who      envelope.Principal
-	address  netip.Addr // by which it is bound; zero when it is not
-	t        gateway.Transport
-	codec    gateway.Codec
-	options  gateway.Options
-	ctx      context.Context // its cause says why the connection is over
-	cancel   context.CancelCauseFunc
-	inflight chan struct{} // a token for each message that waits for the store
-	drained  chan struct{} // a token when the write loop has taken the queue
-	follower chan struct{} // held by whoever changes what is followed
-	wg       sync.WaitGroup
-	stall    *time.Timer   // runs while a frame is being written
-	opening  atomic.Bool   // delivery has begun, or is about to
-	acked    atomic.Bool   // something was acknowledged
-	stale    atomic.Bool   // somebody is about to look for sessions that it has joined
-	blocked  atomic.Bool   // a frame is being written
-	heard    atomic.Uint64 // frames read
-	reading  atomic.Bool   // the read loop waits for a frame, and so hears pongs
-	revoked  atomic.Bool   // the credential was: nothing is heard any more
+	n         *Node
+	id        string
+	began     time.Time
+	who       envelope.Principal
+	address   netip.Addr // by which it is bound; zero when it is not
+	t         gateway.Transport
+	codec     gateway.Codec
+	options   gateway.Options
+	ctx       context.Context // its cause says why the connection is over
+	cancel    context.CancelCauseFunc
+	inflight  chan struct{}          // a token for each message that waits for the store
+	drained   chan struct{}          // a token when the write loop has taken the queue
+	follower  chan struct{}          // held by whoever changes what is followed
+	ofDevice  share[envelope.NodeID] // what it may still send, of the device and
+	ofAddress share[netip.Addr]      // of the address
+	wg        sync.WaitGroup
+	stall     *time.Timer   // runs while a frame is being written
+	opening   atomic.Bool   // delivery has begun, or is about to
+	acked     atomic.Bool   // something was acknowledged
+	stale     atomic.Bool   // somebody is about to look for sessions that it has joined
+	blocked   atomic.Bool   // a frame is being written
+	heard     atomic.Uint64 // frames read
+	reading   atomic.Bool   // the read loop waits for a frame, and so hears pongs
+	revoked   atomic.Bool   // the credential was: nothing is heard any more
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
@@ -98,6 +100,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		follower: make(chan struct{}, 1),
 		follows:  make(map[envelope.Address]*follow, 2),
 	}
+	c.limit()
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.ctx, t.Abort)()
 

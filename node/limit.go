@@ -84,25 +84,40 @@ func newLimiter[K comparable](n int, per, burst time.Duration, detail string) *l
 	return &limiter[K]{limit: rate.Limit(perSecond), burst: max(1, int(perSecond*burst.Seconds())), detail: detail, of: of}
 }
 
-// take takes a token, or refuses with RateLimited.
-func (l *limiter[K]) take(who K) error {
+// share is somebody's bucket. A connection keeps its own, so that none is looked
+// up for each message. The zero one bounds nothing.
+type share[K comparable] struct {
+	of     *limiter[K]
+	bucket *rate.Limiter
+}
+
+// share returns somebody's bucket.
+func (l *limiter[K]) share(who K) share[K] {
 	if l == nil {
-		return nil
+		return share[K]{}
 	}
-	now := time.Now()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	bucket, known := l.of.Get(who)
 	if !known {
 		bucket = rate.NewLimiter(l.limit, l.burst)
 		l.of.Add(who, bucket)
 	}
-	l.mu.Unlock()
-	if bucket.AllowN(now, 1) {
+	return share[K]{l, bucket}
+}
+
+// take takes a token, or refuses with RateLimited.
+func (s share[K]) take() error {
+	if s.of == nil {
 		return nil
 	}
-	l.refused.Add(1)
-	seconds := max(0, 1-bucket.TokensAt(now)) / float64(l.limit)
-	return &envelope.Error{Code: envelope.RateLimited, Detail: l.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
+	now := time.Now()
+	if s.bucket.AllowN(now, 1) {
+		return nil
+	}
+	s.of.refused.Add(1)
+	seconds := max(0, 1-s.bucket.TokensAt(now)) / float64(s.of.limit)
+	return &envelope.Error{Code: envelope.RateLimited, Detail: s.of.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
 }
 
 // count returns how often it has refused.
@@ -122,7 +137,7 @@ func takeFrom(ctx context.Context, l *limiter[netip.Addr]) error {
 	if !addr.IsValid() {
 		return nil
 	}
-	return l.take(addr)
+	return l.share(addr).take()
 }
 
 // limitedAddress returns the address by which a client is bound; the zero one
@@ -144,7 +159,7 @@ func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gatewa
 	if who.App {
 		return nil
 	}
-	if err := l.device.take(who.Node); err != nil {
+	if err := l.device.share(who.Node).take(); err != nil {
 		return err
 	}
 	if _, is := cmd.(gateway.CreateSession); is {
@@ -155,13 +170,21 @@ func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gatewa
 
 // mayFrame refuses a message, or what else a connection asks for.
 func (c *conn) mayFrame() error {
-	if c.who.App {
-		return nil
-	}
-	if err := c.n.limits.device.take(c.who.Node); err != nil {
+	if err := c.ofDevice.take(); err != nil {
 		return err
 	}
-	return takeFrom(c.ctx, c.n.limits.address)
+	return c.ofAddress.take()
+}
+
+// limit gives the connection its buckets; the app's has none.
+func (c *conn) limit() {
+	if c.who.App {
+		return
+	}
+	c.ofDevice = c.n.limits.device.share(c.who.Node)
+	if c.address.IsValid() {
+		c.ofAddress = c.n.limits.address.share(c.address)
+	}
 }
 
 // mayAsk refuses a frame that is no message but makes work, when there were too

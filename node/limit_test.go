@@ -242,14 +242,14 @@ func TestLimitOfConnections(t *testing.T) {
 func TestLimitIsBounded(t *testing.T) {
 	l := newLimiter[int](1, time.Second, time.Second, "")
 	for i := range maxLimited + 1000 {
-		if err := l.take(i); err != nil {
+		if err := l.share(i).take(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if l.of.Len() != maxLimited {
 		t.Errorf("%d are remembered", l.of.Len())
 	}
-	if l.take(maxLimited+999) == nil {
+	if l.share(maxLimited+999).take() == nil {
 		t.Error("who came last is forgotten")
 	}
 }
