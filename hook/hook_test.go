@@ -24,7 +24,7 @@ func TestSign(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0)
 	// printf '1700000000.Hello, World!' | openssl dgst -sha256 -hmac "It's a Secret to Everybody"
 	const want = "t=1700000000,v1=76c83fd0acdf22faed320674fe8e04d528cfe8a17905e720a9611e40677c03b7"
-	if got := Sign([]byte(secret), at, []byte(body)); got != want {
+	if got := Sign(at, []byte(body), []byte(secret)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for name, test := range map[string]struct {
@@ -33,6 +33,9 @@ func TestSign(t *testing.T) {
 		good                    bool
 	}{
 		"good":            {secret, want, body, at, true},
+		"of two, first":   {secret, Sign(at, []byte(body), []byte(secret), []byte("new")), body, at, true},
+		"of two, second":  {"new", Sign(at, []byte(body), []byte(secret), []byte("new")), body, at, true},
+		"of two, neither": {"other", Sign(at, []byte(body), []byte(secret), []byte("new")), body, at, false},
 		"a little later":  {secret, want, body, at.Add(time.Minute), true},
 		"from the future": {secret, want, body, at.Add(-time.Minute), true},
 		"much later":      {secret, want, body, at.Add(time.Hour), false},

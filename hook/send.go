@@ -41,7 +41,7 @@ func (d *Deliverer) send(ctx context.Context, partition int, events []Event, att
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "allspark")
 	req.Header.Set("Allspark-Attempt", strconv.Itoa(attempt))
-	req.Header.Set(SignatureHeader, Sign(d.cfg.Secret, time.Now(), body))
+	req.Header.Set(SignatureHeader, Sign(time.Now(), body, d.cfg.Secret))
 	res, err := d.cfg.Client.Do(req)
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // without the URL, which may hold a secret
