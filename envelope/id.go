@@ -88,4 +88,12 @@ type Principal struct {
 	App    bool      // may use the server API on behalf of others
 	Guest  bool      // has no account: may join sessions and speak there, and nothing else
 	Only   SessionID // of a guest: the one session that it may join; "" any
+	Rights *Rights   // what the credential is bound by; nil: by nothing. The app is not
+}
+
+// Same reports whether both are the same device of the same user, of the same
+// kind. What they have a right to may differ.
+func (p Principal) Same(other Principal) bool {
+	p.Rights, other.Rights = nil, nil
+	return p == other
 }

@@ -226,7 +226,7 @@ func (c *conn) readLoop() error {
 		c.n.stats.FramesIn.Add(1)
 		cmd, id, err := c.codec.Decode(frame)
 		if err == nil {
-			err = mayGuest(c.who, cmd)
+			err = mayDo(c.who, cmd)
 		}
 		if err != nil {
 			c.refuse(id, err)

@@ -10,7 +10,7 @@ import (
 
 // Do implements [gateway.Core].
 func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Command) (gateway.Event, error) {
-	err := mayGuest(who, cmd)
+	err := mayDo(who, cmd)
 	if err == nil {
 		err = n.limits.mayCall(ctx, who, cmd)
 	}

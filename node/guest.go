@@ -14,9 +14,7 @@ var (
 	errGuestOnly = envelope.Errorf(envelope.Forbidden, "this guest joins one session only")
 )
 
-// mayGuest refuses what somebody without an account may not do. Every command
-// passes here, by whichever way it comes, and nothing behind here knows who is
-// a guest: what is let through is bound by the same rights as anybody's.
+// mayGuest refuses what somebody without an account may not do, see mayDo.
 //
 // A guest connects, joins sessions, by its id or an alias, speaks and reads
 // there, and decides about its own membership. What is not named is refused, so
@@ -62,16 +60,6 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		}
 	default:
 		return errGuest
-	}
-	return nil
-}
-
-// mayFollow refuses topics to a guest that may join one session only.
-func mayFollow(who envelope.Principal, topics []envelope.SessionID) error {
-	for _, id := range topics {
-		if who.Only != "" && id != who.Only {
-			return errGuestOnly
-		}
 	}
 	return nil
 }

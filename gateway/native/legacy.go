@@ -56,7 +56,7 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, errNotUpgrade)
 	default:
 		ticket, err := h.redeem(q.Get("validation_key"))
-		if err == nil && ticket.Principal != who.Principal {
+		if err == nil && !ticket.Same(who.Principal) {
 			err = envelope.Errorf(envelope.Unauthorized, "not valid")
 		}
 		if err != nil {
