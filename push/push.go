@@ -50,6 +50,9 @@ type Notification struct {
 	TitleArgs, BodyArgs []string
 	Title, Body         string
 	Sound               string
+	Category            string // APNs: what the app has named so
+	Channel             string // Android: likewise
+	Mutable             bool   // APNs: the app's extension may change it
 
 	Badge   *int              // unread messages; nil leaves it as it is
 	Data    map[string]string // for the app: the log and its head; services have use for "aps", "dismiss", "from", "gcm…" and "google…" themselves

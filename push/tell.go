@@ -76,9 +76,12 @@ func news(logs []Pending, told map[envelope.Address]uint64) []Pending {
 // when to try again, or when the next may be shown.
 func (q *Queue) show(ctx context.Context, j *Job, tokens []Token, fresh []Pending, count int) (next int64) {
 	of := fresh[0]
-	n := q.cfg.Text.notification(of, count)
-	n.ID = notificationID(j.Addr, of)
-	sent, failure, by := q.send(ctx, tokens, n)
+	id := notificationID(j.Addr, of)
+	sent, failure, by := q.send(ctx, tokens, func(t Token) Notification {
+		n := q.cfg.Text.in(t.Locale).notification(of, count)
+		n.ID = id
+		return n
+	})
 	now := time.Now()
 	if !sent && failure == nil { // all tokens were dead
 		j.Attempts = 0
@@ -134,46 +137,56 @@ func (q *Queue) dismiss(ctx context.Context, node envelope.NodeID, tokens []Toke
 			Silent: true, Dismiss: true, Badge: &count, Data: map[string]string{"log": log.String()},
 			Expires: time.Now().Add(keepFor),
 		}
-		if sent, _, _ := q.send(ctx, tokens, n); sent {
+		if sent, _, _ := q.send(ctx, tokens, func(Token) Notification { return n }); sent {
 			q.Stats.Dismissed.Add(1)
 		}
 	}
 }
 
-// send hands a notification to the services of a device's tokens. It is sent
+// send hands a notification, as it is for each, to the services of a device's tokens. It is sent
 // when one of them has taken it; else the failure is that of one which may take
 // it later, if there is one. Dead tokens are dropped.
-func (q *Queue) send(ctx context.Context, tokens []Token, n Notification) (sent bool, failure *Failure, by Service) {
+func (q *Queue) send(ctx context.Context, tokens []Token, say func(Token) Notification) (sent bool, failure *Failure, by Service) {
 	for _, t := range tokens {
-		attempt, cancel := context.WithTimeout(ctx, sendWithin)
-		err := q.cfg.Senders[t.Service].Send(attempt, t, n)
-		cancel()
-		f, ok := errors.AsType[*Failure](err)
+		f := q.attempt(ctx, t, say(t))
 		switch {
-		case err == nil:
+		case f == nil:
 			sent = true
-			q.Stats.Sent.Add(1)
-			continue
-		case !ok:
-			f = &Failure{Reason: "internal", Cause: err}
-		}
-		if f.Gone {
-			q.Stats.Gone.Add(1)
-			upto := t.Registered // what is registered after this was read stays
-			if !f.Since.IsZero() {
-				upto = min(upto, f.Since.UnixMilli())
-			}
-			if err := q.cfg.Store.DropToken(context.WithoutCancel(ctx), t, upto); err != nil {
-				q.cfg.Log.Warn("a dead token stays for now", "token", t, "err", err)
-			}
-			continue
-		}
-		q.cfg.Log.Debug("a notification was not taken", "token", t, "reason", f.Reason, "retry", f.Retry)
-		if failure == nil || f.Retry && !failure.Retry {
+		case f.Gone:
+		case failure == nil, f.Retry && !failure.Retry:
 			failure, by = f, t.Service
 		}
 	}
 	return sent, failure, by
+}
+
+// attempt hands a notification to a service once. A token that the service says
+// is dead is dropped.
+func (q *Queue) attempt(ctx context.Context, t Token, n Notification) *Failure {
+	within, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	err := q.cfg.Senders[t.Service].Send(within, t, n)
+	if err == nil {
+		q.Stats.Sent.Add(1)
+		return nil
+	}
+	f, ok := errors.AsType[*Failure](err)
+	if !ok {
+		f = &Failure{Reason: "internal", Cause: err}
+	}
+	if !f.Gone {
+		q.cfg.Log.Debug("a notification was not taken", "token", t, "reason", f.Reason, "retry", f.Retry)
+		return f
+	}
+	q.Stats.Gone.Add(1)
+	upto := t.Registered // what is registered after this was read stays
+	if !f.Since.IsZero() {
+		upto = min(upto, f.Since.UnixMilli())
+	}
+	if err := q.cfg.Store.DropToken(context.WithoutCancel(ctx), t, upto); err != nil {
+		q.cfg.Log.Warn("a dead token stays for now", "token", t, "err", err)
+	}
+	return f
 }
 
 // notificationID is the same for all attempts to tell a device of a message.

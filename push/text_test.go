@@ -60,6 +60,38 @@ func TestNotification(t *testing.T) {
 	}
 }
 
+// The words are those of the language nearest to the device's, by cutting its
+// name from the end; what they leave out is as without them.
+func TestTextByLocale(t *testing.T) {
+	text := Text{TitleKey: "t", Body: "new", In: map[string]Words{
+		"de":         {Title: "Neu", Body: "von {sender}"},
+		"de-AT":      {Body: "vo {sender}"},
+		"zh-Hant-TW": {BodyKey: "ZH"},
+		"x":          {Title: "no"},
+		"en-a":       {Title: "no"},
+	}}
+	of := Pending{Log: envelope.NodeID("phone").Address(), Envelope: &envelope.Envelope{SrcClient: "ann"}}
+	for locale, want := range map[string]Words{
+		"":                    {TitleKey: "t", Body: "new"},
+		"fr":                  {TitleKey: "t", Body: "new"},
+		"d":                   {TitleKey: "t", Body: "new"},
+		"de":                  {Title: "Neu", Body: "von ann"},
+		"DE-ch":               {Title: "Neu", Body: "von ann"},
+		"de-Latn-CH-1996":     {Title: "Neu", Body: "von ann"},
+		"de-at":               {TitleKey: "t", Body: "vo ann"},
+		"de-AT-x-dialect":     {TitleKey: "t", Body: "vo ann"},
+		"zh-Hant":             {TitleKey: "t", Body: "new"},
+		"zh-Hant-TW-u-ca-roc": {TitleKey: "t", BodyKey: "ZH"},
+		"en-a-bbb":            {TitleKey: "t", Body: "new"},
+		"den":                 {TitleKey: "t", Body: "new"},
+	} {
+		n := text.in(locale).notification(of, 1)
+		if got := (Words{n.TitleKey, n.BodyKey, n.Title, n.Body}); got != want {
+			t.Errorf("%s: %+v, want %+v", locale, got, want)
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	for attempts, want := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 7: 320 * time.Second, 8: 10 * time.Minute, 1000: 10 * time.Minute} {
 		if got := backoff(attempts); got != want {

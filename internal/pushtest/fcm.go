@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +113,7 @@ func (f *FCM) check(r *http.Request, body *[]byte) *Answer {
 				TTL          string          `json:"ttl"`
 				Notification json.RawMessage `json:"notification"`
 			} `json:"android"`
+			Apple fcmApple `json:"apns"`
 		} `json:"message"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(*body))
@@ -123,14 +125,15 @@ func (f *FCM) check(r *http.Request, body *[]byte) *Answer {
 	if !registrationToken.MatchString(m.Token) {
 		return refuse(FCMField("message.token"))
 	}
-	size := len(m.Android.Notification)
+	size, apple := len(m.Android.Notification), len(m.Apple.Payload)
 	for key, value := range m.Data {
 		size += len(key) + len(value)
+		apple += len(key) + len(value)
 		if key == "from" || key == "gcm" || strings.HasPrefix(key, "google") {
 			return refuse(FCMField("message.data"))
 		}
 	}
-	if size > 4096 {
+	if size > 4096 || apple > 4096 {
 		return refuse(FCMError(400, "INVALID_ARGUMENT", ""))
 	}
 	if p := m.Android.Priority; p != "" && p != "HIGH" && p != "NORMAL" {
@@ -141,7 +144,43 @@ func (f *FCM) check(r *http.Request, body *[]byte) *Answer {
 			return refuse(FCMField("message.android.ttl"))
 		}
 	}
+	if field := m.Apple.malformed(); field != "" {
+		return refuse(FCMField("message.apns." + field))
+	}
 	return nil
+}
+
+// fcmApple is ApnsConfig: header fields and the payload as Apple takes them.
+type fcmApple struct {
+	Headers map[string]string `json:"headers"`
+	Payload json.RawMessage   `json:"payload"`
+}
+
+// malformed names what Apple would not take, or returns "".
+func (a *fcmApple) malformed() string {
+	if a.Payload == nil {
+		return ""
+	}
+	var payload struct {
+		APS map[string]any `json:"aps"`
+	}
+	if json.Unmarshal(a.Payload, &payload) != nil || payload.APS == nil {
+		return "payload"
+	}
+	kind, priority := a.Headers["apns-push-type"], a.Headers["apns-priority"]
+	_, expires := a.Headers["apns-expiration"]
+	seconds, err := strconv.ParseInt(a.Headers["apns-expiration"], 10, 64)
+	switch background := payload.APS["content-available"] != nil; {
+	case kind != "alert" && kind != "background", kind == "background" && (!background || priority != "5" || len(payload.APS) != 1):
+		return "headers.apns-push-type"
+	case priority != "5" && priority != "10":
+		return "headers.apns-priority"
+	case len(a.Headers["apns-collapse-id"]) > 64:
+		return "headers.apns-collapse-id"
+	case expires && (err != nil || seconds < 0):
+		return "headers.apns-expiration"
+	}
+	return ""
 }
 
 // grantor is the token endpoint.

@@ -83,6 +83,12 @@ func TestSend(t *testing.T) {
 			`{"aps":{"alert":{"title":"Ann","body":"Hello <you>"}}}`,
 		},
 		{
+			"what the app makes of it",
+			push.Notification{Body: "b", Category: "MESSAGE", Mutable: true, Channel: "chat"},
+			nil,
+			`{"aps":{"alert":"b","category":"MESSAGE","mutable-content":1}}`,
+		},
+		{
 			"arguments of the text",
 			push.Notification{BodyKey: "SAID", BodyArgs: []string{"Ann", "hi"}, TitleKey: "T"},
 			nil,

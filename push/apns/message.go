@@ -72,6 +72,12 @@ func encode(n push.Notification) ([]byte, error) {
 	if n.Sound != "" {
 		p.Sound(n.Sound)
 	}
+	if n.Category != "" {
+		p.Category(n.Category)
+	}
+	if n.Mutable {
+		p.MutableContent()
+	}
 	if n.CollapseID != "" {
 		p.ThreadID(n.CollapseID)
 	}

@@ -1,5 +1,5 @@
-// Package fcm sends notifications to Android's devices, by the HTTP v1 API of
-// Firebase Cloud Messaging.
+// Package fcm sends notifications to Android's devices, and to Apple's whose
+// apps are registered with Google, by the HTTP v1 API of Firebase Cloud Messaging.
 //
 // An app finds in a message's data what is in the notification's Data, and
 // "dismiss": the collapse id of what it is to take back, which is also the tag

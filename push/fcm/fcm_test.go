@@ -53,6 +53,7 @@ func failure(t *testing.T, err error) push.Failure {
 func TestSend(t *testing.T) {
 	badge := 3
 	alert := hello()
+	alert.Channel, alert.Category, alert.Mutable = "chat", "MESSAGE", true
 	alert.Badge, alert.Sound, alert.Data = &badge, "ping", map[string]string{"log": "node:1"}
 	tests := []struct {
 		name    string
@@ -60,7 +61,10 @@ func TestSend(t *testing.T) {
 		message string // without the token
 	}{
 		{"alert", alert, `{"data":{"log":"node:1"},"android":{"collapse_key":"log","priority":"HIGH","notification":
-			{"title_loc_key":"FROM","title_loc_args":["Ann"],"body_loc_key":"NEW","sound":"ping","tag":"log","notification_count":3}}}`},
+			{"title_loc_key":"FROM","title_loc_args":["Ann"],"body_loc_key":"NEW","sound":"ping","tag":"log","channel_id":"chat",
+			"notification_count":3}},"apns":{"headers":{"apns-push-type":"alert","apns-priority":"10","apns-collapse-id":"log"},"payload":{"aps":{
+			"alert":{"title-loc-key":"FROM","title-loc-args":["Ann"],"loc-key":"NEW"},"badge":3,"sound":"ping","category":"MESSAGE",
+			"thread-id":"log","mutable-content":1}}}}`},
 		{
 			"plain",
 			push.Notification{Title: "Ann", Body: "Hello <you>"},
@@ -102,6 +106,9 @@ func TestSend(t *testing.T) {
 				t.Fatal(err)
 			}
 			want.Message["token"] = device.Value
+			if want.Message["apns"] == nil {
+				delete(got.Message, "apns")
+			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
@@ -112,6 +119,43 @@ func TestSend(t *testing.T) {
 	}
 	if n := len(service.Grants.Requests()); n != 1 {
 		t.Errorf("%d access tokens", n)
+	}
+}
+
+// What is for Apple's devices is as package apns has it.
+func TestApple(t *testing.T) {
+	badge, none := 3, 0
+	for _, test := range []struct {
+		name string
+		n    push.Notification
+		want string
+	}{
+		{
+			"alert", push.Notification{
+				CollapseID: "log", TitleKey: "FROM", TitleArgs: []string{"Ann"}, Body: "Hello", Sound: "ping", Badge: &badge,
+				Category: "MESSAGE", Channel: "chat", Mutable: true, Urgent: true, Expires: time.Unix(4000000000, 0),
+			},
+			`{"headers":{"apns-push-type":"alert","apns-priority":"10","apns-collapse-id":"log","apns-expiration":"4000000000"},
+			"payload":{"aps":{"alert":{"title-loc-key":"FROM","title-loc-args":["Ann"],"body":"Hello"},"badge":3,"sound":"ping",
+			"category":"MESSAGE","thread-id":"log","mutable-content":1}}}`,
+		},
+		{
+			"silent", push.Notification{CollapseID: "log", Silent: true, Urgent: true, Mutable: true, Title: "no"},
+			`{"headers":{"apns-push-type":"background","apns-priority":"5","apns-collapse-id":"log"},"payload":{"aps":{"content-available":1}}}`,
+		},
+		{
+			"dismiss", push.Notification{CollapseID: "log", Dismiss: true, Silent: true, Badge: &none},
+			`{"headers":{"apns-push-type":"alert","apns-priority":"5"},"payload":{"aps":{"badge":0,"content-available":1}}}`,
+		},
+	} {
+		got, err := json.Marshal(forApple(test.n, time.Unix(3999999999, 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var is, want any
+		if err := errors.Join(json.Unmarshal(got, &is), json.Unmarshal([]byte(test.want), &want)); err != nil || !reflect.DeepEqual(is, want) {
+			t.Errorf("%s: got %s, %v", test.name, got, err)
+		}
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxMessage is what FCM takes as notification and data, in bytes. The
-	// whole request is held to it less the token, which errs on the safe side.
+	// maxMessage is what FCM takes as notification and data, in bytes, and Apple
+	// as what is made of them.
 	maxMessage = 4096
 	maxTTL     = 4 * 7 * 24 * time.Hour
 )
@@ -21,10 +21,13 @@ type request struct {
 	Message message `json:"message"`
 }
 
+// message has what is for each kind of device: which kind a token is of, only
+// FCM knows.
 type message struct {
 	Token   string            `json:"token"`
 	Data    map[string]string `json:"data,omitempty"`
-	Android android           `json:"android"`
+	Android json.RawMessage   `json:"android"`
+	Apple   json.RawMessage   `json:"apns"`
 }
 
 type android struct {
@@ -43,15 +46,26 @@ type notification struct {
 	BodyLocArgs  []string `json:"body_loc_args,omitempty"`
 	Sound        string   `json:"sound,omitempty"`
 	Tag          string   `json:"tag,omitempty"`
+	Channel      string   `json:"channel_id,omitempty"`
 	Count        *int     `json:"notification_count,omitempty"`
 }
 
 // newMessage returns the body of the request; [push.ErrTooLarge] when its data
 // alone are too much.
 func newMessage(to push.Token, n push.Notification, now time.Time) ([]byte, error) {
-	return push.Fit(n, maxMessage+len(to.Value), func(n push.Notification) ([]byte, error) {
-		return json.Marshal(request{message{Token: to.Value, Data: data(n), Android: forAndroid(n, now)}})
-	})
+	m := message{Token: to.Value, Data: data(n)}
+	both, err := json.Marshal(m.Data)
+	if err != nil {
+		return nil, err
+	}
+	left := maxMessage - len(both)
+	if m.Android, err = push.Fit(n, left, func(n push.Notification) ([]byte, error) { return json.Marshal(forAndroid(n, now)) }); err != nil {
+		return nil, err
+	}
+	if m.Apple, err = push.Fit(n, left, func(n push.Notification) ([]byte, error) { return json.Marshal(forApple(n, now)) }); err != nil {
+		return nil, err
+	}
+	return json.Marshal(request{m})
 }
 
 func data(n push.Notification) map[string]string {
@@ -76,7 +90,7 @@ func forAndroid(n push.Notification, now time.Time) android {
 }
 
 func shown(n push.Notification) *notification {
-	s := &notification{Sound: n.Sound, Tag: n.CollapseID, Count: n.Badge}
+	s := &notification{Sound: n.Sound, Tag: n.CollapseID, Channel: n.Channel, Count: n.Badge}
 	if n.TitleKey != "" {
 		s.TitleLocKey, s.TitleLocArgs = n.TitleKey, n.TitleArgs
 	} else {
