@@ -20,6 +20,7 @@ type authClaims struct {
 	aud                jwt.ClaimStrings
 	exp, nbf, iat      *jwt.NumericDate
 	app                bool
+	rights             json.RawMessage // nil: absent
 }
 
 // UnmarshalJSON goes through a map because encoding/json matches the names of
@@ -45,6 +46,8 @@ func (c *authClaims) UnmarshalJSON(b []byte) error {
 			err = json.Unmarshal(value, &c.aud)
 		case "app":
 			err = json.Unmarshal(value, &c.app)
+		case "rights":
+			c.rights = value
 		case "exp":
 			c.exp, err = date(value)
 		case "nbf":
@@ -92,8 +95,15 @@ func (c *authClaims) verified() (Verified, error) {
 	if len(c.jti) > maxClaim || len(c.iss) > maxClaim {
 		return Verified{}, errLongClaim
 	}
+	var rights *envelope.Rights
+	if c.rights != nil {
+		var err error
+		if rights, err = envelope.ParseRights(c.rights); err != nil || c.app {
+			return Verified{}, errRights
+		}
+	}
 	v := Verified{
-		Principal: envelope.Principal{Node: envelope.NodeID(c.nid), Client: envelope.ClientID(c.sub), App: c.app},
+		Principal: envelope.Principal{Node: envelope.NodeID(c.nid), Client: envelope.ClientID(c.sub), App: c.app, Rights: rights},
 		Expires:   c.exp.Time,
 		JTI:       c.jti,
 		Issuer:    c.iss,

@@ -8,6 +8,7 @@
 //	sub  client id (the user)                    required
 //	nid  node id (the device)                    default: sub
 //	app  true: may use the server API            default: false
+//	rights  what it is good for, [envelope.Rights]  default: everything of a user's
 //	exp  when it ends                            required
 //	nbf  when it begins                          honoured
 //	iat  when it was made                        must not be in the future

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Claims struct {
 	Client    envelope.ClientID
 	Node      envelope.NodeID // "": same as Client
 	App       bool
+	Rights    *envelope.Rights // nil: not bound; not for the app
 	Issuer    string
 	Audience  []string
 	JTI       string    // "": random
@@ -53,6 +55,8 @@ func Mint(k MintKey, c Claims) (string, error) {
 		return "", fmt.Errorf("auth: mint: %w", errID)
 	case len(c.JTI) > maxClaim || len(c.Issuer) > maxClaim:
 		return "", fmt.Errorf("auth: mint: %w", errLongClaim)
+	case c.Rights != nil && !mintable(c):
+		return "", fmt.Errorf("auth: mint: %w", errRights)
 	case c.Issued.IsZero() || !c.Expires.After(c.Issued):
 		return "", errors.New("auth: mint: must expire after it was issued")
 	}
@@ -62,6 +66,9 @@ func Mint(k MintKey, c Claims) (string, error) {
 	}
 	if c.App {
 		claims["app"] = true
+	}
+	if c.Rights != nil {
+		claims["rights"] = c.Rights
 	}
 	if c.Issuer != "" {
 		claims["iss"] = c.Issuer
@@ -84,6 +91,15 @@ func Mint(k MintKey, c Claims) (string, error) {
 		return "", fmt.Errorf("auth: mint: %w", errTooLong)
 	}
 	return token, nil
+}
+
+// mintable reports whether rights can be read again from a key.
+func mintable(c Claims) bool {
+	text, err := json.Marshal(c.Rights)
+	if err == nil {
+		_, err = envelope.ParseRights(text)
+	}
+	return err == nil && !c.App
 }
 
 // open returns the signing key and the algorithm that goes with it.

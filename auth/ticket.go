@@ -52,6 +52,9 @@ type ticketClaims struct {
 	App                  bool   `json:"app,omitempty"`
 	Guest                bool   `json:"guest,omitempty"`
 	Only                 string `json:"only,omitempty"`
+
+	Rights *envelope.Rights `json:"rights,omitempty"`
+
 	KeyExpires           int64  `json:"key_exp"`
 	KeyIssued            int64  `json:"key_iat,omitempty"`
 	KeyID                string `json:"key_jti,omitempty"`
@@ -110,6 +113,7 @@ func (t *Tickets) Issue(server envelope.ServerID, boot string, who Verified) (to
 		App:        who.App,
 		Guest:      who.Guest,
 		Only:       string(who.Only),
+		Rights:     who.Rights,
 		KeyExpires: who.Expires.Unix(),
 		KeyID:      who.JTI,
 		KeyIssuer:  who.Issuer,
@@ -166,7 +170,7 @@ func (t *Tickets) Redeem(token string, self envelope.ServerID, boot string) (Ver
 	who := Verified{
 		Principal: envelope.Principal{
 			Node: envelope.NodeID(c.Node), Client: envelope.ClientID(c.Subject),
-			App: c.App, Guest: c.Guest, Only: envelope.SessionID(c.Only),
+			App: c.App, Guest: c.Guest, Only: envelope.SessionID(c.Only), Rights: c.Rights,
 		},
 		Expires: keyExpires,
 		JTI:     c.KeyID,

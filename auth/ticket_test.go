@@ -26,7 +26,7 @@ func newTickets(t testing.TB, key []byte, now func() time.Time) *Tickets {
 
 func alice() Verified {
 	return Verified{
-		Principal: envelope.Principal{Node: "alice-phone", Client: "alice", App: true},
+		Principal: envelope.Principal{Node: "alice-phone", Client: "alice", App: true, Rights: &envelope.Rights{Send: []string{"session:*"}, Join: []string{}}},
 		Expires:   start.Add(time.Hour), Issued: start.Add(-time.Hour), JTI: "j1", Issuer: "app",
 	}
 }
@@ -53,7 +53,7 @@ func TestTicketFromAnotherServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := alice()
-	if got.Principal != want.Principal || got.JTI != want.JTI || got.Issuer != want.Issuer || !got.Expires.Equal(want.Expires) || !got.Issued.Equal(want.Issued) {
+	if !got.Same(want.Principal) || !got.Rights.Equal(want.Rights) || got.JTI != want.JTI || got.Issuer != want.Issuer || !got.Expires.Equal(want.Expires) || !got.Issued.Equal(want.Issued) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

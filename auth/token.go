@@ -37,6 +37,7 @@ var (
 	errIssuer       = errors.New("issuer is not among the expected")
 	errID           = errors.New("sub or nid is not an id")
 	errLongClaim    = errors.New("jti or iss is too long")
+	errRights       = errors.New("rights that are not understood, or for the app, which none bind")
 	errTooLongLived = errors.New("valid for longer than a key may be")
 	errGuest        = errors.New("not made here, with the id of a guest")
 	errServer       = errors.New("for another server or boot")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +44,10 @@ func TestVerify(t *testing.T) {
 		{name: "expired within leeway", claims: map[string]any{"exp": unix(-29 * time.Second)}, want: changed(func(v *Verified) { v.Expires = start.Add(-29 * time.Second) })},
 		{name: "begins within leeway", claims: map[string]any{"nbf": unix(30 * time.Second)}, want: alice},
 		{name: "fraction of a second", claims: map[string]any{"exp": float64(unix(time.Hour)) + 0.5}, want: alice},
+		{
+			name: "rights", claims: map[string]any{"rights": map[string]any{"send": []string{"session:*"}, "join": []string{}, "rate": 5}},
+			want: changed(func(v *Verified) { v.Rights = &envelope.Rights{Send: []string{"session:*"}, Join: []string{}, Rate: 5} }),
+		},
 		{name: "access token type", header: map[string]any{"typ": "application/at+JWT"}, want: alice},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -58,10 +63,23 @@ func TestVerify(t *testing.T) {
 				t.Errorf("times: got %+v, want %+v", got, tt.want)
 			}
 			got.Expires, got.Issued = tt.want.Expires, tt.want.Issued
-			if got != tt.want {
+			if !got.Same(tt.want.Principal) || !got.Rights.Equal(tt.want.Rights) || got.JTI != tt.want.JTI || got.Issuer != tt.want.Issuer {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// Of rights that are not understood nothing is left out: the key is good for nothing.
+func TestRightsRefused(t *testing.T) {
+	v := newVerifier(t, Config{Keys: []KeySource{{Secret: secretA}}})
+	for _, claims := range []string{
+		`"rights":null`, `"rights":[]`, `"rights":"all"`, `"rights":{"sent":[]}`, `"rights":{"send":null}`, `"rights":{"send":["*"]}`,
+		`"rights":{"send":[]},"rights":{"Send":[]}`, `"rights":{"join":["` + strings.Repeat("a", envelope.MaxRights) + `"]}`,
+		`"rights":{},"app":true`, `"app":true,"rights":{"send":[]}`,
+	} {
+		token := signRaw(secretA, `{"alg":"HS256"}`, `{"sub":"alice","exp":`+strconv.FormatInt(start.Add(time.Hour).Unix(), 10)+`,`+claims+`}`)
+		wantRefused(t, verify(v, token), token, notValid)
 	}
 }
 
@@ -283,6 +301,8 @@ func TestMint(t *testing.T) {
 		{name: "bad node", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Node = "a b" }},
 		{name: "no expiry", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Expires = time.Time{} }},
 		{name: "no issue time", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Issued = time.Time{} }},
+		{name: "rights of the app", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.App, c.Rights = true, new(envelope.Rights) }},
+		{name: "no such right", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Rights = &envelope.Rights{Send: []string{"*"}} }},
 		{name: "long issuer", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Issuer = strings.Repeat("i", maxClaim+1) }},
 		{name: "huge", key: MintKey{Secret: secretA}, edit: func(c *Claims) { c.Audience = []string{strings.Repeat("i", MaxTokenSize)} }},
 	} {

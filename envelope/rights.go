@@ -69,6 +69,15 @@ func ParseRights(text []byte) (*Rights, error) {
 	return r, nil
 }
 
+// UnmarshalJSON implements [json.Unmarshaler] by [ParseRights].
+func (r *Rights) UnmarshalJSON(text []byte) error {
+	parsed, err := ParseRights(text)
+	if err == nil {
+		*r = *parsed
+	}
+	return err
+}
+
 // patterns reads a list of them; an empty one is not nil.
 func patterns(value jsontext.Value, valid func(string) bool) ([]string, error) {
 	list := []string{}

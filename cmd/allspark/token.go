@@ -19,6 +19,7 @@ type tokenCmd struct {
 
 	Client   string        `required:"" placeholder:"ID" help:"The user."`
 	Node     string        `placeholder:"ID" help:"The user's device. Default: the client's id."`
+	Rights   string        `placeholder:"JSON" help:"What the auth key is good for, as {\"send\":[\"session:*\"],\"join\":[\"lobby\",\"topic:*\"],\"create\":false,\"rate\":20}. What is absent bounds nothing."`
 	App      bool          `help:"Allow the server API, on behalf of other users."`
 	TTL      time.Duration `name:"ttl" default:"24h" help:"How long the auth key is valid."`
 	Issuer   string        `placeholder:"NAME" help:"Issuer (iss)."`
@@ -31,9 +32,15 @@ func (c *tokenCmd) Run(sys *system) error {
 	if err != nil {
 		return err
 	}
+	var rights *envelope.Rights
+	if c.Rights != "" {
+		if rights, err = envelope.ParseRights([]byte(c.Rights)); err != nil {
+			return usageError("--rights: " + err.Error())
+		}
+	}
 	now := time.Now()
 	token, err := auth.Mint(key, auth.Claims{
-		Client: envelope.ClientID(c.Client), Node: envelope.NodeID(c.Node), App: c.App,
+		Client: envelope.ClientID(c.Client), Node: envelope.NodeID(c.Node), App: c.App, Rights: rights,
 		Issuer: c.Issuer, Audience: c.Audience,
 		Issued: now, Expires: now.Add(c.TTL),
 	})
