@@ -108,9 +108,8 @@ func (m *mesh) call(clientID, id, at, method, path, body string) (status int, an
 // registers has a device register its token.
 func (m *mesh) registers(clientID, id, at string) {
 	m.t.Helper()
-	body := fmt.Sprintf(`{"service":"fcm","token":%q}`, tokenOf(id))
-	if status, answer := m.call(clientID, id, at, "PUT", "/v1/push/token", body); status != http.StatusOK {
-		m.t.Fatalf("%d %s", status, answer)
+	if err := m.api(clientID, id, at).PutPushToken(m.t.Context(), client.PushToken{Service: "fcm", Token: tokenOf(id)}); err != nil {
+		m.t.Fatal(err)
 	}
 }
 
@@ -235,10 +234,13 @@ func TestPushSession(t *testing.T) {
 				}
 			}
 		}
-		if status, answer := m.call("dave", "dave", "a", "PUT", "/v1/push/mute", `{"log":"session:room"}`); status != http.StatusNotFound {
-			t.Errorf("an outsider mutes: %d %s", status, answer)
+		if err := m.api("dave", "dave", "a").Mute(t.Context(), room("room"), time.Time{}); envelope.CodeOf(err) != envelope.NotFound {
+			t.Errorf("an outsider mutes: %v", err)
 		}
-		m.call("carol", "carol", "a", "PUT", "/v1/push/mute", `{"log":"session:room"}`)
+		carol := m.api("carol", "carol", "a")
+		if err := carol.Mute(t.Context(), room("room"), time.Now().Add(24*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
 		short := to(room("room"), "short", "gone")
 		short.TTL = 3
 		alice.send(short)
@@ -255,7 +257,9 @@ func TestPushSession(t *testing.T) {
 		if len(got) != 1 || got[0].to.Node != "bob" || got[0].n.Body != "alice in room: 1" {
 			t.Fatalf("woken: %+v", got)
 		}
-		m.call("carol", "carol", "a", "DELETE", "/v1/push/mute", `{"log":"session:room"}`)
+		if err := carol.Unmute(t.Context(), room("room")); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(room("room"), "2", "ho")); err != nil {
 			t.Fatal(err)
 		}
@@ -349,9 +353,22 @@ func TestPushTokens(t *testing.T) {
 		m.call("carol", "carol", "a", "PUT", "/v1/push/token", fmt.Sprintf(`{"service":"fcm","token":%q}`, tokenOf("new")))
 		check(tokenOf("bob"))
 		check(tokenOf("new"), "carol")
-		m.call("bob", "bob", "a", "DELETE", "/v1/push/token", "")
-		check(tokenOf("new"), "carol")
-		m.call("carol", "carol", "a", "DELETE", "/v1/push/token", "")
+		for _, drop := range []struct {
+			who string
+			of  client.PushToken
+		}{
+			{"bob", client.PushToken{}},
+			{"carol", client.PushToken{Service: "apns"}},
+			{"carol", client.PushToken{Service: "fcm", Token: tokenOf("bob")}},
+		} {
+			if err := m.api(drop.who, drop.who, "a").DropPushToken(t.Context(), drop.of); err != nil {
+				t.Fatal(err)
+			}
+			check(tokenOf("new"), "carol")
+		}
+		if err := m.api("carol", "carol", "a").DropPushToken(t.Context(), client.PushToken{Token: tokenOf("new")}); err != nil {
+			t.Fatal(err)
+		}
 		check(tokenOf("new"))
 		for _, bad := range []string{
 			`{"service":"fcm","token":"short"}`, `{"service":"pigeon","token":"xxxxxxxxxxxxxxxxxxxxxxxxx"}`, `{"token":1}`,

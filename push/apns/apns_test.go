@@ -86,7 +86,7 @@ func TestSend(t *testing.T) {
 			"what the app makes of it",
 			push.Notification{Body: "b", Category: "MESSAGE", Mutable: true, Channel: "chat"},
 			nil,
-			`{"aps":{"alert":"b","category":"MESSAGE","mutable-content":1}}`,
+			`{"aps":{"alert":{"body":"b"},"category":"MESSAGE","mutable-content":1}}`,
 		},
 		{
 			"arguments of the text",

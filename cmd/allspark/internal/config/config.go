@@ -97,13 +97,20 @@ type Config struct {
 	PushBody         string        `name:"push-body" group:"Push" placeholder:"TEXT" help:"The same for texts."`
 	PushSound        string        `name:"push-sound" group:"Push" placeholder:"NAME" help:"Sound of a notification: default, or one of the app's."`
 	PushSilent       bool          `name:"push-silent" group:"Push" help:"Wake the app and show nothing; it decides."`
+	PushText         PushText      `name:"push-text" kong:"-"`
+	PushCategory     string        `name:"push-category" group:"Push" placeholder:"NAME" help:"Apple: category of notifications, one of the app's."`
+	PushChannel      string        `name:"push-channel" group:"Push" placeholder:"ID" help:"Android: channel of notifications, one of the app's."`
+	PushMutable      bool          `name:"push-mutable" group:"Push" help:"Apple: let the app's extension change a notification before it is shown."`
 	PushContent      bool          `name:"push-content" group:"Push" help:"Send small messages along with the notification, by way of the push service. Without it nothing of a message's contents leaves the mesh."`
 	APNsKeyFile      string        `name:"apns-key-file" file:"" group:"Push" placeholder:"FILE" help:"Apple: the .p8 file of a signing key. With apns-key-id and apns-team-id."`
 	APNsKeyID        string        `name:"apns-key-id" group:"Push" placeholder:"ID" help:"Id of that key."`
 	APNsTeamID       string        `name:"apns-team-id" group:"Push" placeholder:"ID" help:"The team it belongs to."`
 	APNsCert         string        `name:"apns-cert" file:"" group:"Push" placeholder:"FILE" help:"Apple: certificate and key, .p12 or PEM, instead of a signing key."`
 	APNsCertPassword string        `name:"apns-cert-password" secret:"" group:"Push" placeholder:"SECRET" help:"Password of that file."`
+	APNsURL          string        `name:"apns-url" url:"" group:"Push" placeholder:"URL" help:"Where Apple's service is, if not where Apple says: https://HOST[:PORT] of a relay."`
+	APNsSandboxURL   string        `name:"apns-sandbox-url" url:"" group:"Push" placeholder:"URL" help:"The same of the development environment."`
 	FCMCredentials   string        `name:"fcm-credentials" file:"" group:"Push" placeholder:"FILE" help:"Google: the key file of a service account that may send."`
+	FCMURL           string        `name:"fcm-url" url:"" group:"Push" placeholder:"URL" help:"Where Google's service is, if not where Google says; where access tokens come from is in the key file."`
 	VAPIDKeyFile     string        `name:"vapid-key-file" file:"" group:"Push" placeholder:"FILE" help:"Browsers: private key of Web Push, PEM or base64url."`
 	VAPIDSubject     string        `name:"vapid-subject" group:"Push" placeholder:"URL" help:"Whom push services of browsers can ask: mailto:ADDRESS or https://PAGE."`
 

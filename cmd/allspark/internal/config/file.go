@@ -66,6 +66,8 @@ func (l *Loaded) readMapping(path, prefix string, mapping *yaml.Node, rows []set
 			l.take(s, source, errTwice)
 		case s.value.Type() == reflect.TypeFor[[]TokenKey]():
 			l.readTokenKeys(path, s, source, value)
+		case s.value.Type() == reflect.TypeFor[PushText]():
+			l.readPushText(path, s, source, value)
 		default:
 			l.take(s, source, s.decode(value))
 		}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -53,13 +55,20 @@ func (l *Loaded) node(s setting) *yaml.Node {
 		for i := range v {
 			node.Content = append(node.Content, l.mapping(fmt.Sprintf("token_keys[%d].", i), settings(reflect.ValueOf(&v[i]).Elem())))
 		}
+	case PushText:
+		node.Kind = yaml.MappingNode
+		for _, locale := range slices.Sorted(maps.Keys(v)) {
+			words := v[locale]
+			node.Content = append(node.Content,
+				&yaml.Node{Kind: yaml.ScalarNode, Value: locale}, l.mapping("push_text."+locale+".", rowsOf(&words)))
+		}
 	case string:
 		node.SetString(shown(s, v))
 	default:
 		// Encoding a number, a bool, a duration or a list of strings cannot fail.
 		_ = node.Encode(v)
 	}
-	if node.Kind == yaml.SequenceNode && len(node.Content) == 0 {
+	if node.Kind != yaml.ScalarNode && len(node.Content) == 0 {
 		node.Style = yaml.FlowStyle
 	}
 	return node

@@ -25,7 +25,10 @@ func settings(v reflect.Value) []setting {
 	return rows
 }
 
-func table(c *Config) []setting { return settings(reflect.ValueOf(c).Elem()) }
+func table(c *Config) []setting { return rowsOf(c) }
+
+// rowsOf returns the rows of the struct that p points to.
+func rowsOf(p any) []setting { return settings(reflect.ValueOf(p).Elem()) }
 
 func (s setting) flag() string { return s.tag.Get("name") }
 

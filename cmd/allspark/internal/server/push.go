@@ -38,6 +38,7 @@ func newPushServices(c *config.Config) (_ *pushServices, err error) {
 	if appleKey != nil || appleCert != nil {
 		s, err := apns.New(apns.Config{
 			Key: appleKey, KeyID: c.APNsKeyID, TeamID: c.APNsTeamID, Certificate: appleCert, Password: c.APNsCertPassword,
+			Production: c.APNsURL, Sandbox: c.APNsSandboxURL,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("push to Apple: %w", err)
@@ -45,7 +46,7 @@ func newPushServices(c *config.Config) (_ *pushServices, err error) {
 		p.senders[push.APNs], p.close = s, append(p.close, s.Close)
 	}
 	if google != nil {
-		s, err := fcm.New(fcm.Config{Credentials: google})
+		s, err := fcm.New(fcm.Config{Credentials: google, Endpoint: c.FCMURL})
 		if err != nil {
 			return nil, fmt.Errorf("fcm_credentials: %w", err)
 		}
@@ -66,8 +67,8 @@ func (p *pushServices) config(c *config.Config, store push.Store) node.Push {
 	return node.Push{
 		Store: store, Senders: p.senders, After: c.PushAfter, Interval: c.PushInterval,
 		Text: push.Text{
-			TitleKey: c.PushTitleKey, BodyKey: c.PushBodyKey, Title: c.PushTitle, Body: c.PushBody, Sound: c.PushSound,
-			Silent: c.PushSilent, Content: c.PushContent,
+			TitleKey: c.PushTitleKey, BodyKey: c.PushBodyKey, Title: c.PushTitle, Body: c.PushBody, In: c.PushText.Words(), Sound: c.PushSound,
+			Category: c.PushCategory, Channel: c.PushChannel, Mutable: c.PushMutable, Silent: c.PushSilent, Content: c.PushContent,
 		},
 	}
 }
