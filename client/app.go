@@ -22,9 +22,30 @@ type Server struct {
 	Zone     string              `json:"zone,omitempty"`
 	Load     int                 `json:"load"` // connections
 	MaxLoad  int                 `json:"max_load"`
-	Draining bool                `json:"draining"` // it takes no more
-	Answers  bool                `json:"answers"`  // it is the one that was asked
-	Links    []envelope.ServerID `json:"links"`    // the servers that it has a link to
+	Draining bool                `json:"draining"`         // it takes no more
+	Answers  bool                `json:"answers"`          // it is the one that was asked
+	Links    []envelope.ServerID `json:"links"`            // the servers that it has a link to
+	AgeMS    int64               `json:"age_ms"`           // since the server asked has seen it live
+	Health   *Health             `json:"health,omitempty"` // nil: it did not answer that server
+}
+
+// Health is what a server says of itself when it is asked.
+type Health struct {
+	RoundTripUS  int64        `json:"round_trip_us"`  // of the question, microseconds
+	ClockAheadMS int64        `json:"clock_ahead_ms"` // of that of the server asked, give or take half of RoundTripUS
+	StoreWriteUS int64        `json:"store_write_us"` // what its last renewal of its record has taken, microseconds
+	Waiting      int          `json:"waiting"`        // frames that wait to be written to clients
+	Longest      int          `json:"longest"`        // of these for one client
+	Behind       int          `json:"behind"`         // clients that are sent what they have missed
+	Links        []LinkHealth `json:"links"`
+}
+
+// LinkHealth is how a link to another server is, seen from one end.
+type LinkHealth struct {
+	Server        envelope.ServerID `json:"server"`
+	RoundTripUS   int64             `json:"round_trip_us"` // microseconds, waiting in queues included; 0: not known yet
+	QueuedRecords int               `json:"queued_records"`
+	QueuedBytes   int               `json:"queued_bytes"`
 }
 
 // Mesh returns the living servers.
@@ -34,6 +55,17 @@ func (a *API) Mesh(ctx context.Context) ([]Server, error) {
 	}
 	err := a.call(ctx, http.MethodGet, "/v1/mesh", nil, &reply, true)
 	return reply.Servers, err
+}
+
+// Drain has a server leave the mesh in peace, and returns when it has begun, with
+// the boot that will end. [API.Mesh] shows how far it is. The same call may be
+// repeated.
+func (a *API) Drain(ctx context.Context, id envelope.ServerID) (boot string, err error) {
+	var reply struct {
+		Boot string `json:"boot"`
+	}
+	err = a.call(ctx, http.MethodPost, "/v1/servers/"+url.PathEscape(string(id))+"/drain", nil, &reply, true)
+	return reply.Boot, err
 }
 
 // Edges says where an address can be reached.

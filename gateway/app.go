@@ -34,8 +34,6 @@ type (
 		Reason string
 	}
 
-	// GetMesh asks for the living servers. The reply is [Mesh].
-	GetMesh struct{}
 	// GetEdges asks where an address can be reached. The reply is [Edges].
 	GetEdges struct{ Of envelope.Address }
 	// GetCursors asks how far a device has got in its logs, those behind After;
@@ -53,7 +51,6 @@ const MaxReason = 100
 
 func (SendMany) command()   {}
 func (Disconnect) command() {}
-func (GetMesh) command()    {}
 func (GetEdges) command()   {}
 func (GetCursors) command() {}
 
@@ -68,18 +65,6 @@ type (
 	// Disconnected names the servers where there was somebody to be disconnected.
 	Disconnected struct{ Servers []envelope.ServerID }
 
-	// Mesh answers [GetMesh].
-	Mesh struct{ Servers []MeshServer }
-	// MeshServer is a living server as it has described itself last.
-	MeshServer struct {
-		ID             envelope.ServerID
-		Boot           string
-		URL, ProxyURL  string
-		Zone           string
-		Load, MaxLoad  int // connections
-		Draining, Self bool
-		Links          []envelope.ServerID // to the servers it has a link to
-	}
 	// Edges answers [GetEdges].
 	Edges struct {
 		Of       []Edge
@@ -106,6 +91,5 @@ type (
 
 func (SentMany) event()     {}
 func (Disconnected) event() {}
-func (Mesh) event()         {}
 func (Edges) event()        {}
 func (Cursors) event()      {}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -76,6 +77,7 @@ type Graph struct {
 	speak chan struct{}   // a gossip announcement is due
 	thaw  chan struct{}   // the process was frozen
 
+	wrote    atomic.Int64 // how long the last renewal took, nanoseconds
 	counters counters
 	keeping  sync.WaitGroup // the lease, in Run
 
@@ -244,6 +246,14 @@ func (g *Graph) Alive(id envelope.ServerID, boot string) bool {
 	}
 	return g.view.isAlive(id, boot)
 }
+
+// Age returns the time since a boot of another server was last seen to live, by
+// its record in the store or by gossip; 0 if it is not known.
+func (g *Graph) Age(id envelope.ServerID, boot string) time.Duration { return g.view.age(id, boot) }
+
+// StoreWrite returns what the last renewal of this server's lease has taken:
+// how long the store takes for a small write. 0 before the first.
+func (g *Graph) StoreWrite() time.Duration { return time.Duration(g.wrote.Load()) }
 
 // SetDraining tells the others at once whether this server sends its clients away.
 func (g *Graph) SetDraining(draining bool) {

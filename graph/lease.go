@@ -169,7 +169,9 @@ func (g *Graph) renewal(ctx context.Context) error {
 	g.mu.Unlock()
 	callCtx, cancel := context.WithTimeout(ctx, g.timeout())
 	defer cancel()
+	start := time.Now()
 	err := g.cfg.Store.Renew(callCtx, r)
+	g.wrote.Store(int64(time.Since(start)))
 	if errors.Is(err, ErrTakenOver) {
 		// Either another process has it, or it was deleted: by a janitor
 		// after a minute without renewals, or with the whole store.

@@ -54,6 +54,7 @@ type lease struct {
 	gone   bool          // for good: left, superseded, or its record is deleted
 	swept  bool          // the janitor has dropped what it left
 	idle   time.Duration // polled time since its beat was last seen to advance
+	seen   time.Time     // when that was
 	order  uint64        // of first sight
 }
 
@@ -93,7 +94,7 @@ func (v *view) poll(records []Record, start time.Time) {
 		case l == nil:
 			l = v.add(key, r)
 		case r.Beat > l.rec.Beat:
-			l.idle = 0
+			l.idle, l.seen = 0, time.Now()
 			l.rec = r
 		case r.Beat == l.rec.Beat:
 			l.rec = r // gossip does not carry all of it
@@ -134,7 +135,7 @@ func (v *view) gossip(r Record, leaving bool) (news bool) {
 	case r.Beat > l.rec.Beat && !l.gone:
 		r.Links, r.Gossip = l.rec.Links, l.rec.Gossip
 		l.rec = r
-		l.idle = 0
+		l.idle, l.seen = 0, time.Now()
 	}
 	v.rebuild()
 	return news
@@ -143,7 +144,7 @@ func (v *view) gossip(r Record, leaving bool) (news bool) {
 // add notes a boot at first sight. mu is held.
 func (v *view) add(key leaseKey, r Record) *lease {
 	v.arrival++
-	l := &lease{id: r.ID, rec: r, order: v.arrival}
+	l := &lease{id: r.ID, rec: r, seen: time.Now(), order: v.arrival}
 	v.leases[key] = l
 	return l
 }
@@ -209,6 +210,17 @@ func (v *view) isAlive(id envelope.ServerID, boot string) bool {
 	defer v.mu.Unlock()
 	l := v.leases[leaseKey{id, boot}]
 	return l != nil && l.alive.Load()
+}
+
+// age returns the time since the beat of a boot was last seen to advance; 0 if
+// it is not known.
+func (v *view) age(id envelope.ServerID, boot string) time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if l := v.leases[leaseKey{id, boot}]; l != nil {
+		return time.Since(l.seen)
+	}
+	return 0
 }
 
 // resolve adds the leases of edges to leases, by address. Edges of boots that

@@ -125,7 +125,9 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	case gateway.Disconnect:
 		return n.disconnect(ctx, who, cmd)
 	case gateway.GetMesh:
-		return n.mesh(who)
+		return n.mesh(ctx, who)
+	case gateway.DrainServer:
+		return n.drainServer(ctx, who, cmd)
 	case gateway.GetEdges:
 		return n.edges(ctx, who, cmd)
 	case gateway.GetCursors:

@@ -138,6 +138,7 @@ func TestGuestRights(t *testing.T) {
 		"SendMany":       {{gateway.SendMany{Envelope: envelope.Envelope{ID: "many"}, To: []gateway.Destination{{Session: "room"}}}, no, no}},
 		"Disconnect":     {{gateway.Disconnect{Node: "alice"}, no, no}, {gateway.Disconnect{Node: "guest-1"}, no, no}},
 		"GetMesh":        {{gateway.GetMesh{}, no, no}},
+		"DrainServer":    {{gateway.DrainServer{Server: "a"}, no, no}},
 		"GetEdges":       {{gateway.GetEdges{Of: deviceAddr("guest-1")}, no, no}},
 		"GetCursors":     {{gateway.GetCursors{}, no, no}, {gateway.GetCursors{Node: "alice"}, no, no}},
 		"GetSession":     {{gateway.GetSession{ID: "room"}, ok, ok}, {gateway.GetSession{ID: "shut"}, envelope.NotFound, envelope.NotFound}},

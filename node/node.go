@@ -118,7 +118,7 @@ type Node struct {
 	process   string    // tells this start of the process from all others
 	began     time.Time // of the process, for its clock
 	clocks    clocks
-	questions questions
+	questions inquiries
 	conns     *registry
 	peers     *peers
 	owners    *owners
@@ -137,6 +137,7 @@ type Node struct {
 	stats     Stats
 
 	draining atomic.Bool
+	leaving  chan struct{}  // a token when this server has been asked to drain
 	serving  sync.WaitGroup // connections; Add only while not closed, under life
 
 	life struct {
@@ -166,6 +167,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.revoker = revoker{n, cfg.Revocations}
 	n.limits = newLimits(cfg.Limits)
 	n.lookUps = make(chan struct{}, maxLookUps)
+	n.leaving = make(chan struct{}, 1)
 	n.waker = newWaker(n, cfg.Push)
 	n.hooks = newHooks(n, cfg.Hooks)
 	n.owners = newOwners(n)

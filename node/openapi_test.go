@@ -142,7 +142,8 @@ func (d *apiDocument) check(call apiCall, answer []byte) {
 // the same: times and tokens.
 func alike(a, b any) bool {
 	oneTime := []string{
-		"accepted", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "last_seen", "timestamp", "validation_token",
+		"accepted", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "last_seen", "round_trip_us", "store_write_us",
+		"timestamp", "validation_token",
 	}
 	switch a := a.(type) {
 	case map[string]any:
@@ -217,6 +218,7 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		{call: "revoke"},
 		{call: "revocations"},
 		{call: "replayHooks"},
+		{call: "drain"},
 	}
 	config := func(c *Config) {
 		c.Guests = true

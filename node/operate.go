@@ -12,29 +12,8 @@ import (
 	"github.com/allsparkrt/allspark/session"
 )
 
-// What the app sees of the mesh: its servers, where somebody can be reached, and
-// how far devices have got.
-
-// mesh describes the living servers.
-func (n *Node) mesh(who envelope.Principal) (gateway.Mesh, error) {
-	if !who.App {
-		return gateway.Mesh{}, errNotApp
-	}
-	var mesh gateway.Mesh
-	for _, r := range n.graph.Servers() {
-		self := r.ID == n.cfg.Graph.Self.ID
-		if self {
-			r.Links = n.peers.linked()
-		}
-		links := slices.Clone(r.Links)
-		slices.Sort(links)
-		mesh.Servers = append(mesh.Servers, gateway.MeshServer{
-			ID: r.ID, Boot: r.Boot, URL: r.URL, ProxyURL: r.ProxyURL, Zone: r.Zone,
-			Load: r.Load, MaxLoad: r.MaxLoad, Draining: r.Draining, Self: self, Links: links,
-		})
-	}
-	return mesh, nil
-}
+// What the app sees of the mesh: where somebody can be reached, and how far
+// devices have got.
 
 // edges says where an address can be reached. Of an alias it does not: its edges
 // are those of the device.

@@ -30,14 +30,17 @@ type link struct {
 
 	heard atomic.Uint64 // frames received
 
-	mu       sync.Mutex
-	queue    []byte              // guarded by mu; encoded records
-	ends     []int               // guarded by mu; where each record in queue ends
-	lossy    bool                // guarded by mu; records were dropped and the peer does not know
-	closed   bool                // guarded by mu
-	refusing map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
-	passage  passage             // guarded by mu
-	wakeup   chan struct{}       // a token when queue is not empty
+	mu        sync.Mutex
+	queue     []byte              // guarded by mu; encoded records
+	ends      []int               // guarded by mu; where each record in queue ends
+	lossy     bool                // guarded by mu; records were dropped and the peer does not know
+	closed    bool                // guarded by mu
+	refusing  map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
+	passage   passage             // guarded by mu
+	told      time.Duration       // guarded by mu; the time by the peer's clock, as heard last
+	toldAt    time.Time           // guarded by mu; when that was
+	roundTrip time.Duration       // guarded by mu; of the last word and its answer
+	wakeup    chan struct{}       // a token when queue is not empty
 }
 
 func newLink(peer introduction, ws *websocket.Conn) *link {
@@ -192,15 +195,5 @@ func (l *link) beatLoop(ctx context.Context, every time.Duration, sign func() []
 			return errors.New("the peer is silent")
 		}
 		l.beat(sign())
-	}
-}
-
-// beat queues a sign of life, unless something waits that is one.
-func (l *link) beat(sign []byte) {
-	l.mu.Lock()
-	idle := len(l.queue) == 0
-	l.mu.Unlock()
-	if idle {
-		l.send(appendRecord(nil, recordBeat, sign))
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -97,7 +98,7 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordRoll:
 		p.n.tellRoll(from)
 	case recordBeat:
-		p.n.timeThere(from, r)
+		p.beaten(l, from, r)
 	case recordLossy:
 		p.resync()
 		p.send(from, recordRoll, nil)
@@ -108,6 +109,21 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordEnd:
 		if end := parseEnd(r); r.Err() == nil {
 			p.n.disconnectHere(end)
+		}
+	case recordHealth:
+		if body := p.n.healthBody(r); r.Err() == nil {
+			p.send(from, recordHealthy, body)
+		}
+	case recordHealthy:
+		p.n.healthTold(r)
+	case recordDrain:
+		number, boot := r.Uvarint(), r.String()
+		if r.Err() == nil && p.n.drainHere(boot) {
+			p.send(from, recordDraining, binary.AppendUvarint(nil, number))
+		}
+	case recordDraining:
+		if number := r.Uvarint(); r.Err() == nil {
+			p.n.questions.drain.answer(number, struct{}{})
 		}
 	case recordRelay:
 		rel, err := parseRelay(body)

@@ -29,7 +29,9 @@ import (
 //	                            which of your devices has that entry been written to? under that number
 //	reached  uvarint, (string, byte)…
 //	                            the number's answer: devices, and 1 for each that it was written to
-//	beat     string, uvarint    a sign of life, and what time it is by this process's clock
+//	beat     string, uvarint, [uvarint, uvarint]
+//	                            a sign of life, and what time it is by this process's clock; and the time
+//	                            that you have said last, and how long ago that was
 //	lossy                       records to you were dropped: sweep
 //	append   uvarint, byte, address, envelope
 //	                            append it for me under that number; 1: I have heard of all refusals
@@ -39,6 +41,11 @@ import (
 //	                            revocations: jti, user or device, before, and until when they count
 //	end      string, string, string, string
 //	                            device, user, code, reason: its connections are to be closed
+//	health   uvarint, uvarint   how are you? under that number, at that time by this process's clock
+//	healthy  uvarint, uvarint, uvarint, …
+//	                            both again, the answer's wall clock, and how it is (health.go)
+//	drain    uvarint, string    if that is still your boot, leave the mesh in peace
+//	draining uvarint            it does, to the question of that number
 //	relay    string, string…, record
 //	                            for that server, by way of these, the first one being the source
 //
@@ -64,6 +71,10 @@ const (
 	recordAppended  = 'A'
 	recordRevoked   = 'x'
 	recordEnd       = 'k'
+	recordHealth    = 'y'
+	recordHealthy   = 'Y'
+	recordDrain     = 'D'
+	recordDraining  = 'I'
 	recordRelay     = 'R'
 )
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
 )
 
 // askWithin bounds the wait for what other servers say of their connections.
@@ -48,11 +49,18 @@ func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, wr
 	return reader.Node, f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
 }
 
-// questions are those that other servers have yet to answer.
-type questions struct {
+// inquiries are the questions that this server has asked others.
+type inquiries struct {
+	reach  questions[reach]
+	health questions[gateway.Health]
+	drain  questions[struct{}]
+}
+
+// questions are those that have yet to be answered, each with an A.
+type questions[A any] struct {
 	mu   sync.Mutex
-	last uint64                  // guarded by mu
-	open map[uint64]chan<- reach // guarded by mu
+	last uint64              // guarded by mu
+	open map[uint64]chan<- A // guarded by mu
 }
 
 // reachOf asks servers how far an entry has got there. One that does not
@@ -67,8 +75,8 @@ func (n *Node) reachOf(ctx context.Context, servers []envelope.ServerID, log env
 			all[id] = n.reachHere(log, seq)
 			continue
 		}
-		number, answer := n.questions.ask()
-		defer n.questions.take(number)
+		number, answer := n.questions.reach.ask()
+		defer n.questions.reach.take(number)
 		answers[id] = answer
 		body := binary.AppendUvarint(nil, number)
 		n.peers.send(id, recordReach, binary.AppendUvarint(envelope.AppendAddress(body, log), seq))
@@ -84,25 +92,32 @@ func (n *Node) reachOf(ctx context.Context, servers []envelope.ServerID, log env
 	return all
 }
 
-func (q *questions) ask() (number uint64, answer <-chan reach) {
+func (q *questions[A]) ask() (number uint64, answer <-chan A) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
 	if q.open == nil {
-		q.open = make(map[uint64]chan<- reach)
+		q.open = make(map[uint64]chan<- A)
 	}
-	ch := make(chan reach, 1) // so that an answer never waits for who asked
+	ch := make(chan A, 1) // so that an answer never waits for who asked
 	q.open[q.last] = ch
 	return q.last, ch
 }
 
 // take returns where the answer to a question goes, once, or nil.
-func (q *questions) take(number uint64) chan<- reach {
+func (q *questions[A]) take(number uint64) chan<- A {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ch := q.open[number]
 	delete(q.open, number)
 	return ch
+}
+
+// answer hands an answer to who asked, if it still waits.
+func (q *questions[A]) answer(number uint64, with A) {
+	if ch := q.take(number); ch != nil {
+		ch <- with
+	}
 }
 
 // reachBody is the answer to a question of another server.
@@ -125,7 +140,7 @@ func (n *Node) reached(r *envelope.Reader) {
 		node := envelope.NodeID(r.String())
 		there[node] = r.Byte() == 1
 	}
-	if ch := n.questions.take(number); ch != nil && r.Err() == nil {
-		ch <- there
+	if r.Err() == nil {
+		n.questions.reach.answer(number, there)
 	}
 }

@@ -83,11 +83,11 @@ func (n *Node) timeHere() []byte {
 // added to its times.
 func (n *Node) timeThere(from envelope.ServerID, r *envelope.Reader) (ahead time.Duration) {
 	here := time.Since(n.began)
-	process, now := r.String(), r.Uvarint()
+	process, now := r.String(), nanoseconds(r.Uvarint())
 	if r.Err() != nil {
 		return 0
 	}
-	return n.clocks.heard(from, process, nanoseconds(now), here)
+	return n.clocks.heard(from, process, now, here)
 }
 
 // connectedBody names connections of this server and since when they are.

@@ -73,22 +73,6 @@ func list(ids []envelope.ServerID) string {
 	return strings.Join(text, ",")
 }
 
-// nodesCmd shows the servers.
-type nodesCmd struct{ operate }
-
-// Run prints a row for each living server.
-func (c *nodesCmd) Run(ctx context.Context, sys *system) error {
-	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) ([]client.Server, error) {
-		return api.Mesh(ctx)
-	}, func(servers []client.Server) [][]any {
-		rows := [][]any{{"SERVER", "ZONE", "LOAD", "MAX", "DRAINING", "LINKS", "URL"}}
-		for _, s := range servers {
-			rows = append(rows, []any{s.ID, s.Zone, s.Load, s.MaxLoad, yes(s.Draining), list(s.Links), s.URL})
-		}
-		return rows
-	})
-}
-
 // edgesCmd shows where somebody can be reached.
 type edgesCmd struct {
 	operate

@@ -10,8 +10,9 @@ import (
 
 func TestOperate(t *testing.T) {
 	replies := map[string]string{
-		"GET /v1/mesh": `{"servers":[{"server":"a","boot":"x","url":"http://a","zone":"eu","load":7,"max_load":50,"draining":false,"answers":true,"links":["b","c"]},` +
-			`{"server":"b","boot":"y","url":"http://b","load":0,"max_load":50,"draining":true,"answers":false,"links":[]}]}`,
+		"GET /v1/mesh": `{"servers":[{"server":"a","boot":"x","url":"http://a","zone":"eu","load":7,"max_load":50,"draining":false,"answers":true,"links":["b","c"],"age_ms":0,` +
+			`"health":{"round_trip_us":0,"clock_ahead_ms":0,"store_write_us":1234567,"waiting":7,"longest":5,"behind":1,"links":[{"server":"b","round_trip_us":180,"queued_records":2,"queued_bytes":99}]}},` +
+			`{"server":"b","boot":"y","url":"http://b","load":0,"max_load":50,"draining":true,"answers":false,"links":[],"age_ms":1250}]}`,
 		"GET /v1/edges?address=node%3Abob":                                                    `{"address":"node:bob","edges":[{"server":"a","boot":"x","alive":true}],"last_seen":946684800000}`,
 		"GET /v1/edges?address=node%3Aeve":                                                    `{"address":"node:eve","edges":[]}`,
 		"GET /v1/sessions/r":                                                                  `{"session_id":"r","owner":"ann","kind":"game","created":946684800000,"members":[{"node_id":"ann","client_id":"ann","since":1,"role":"owner"},{"node_id":"r~zorro","since":2,"role":"member"}]}`,
@@ -36,7 +37,12 @@ func TestOperate(t *testing.T) {
 	}))
 	defer h.Close()
 	for _, test := range []struct{ args, printed string }{
-		{"nodes", "SERVER  ZONE  LOAD  MAX  DRAINING  LINKS  URL\na       eu    7     50   no        b,c    http://a\nb       -     0     50   yes       -      http://b\n"},
+		{
+			"nodes", "SERVER  ZONE  LOAD  MAX  DRAINING  SEEN   ANSWER  CLOCK  STORE  WAITING  BEHIND  LINKS  URL\n" +
+				"a       eu    7     50   no        0s     0s      +0ms   1.23s  7        1       b,c    http://a\n" +
+				"b       -     0     50   yes       1.25s  ?       ?      ?      ?        ?       -      http://b\n",
+		},
+		{"nodes --links", "FROM  TO  ROUND TRIP  QUEUED  BYTES\na     b   180µs       2       99\nb     ?   ?           ?       ?\n"},
 		{"edges node:bob", "ADDRESS   SERVER  BOOT  ALIVE  LAST SEEN\nnode:bob  a       x     yes    2000-01-01T00:00:00Z\n"},
 		{"edges node:eve", "ADDRESS   SERVER  BOOT  ALIVE  LAST SEEN\nnode:eve  -       -     -      -\n"},
 		{"edges node:eve --json", `{"address":"node:eve","edges":[]}` + "\n"},

@@ -36,6 +36,7 @@ type program struct {
 	Sessions   sessionsCmd   `cmd:"" help:"Show sessions and who is in them."`
 	Inbox      inboxCmd      `cmd:"" help:"Show what waits for a device, for the app."`
 	Trace      traceCmd      `cmd:"" help:"Show what has become of a message."`
+	Drain      drainCmd      `cmd:"" help:"Have a server leave the mesh in peace and end, for the app."`
 	Disconnect disconnectCmd `cmd:"" help:"End the connections of a device or a user, for the app."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -142,39 +142,6 @@ func (h *Handler) disconnect(r *http.Request, who auth.Verified) (any, error) {
 	return disconnectReply{orEmpty(ev.(gateway.Disconnected).Servers)}, nil
 }
 
-type meshReply struct {
-	Servers []meshServerReply `json:"servers"`
-}
-
-type meshServerReply struct {
-	Server   envelope.ServerID   `json:"server"`
-	Boot     string              `json:"boot"`
-	URL      string              `json:"url"`
-	ProxyURL string              `json:"proxy_url,omitempty"`
-	Zone     string              `json:"zone,omitempty"`
-	Load     int                 `json:"load"` // connections
-	MaxLoad  int                 `json:"max_load"`
-	Draining bool                `json:"draining"`
-	Answers  bool                `json:"answers"` // it is the one that was asked
-	Links    []envelope.ServerID `json:"links"`
-}
-
-// mesh answers GET /v1/mesh.
-func (h *Handler) mesh(r *http.Request, who auth.Verified) (any, error) {
-	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.GetMesh{})
-	if err != nil {
-		return nil, err
-	}
-	reply := meshReply{Servers: []meshServerReply{}}
-	for _, s := range ev.(gateway.Mesh).Servers {
-		reply.Servers = append(reply.Servers, meshServerReply{
-			Server: s.ID, Boot: s.Boot, URL: s.URL, ProxyURL: s.ProxyURL, Zone: s.Zone,
-			Load: s.Load, MaxLoad: s.MaxLoad, Draining: s.Draining, Answers: s.Self, Links: orEmpty(s.Links),
-		})
-	}
-	return reply, nil
-}
-
 type edgesReply struct {
 	Address  string      `json:"address"`
 	Edges    []edgeReply `json:"edges"`

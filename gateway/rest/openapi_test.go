@@ -176,7 +176,7 @@ func TestDocumentNamesEveryMember(t *testing.T) {
 		"RevokeRequest": revokeRequest{}, "Revocation": revocationReply{}, "RevocationsReply": revocationsReply{},
 		"Batch": batchRequest{}, "Destination": destinationRequest{}, "BatchReply": batchReply{}, "Result": resultReply{},
 		"DisconnectRequest": disconnectRequest{}, "DisconnectReply": disconnectReply{},
-		"Mesh": meshReply{}, "MeshServer": meshServerReply{}, "EdgesReply": edgesReply{}, "Edge": edgeReply{},
+		"Mesh": meshReply{}, "MeshServer": meshServerReply{}, "Health": healthReply{}, "LinkHealth": linkHealthReply{}, "Drain": drainReply{}, "EdgesReply": edgesReply{}, "Edge": edgeReply{},
 		"CursorsReply": cursorsReply{}, "Cursor": cursorReply{},
 		"Empty": struct{}{},
 	}

@@ -57,6 +57,7 @@ func (h *Handler) each(handle func(pattern string, serve func(http.ResponseWrite
 	handle("POST /v1/messages:batch", h.call(h.sendMany))
 	handle("POST /v1/disconnect", h.call(h.disconnect))
 	handle("GET /v1/mesh", h.call(h.mesh))
+	handle("POST /v1/servers/{id}/drain", h.call(h.drain))
 	handle("GET /v1/edges", h.call(h.edges))
 	handle("GET /v1/push/key", h.call(h.pushKey))
 	handle("PUT /v1/push/token", h.call(h.putPushToken))

@@ -224,6 +224,7 @@ func (s *Server) Run(ctx context.Context) error {
 		stop()
 		<-ended
 		return err
+	case <-n.DrainAsked():
 	case <-ctx.Done():
 	}
 	s.log.Info("draining", "connections", n.Connections(), "at_most", s.cfg.DrainTimeout)

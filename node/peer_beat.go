@@ -1,0 +1,49 @@
+package node
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Each end of a link says now and then what time it is by its clock. With that
+// it gives back the time that it has heard last, and how long ago that was; so
+// the other end knows how long a word and its answer have been on their way.
+
+// beat queues a sign of life, unless something waits that is one. sign says
+// what time it is.
+func (l *link) beat(sign []byte) {
+	l.mu.Lock()
+	idle := len(l.queue) == 0
+	if !l.toldAt.IsZero() {
+		sign = binary.AppendUvarint(sign, uint64(l.told))
+		sign = binary.AppendUvarint(sign, uint64(time.Since(l.toldAt)))
+	}
+	l.mu.Unlock()
+	if idle {
+		l.send(appendRecord(nil, recordBeat, sign))
+	}
+}
+
+// beaten takes a sign of life from a server.
+func (p *peers) beaten(l *link, from envelope.ServerID, r *envelope.Reader) {
+	here := time.Since(p.n.began)
+	process, now := r.String(), nanoseconds(r.Uvarint())
+	if r.Err() != nil {
+		return
+	}
+	p.n.clocks.heard(from, process, now, here)
+	if from != l.peer { // by way of another server
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told, l.toldAt = now, time.Now()
+	if len(r.Rest()) > 0 {
+		sent, held := nanoseconds(r.Uvarint()), nanoseconds(r.Uvarint())
+		if took := here - sent - held; took >= 0 && r.Err() == nil {
+			l.roundTrip = took
+		}
+	}
+}
