@@ -11,6 +11,7 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/hook/ask"
 )
 
 // What one connection may hold in memory.
@@ -104,6 +105,12 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.ctx, t.Abort)()
 
+	if err := c.ask(ask.Question{Action: ask.Connect}); err != nil { // before it takes the place of another
+		e := envelope.AsError(err)
+		n.stats.refused(e.Code)
+		t.Close(e.Code, e.Detail)
+		return
+	}
 	if err := n.revoker.holds(c); err != nil { // a validation token may be older than the revocation
 		n.stats.ClosedRevoked.Add(1)
 		t.Close(envelope.Revoked, envelope.AsError(err).Detail)

@@ -14,6 +14,9 @@ func (n *Node) Do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	if err == nil {
 		err = n.limits.mayCall(ctx, who, cmd)
 	}
+	if err == nil {
+		err = n.authorize(ctx, who, cmd)
+	}
 	if err != nil {
 		return nil, envelope.AsError(err)
 	}

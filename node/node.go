@@ -24,6 +24,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/hook/ask"
 	"github.com/allsparkrt/allspark/inbox"
 	"github.com/allsparkrt/allspark/session"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	Push Push // the zero one wakes nobody
 
 	Hooks Hooks // the zero one tells nobody
+
+	Authorize ask.Config // who has a say in what clients do; the zero one asks nobody
 
 	Signals SignalLimit // the zero one bounds nothing
 
@@ -133,6 +136,7 @@ type Node struct {
 	limits    limits
 	waker     *waker        // nil: nobody is woken
 	hooks     *hooks        // nil: nobody is told
+	backend   *ask.Backend  // nil: everything is allowed
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
@@ -170,6 +174,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.leaving = make(chan struct{}, 1)
 	n.waker = newWaker(n, cfg.Push)
 	n.hooks = newHooks(n, cfg.Hooks)
+	n.backend = ask.New(cfg.Authorize)
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
@@ -234,6 +239,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.life.closed = true
 	n.life.Unlock()
 	n.closeAll(envelope.GoingAway, "the server is shutting down")
+	n.backend.Close() // connections wait for it
 	abort := time.AfterFunc(closing, func() {
 		for _, c := range n.conns.all() {
 			c.t.Abort()

@@ -104,6 +104,7 @@ func (c *conn) send(env *envelope.Envelope) {
 	id, durable := env.ID, env.Class == envelope.Durable
 	log := env.Dest() // also when it is refused before that is known to be right
 	node, session := env.DestNode, env.DestSession
+	denied := c.ask(ofMessage(env)) // which may take a while: what was refused meanwhile comes before it
 	before := func(addr envelope.Address) error {
 		durable = env.Class == envelope.Durable // a topic may keep nothing
 		if durable && id != "" {
@@ -117,7 +118,10 @@ func (c *conn) send(env *envelope.Envelope) {
 				return err
 			}
 		}
-		return c.mayFrame() // behind the gate: who comes again keeps its turn
+		if denied != nil { // behind the gate: who comes again keeps its turn
+			return denied
+		}
+		return c.mayFrame()
 	}
 	c.n.send(c.ctx, c.who, env, before, func(ack gateway.Ack, err error) {
 		<-c.inflight

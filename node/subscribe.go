@@ -28,6 +28,9 @@ var (
 // ten thousand followers here, so only the first of them writes and reads
 // anything: to the others one that is there already says how far it has come.
 func (c *conn) subscribe(cmd gateway.Subscribe) error {
+	if err := c.askTopics(cmd.Topics); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(c.ctx, openWithin)
 	defer cancel()
 	select {

@@ -61,6 +61,10 @@ func Rules() []Rule {
 			Why: "as graph",
 		},
 		{
+			Package: "hook/ask", May: []string{"envelope", "hook"}, Never: logic,
+			Why: "what the app's backend is asked is signed like what it is told",
+		},
+		{
 			Package: "push/apns", May: []string{"envelope", "push"}, Tests: []string{"internal/..."},
 			Why:     "a push service is asked with what push hands it, by its own library and no other; only cmd knows which there are",
 			Outside: []string{"github.com/sideshow/apns2/...", "golang.org/x/net/http2"},
@@ -80,7 +84,7 @@ func Rules() []Rule {
 			Why: "a protocol turns bytes into commands; it decides nothing, so it sees neither node nor stores nor other protocols",
 		},
 		{
-			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "gateway"},
+			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "hook/ask", "gateway"},
 			Tests: []string{"gateway/*", "store/...", "client/...", "internal/..."}, Never: []string{mongo, pebble},
 			Why: "the process sees neither a database nor a protocol: cmd hands them to it",
 		},
