@@ -235,6 +235,9 @@ func (c *conn) readLoop() error {
 		if err == nil {
 			err = mayDo(c.who, cmd)
 		}
+		if _, hello := cmd.(gateway.Hello); hello && err != nil {
+			return err // to go on without its topics and its cursors is not what it asks for
+		}
 		if err != nil {
 			c.refuse(id, err)
 			continue
