@@ -160,12 +160,6 @@ type (
 		Before  int64 // Unix milliseconds; 0: now
 		Expires int64 // when none of the keys can be valid any more; in the reply
 	}
-	// ReplayHooks has the events of a partition delivered to the app's backend
-	// again that stand behind a seq. For the app. The reply is [Done].
-	ReplayHooks struct {
-		Partition int
-		After     uint64
-	}
 	// GetRevocations asks what is revoked; for the app. The reply is [Revocations].
 	GetRevocations struct{}
 )
@@ -192,7 +186,6 @@ func (GetSession) command()      {}
 func (Locate) command()          {}
 func (Revoke) command()          {}
 func (GetRevocations) command()  {}
-func (ReplayHooks) command()     {}
 
 // MemberAction is what [ChangeMember] does.
 type MemberAction uint8

@@ -19,10 +19,11 @@ const (
 	firstRetry = time.Second      // doubled with each attempt
 	lastRetry  = 5 * time.Minute
 	mostAfter  = time.Hour // a receiver's Retry-After
+	goneRetry  = time.Hour // of one that has said that it is gone
 	idle       = time.Minute
 )
 
-// Outbox is where the events stand. Its methods are safe for concurrent use.
+// Outbox is where the events stand, as one receiver sees it. Its methods are safe for concurrent use.
 type Outbox interface {
 	// Mine reports whether this server is to deliver a partition now. All servers
 	// should agree, but for a moment.
@@ -30,7 +31,8 @@ type Outbox interface {
 	// Read returns events of a partition behind a seq in their order, at most
 	// limit. A first one that is not the next says that those between are gone.
 	Read(ctx context.Context, partition int, after uint64, limit int) ([]Event, error)
-	// Position returns up to where a partition has been delivered.
+	// Position returns up to where a partition has been delivered. For a receiver
+	// that is new it begins with what is there still.
 	Position(ctx context.Context, partition int) (uint64, error)
 	// Advance notes that; it moves only forward.
 	Advance(ctx context.Context, partition int, seq uint64) error
@@ -38,8 +40,7 @@ type Outbox interface {
 
 // Config is what a [Deliverer] is made of.
 type Config struct {
-	URL     string
-	Secret  []byte        // for the signatures
+	Receiver
 	Timeout time.Duration // for one request; 0 means 10 s
 	Client  *http.Client  // nil means one of its own; redirects are not followed
 	Outbox  Outbox
@@ -52,14 +53,16 @@ type Stats struct {
 	Failed    atomic.Uint64 // requests that it has not taken, and that are repeated
 	Gone      atomic.Uint64 // events that retention took before they were delivered
 	Errors    atomic.Uint64 // the store did not answer
-	Stopped   atomic.Bool   // the receiver has said that it is gone for good
 }
 
-// Deliverer hands the events of an outbox to the app's backend. Each partition
-// waits for its own answers only.
+// Deliverer hands the events of an outbox to one receiver. Each partition waits
+// for its own answers only.
 type Deliverer struct {
 	Stats Stats
 
+	troubles troubles
+
+	// Static after construction.
 	cfg   Config
 	wakes [Partitions]chan struct{} // each holds a token when there is something new
 }
@@ -80,12 +83,16 @@ func NewDeliverer(cfg Config) *Deliverer {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	cfg.Client = &client
+	cfg.Log = cfg.Log.With("receiver", cfg.Name)
 	d := &Deliverer{cfg: cfg}
 	for p := range d.wakes {
 		d.wakes[p] = make(chan struct{}, 1)
 	}
 	return d
 }
+
+// Receiver returns whom it delivers to.
+func (d *Deliverer) Receiver() Receiver { return d.cfg.Receiver }
 
 // Wake says that there is something new in a partition. It never blocks.
 func (d *Deliverer) Wake(partition int) {
@@ -97,12 +104,10 @@ func (d *Deliverer) Wake(partition int) {
 
 // Run delivers until ctx ends.
 func (d *Deliverer) Run(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	var wg sync.WaitGroup
 	for p := range Partitions {
 		wg.Go(func() {
-			(&worker{d: d, partition: p, stop: stop}).run(ctx)
+			(&worker{d: d, partition: p}).run(ctx)
 		})
 	}
 	wg.Wait()
@@ -112,7 +117,6 @@ func (d *Deliverer) Run(ctx context.Context) {
 type worker struct {
 	d         *Deliverer
 	partition int
-	stop      func() // ends the work at all partitions
 
 	known bool // at is right: this server was the one to deliver ever since it was read
 	at    uint64
@@ -171,24 +175,18 @@ func (w *worker) step(ctx context.Context) (more bool, err error) {
 		w.d.Stats.Gone.Add(gone)
 		w.d.cfg.Log.Error("events were not delivered before retention took them", "partition", w.partition, "events", gone)
 	}
-	head := events[0]
-	if head.Type == replay {
-		more, err = w.again(ctx, head)
-		if err != nil || !more {
-			return false, err
-		}
-		return true, w.moved(ctx, head.Seq)
+	again, some, upTo := w.d.cfg.next(events)
+	done := true
+	switch {
+	case again != nil:
+		done, err = w.again(ctx, *again)
+	case len(some) > 0:
+		done = w.hand(ctx, some)
 	}
-	for i := range events {
-		if events[i].Type == replay {
-			events = events[:i]
-			break
-		}
+	if err != nil || !done {
+		return false, err
 	}
-	if !w.hand(ctx, events) {
-		return false, nil
-	}
-	return true, w.moved(ctx, events[len(events)-1].Seq)
+	return true, w.moved(ctx, upTo)
 }
 
 // moved notes that what is up to there has been delivered.
@@ -208,7 +206,7 @@ func (w *worker) again(ctx context.Context, r Event) (bool, error) {
 		}
 		var some []Event
 		for _, e := range events {
-			if after = e.Seq; after < r.Seq && e.Type != replay {
+			if after = e.Seq; after < r.Seq && w.d.cfg.wants(e) {
 				e.Again = true
 				some = append(some, e)
 			}
@@ -225,6 +223,7 @@ func (w *worker) again(ctx context.Context, r Event) (bool, error) {
 // hand sends events until the receiver has taken them, and reports whether it
 // has. It gives up when it is another server's turn.
 func (w *worker) hand(ctx context.Context, events []Event) bool {
+	defer w.d.troubles.over(w.partition)
 	for attempt := 1; ; attempt++ {
 		after, err := w.d.send(ctx, w.partition, events, attempt)
 		switch {
@@ -233,15 +232,16 @@ func (w *worker) hand(ctx context.Context, events []Event) bool {
 			return true
 		case ctx.Err() != nil:
 			return false
-		case errors.Is(err, errGone):
-			w.d.Stats.Stopped.Store(true)
-			w.d.cfg.Log.Error("the receiver of events is gone for good; none are delivered until this server starts anew")
-			w.stop()
-			return false
 		}
 		w.d.Stats.Failed.Add(1)
-		w.d.cfg.Log.Warn("events were not taken; trying again", "partition", w.partition, "attempt", attempt, "err", err)
 		pause := max(after, min(firstRetry<<min(attempt-1, 20), lastRetry))
+		var paused time.Time
+		if errors.Is(err, errGone) {
+			pause = goneRetry
+			paused = time.Now().Add(pause)
+		}
+		w.d.troubles.failed(w.partition, err, paused)
+		w.d.cfg.Log.Warn("events were not taken; trying again", "partition", w.partition, "attempt", attempt, "in", pause, "err", err)
 		timer := time.NewTimer(pause + rand.N(pause/4+1))
 		select {
 		case <-timer.C:

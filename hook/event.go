@@ -49,6 +49,13 @@ const (
 	replay Type = "replay"
 )
 
+// Types returns all of them.
+func Types() []Type {
+	return []Type{
+		Connected, Disconnected, Offline, Delivered, MessageRead, SessionCreated, SessionJoined, SessionLeft, PushFailed,
+	}
+}
+
 // Event is one thing that has happened. An anonymous member of a session is
 // named as it is there, and nowhere as who it is.
 type Event struct {
@@ -73,12 +80,16 @@ type Event struct {
 	Reason     string             `json:"reason,omitempty"`
 	Service    string             `json:"service,omitempty"`
 
-	After uint64 `json:"after,omitempty"` // of a replay
+	// Of a replay, which nobody is told of.
+	Receiver string `json:"receiver,omitempty"`
+	After    uint64 `json:"after,omitempty"`
 }
 
 // Replay returns the entry of an outbox that has the events behind after, up to
-// itself, delivered again.
-func Replay(id string, after uint64) Event { return Event{ID: id, Type: replay, After: after} }
+// itself, delivered again to a receiver.
+func Replay(id, receiver string, after uint64) Event {
+	return Event{ID: id, Type: replay, Receiver: receiver, After: after}
+}
 
 // Partitions is how many there are.
 const Partitions = 16

@@ -196,7 +196,8 @@ func TestDeliver(t *testing.T) {
 	}))
 	defer srv.Close()
 	d := NewDeliverer(Config{
-		URL: srv.URL + "/events", Secret: secret, Client: srv.Client(), Outbox: b, Log: slog.New(slog.DiscardHandler),
+		Receiver: Receiver{URL: srv.URL + "/events", Secrets: [][]byte{secret}},
+		Client:   srv.Client(), Outbox: b, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -238,7 +239,7 @@ func TestDeliverUnnoted(t *testing.T) {
 		b := &box{events: []Event{{ID: "x", Seq: 1, Type: Connected, Subject: "node:x"}}, advance: errors.New("away")}
 		var asked atomic.Int32
 		d := NewDeliverer(Config{
-			URL: "http://receiver/events", Outbox: b, Log: slog.New(slog.DiscardHandler),
+			Receiver: Receiver{URL: "http://receiver/events"}, Outbox: b, Log: slog.New(slog.DiscardHandler),
 			Client: &http.Client{Transport: answer(func(*http.Request) (*http.Response, error) {
 				if asked.Add(1) > 1000 {
 					t.Error("without end")
@@ -264,10 +265,93 @@ func (a answer) RoundTrip(r *http.Request) (*http.Response, error) { return a(r)
 // An error has no URL: the receiver's may hold a secret.
 func TestSendNamesNoURL(t *testing.T) {
 	away := errors.New("away")
-	d := NewDeliverer(Config{URL: "http://receiver/events?key=secret", Client: &http.Client{
+	d := NewDeliverer(Config{Receiver: Receiver{URL: "http://receiver/events?key=secret"}, Client: &http.Client{
 		Transport: answer(func(*http.Request) (*http.Response, error) { return nil, away }),
-	}})
+	}, Log: slog.New(slog.DiscardHandler)})
 	if _, err := d.send(t.Context(), 0, nil, 1); !errors.Is(err, away) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)
 	}
+}
+
+// A receiver gets what it wants and its own replays, in order; what it does not
+// want is behind it all the same.
+func TestNext(t *testing.T) {
+	connected, left := Event{Type: Connected}, Event{Type: SessionLeft}
+	mine, old, other := Replay("", "mine", 7), Replay("", "", 7), Replay("", "other", 7)
+	for name, test := range map[string]struct {
+		of    Receiver
+		page  []Event
+		again bool
+		some  []uint64
+		upTo  uint64
+	}{
+		"everything":            {Receiver{Name: "mine"}, []Event{connected, left}, false, []uint64{1, 2}, 2},
+		"some":                  {Receiver{Name: "mine", Types: []Type{SessionLeft}}, []Event{connected, left, connected}, false, []uint64{2}, 3},
+		"nothing":               {Receiver{Name: "mine", Types: []Type{PushFailed}}, []Event{connected, left}, false, nil, 2},
+		"its replay first":      {Receiver{Name: "mine"}, []Event{mine, left}, true, nil, 1},
+		"before its replay":     {Receiver{Name: "mine"}, []Event{connected, mine, left}, false, []uint64{1}, 1},
+		"another's replay":      {Receiver{Name: "mine"}, []Event{other, connected, old}, false, []uint64{2}, 3},
+		"an old replay":         {Receiver{Name: DefaultReceiver}, []Event{old}, true, nil, 1},
+		"replays of all others": {Receiver{Name: DefaultReceiver}, []Event{other, mine}, false, nil, 2},
+		"nothing before replay": {Receiver{Name: "mine", Types: []Type{PushFailed}}, []Event{connected, mine}, false, nil, 1},
+	} {
+		for i := range test.page {
+			test.page[i].Seq = uint64(i + 1)
+		}
+		again, some, upTo := test.of.next(test.page)
+		var seqs []uint64
+		for _, e := range some {
+			seqs = append(seqs, e.Seq)
+		}
+		if (again != nil) != test.again || !slices.Equal(seqs, test.some) || upTo != test.upTo {
+			t.Errorf("%s: replay %v, events %v up to %d", name, again != nil, seqs, upTo)
+		}
+	}
+}
+
+// A receiver that says that it is gone is asked once in an hour, and gets
+// everything when it is back.
+func TestGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{events: []Event{{ID: "x", Seq: 1, Type: Connected, Subject: "node:x"}}}
+		var asked, status atomic.Int32
+		status.Store(http.StatusGone)
+		d := NewDeliverer(Config{
+			Receiver: Receiver{URL: "http://receiver/events"}, Outbox: b, Log: slog.New(slog.DiscardHandler),
+			Client: &http.Client{Transport: answer(func(*http.Request) (*http.Response, error) {
+				asked.Add(1)
+				return &http.Response{StatusCode: int(status.Load()), Body: http.NoBody}, nil
+			})},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { d.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		start := time.Now()
+		time.Sleep(59 * time.Minute)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times in the first hour", n)
+		}
+		if failing, paused := d.Failing(); failing != 1 || paused != 1 {
+			t.Errorf("%d partitions fail and %d are paused", failing, paused)
+		}
+		trouble, is := d.Trouble(0)
+		if !is || trouble.Attempts != 1 || !strings.Contains(trouble.Reason, "410") || trouble.Since.Sub(start) > 2*time.Second ||
+			trouble.Paused.Sub(start) < time.Hour {
+			t.Errorf("it says %+v", trouble)
+		}
+		time.Sleep(10 * time.Hour)
+		if n := asked.Load(); n < 8 || n > 11 {
+			t.Errorf("asked %d times in 11 hours", n)
+		}
+		status.Store(http.StatusOK)
+		time.Sleep(80 * time.Minute)
+		if at, _ := b.Position(t.Context(), 0); at != 1 || d.Stats.Delivered.Load() != 1 {
+			t.Errorf("at %d, %d delivered", at, d.Stats.Delivered.Load())
+		}
+		if failing, paused := d.Failing(); failing+paused != 0 {
+			t.Errorf("%d partitions fail and %d are paused", failing, paused)
+		}
+	})
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// errGone is a receiver's 410: it wants no more.
-var errGone = errors.New("hook: the receiver is gone")
+// errGone is a receiver's 410: it wants no more, or has been taken away.
+var errGone = errors.New("hook: the receiver answered 410: it is gone")
 
 // maxAnswer is what is read of an answer, so that its connection can be used again.
 const maxAnswer = 64 << 10
@@ -41,7 +41,7 @@ func (d *Deliverer) send(ctx context.Context, partition int, events []Event, att
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "allspark")
 	req.Header.Set("Allspark-Attempt", strconv.Itoa(attempt))
-	req.Header.Set(SignatureHeader, Sign(time.Now(), body, d.cfg.Secret))
+	req.Header.Set(SignatureHeader, Sign(time.Now(), body, d.cfg.Secrets...))
 	res, err := d.cfg.Client.Do(req)
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // without the URL, which may hold a secret

@@ -137,6 +137,8 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return n.cursors(ctx, who, cmd)
 	case gateway.Revoke:
 		return n.revoke(ctx, who, cmd)
+	case gateway.GetHooks:
+		return n.hooks.state(ctx, who)
 	case gateway.ReplayHooks:
 		return gateway.Done{}, n.hooks.replay(ctx, who, cmd)
 	case gateway.GetRevocations:

@@ -131,6 +131,7 @@ func TestGuestRights(t *testing.T) {
 		},
 		"Revoke":         {{gateway.Revoke{}, no, no}, {gateway.Revoke{Node: "guest-1"}, no, no}},
 		"GetRevocations": {{gateway.GetRevocations{}, no, no}},
+		"GetHooks":       {{gateway.GetHooks{}, no, no}},
 		"ReplayHooks":    {{gateway.ReplayHooks{}, no, no}},
 		"PutPushToken":   {{gateway.PutPushToken{Service: "fcm", Value: "token"}, no, no}},
 		"DropPushToken":  {{gateway.DropPushToken{}, no, no}},

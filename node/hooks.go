@@ -11,17 +11,15 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
-	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/hook"
 )
 
-// Hooks is where the app's backend is told what happens. The zero value, or one
-// without a URL, tells nobody and costs nothing.
+// Hooks is where the app's backend is told what happens. The zero value tells
+// nobody and costs nothing. All servers of a mesh have the same.
 type Hooks struct {
-	URL     string
-	Secret  []byte        // signs the requests
-	Timeout time.Duration // for one request; 0 means 10 s
-	Client  *http.Client  // nil means one of its own
+	Receivers []hook.Receiver // each with a name of its own
+	Timeout   time.Duration   // for one request; 0 means 10 s
+	Client    *http.Client    // nil means one of its own for each
 }
 
 const (
@@ -46,11 +44,14 @@ const (
 // its connections the others see that they are gone.
 type hooks struct {
 	// Static after construction.
-	n         *Node
-	deliverer *hook.Deliverer
-	queue     chan *queued
-	news      chan struct{} // a token when the servers of the mesh have changed
-	stats     HookStats
+	n          *Node
+	deliverers []*hook.Deliverer // one for each receiver
+	queue      chan *queued
+	news       chan struct{} // a token when the servers of the mesh have changed
+
+	stats HookStats
+	turns turns
+	works questions[hookWork]
 }
 
 // HookStats counts events on their way to the outbox; [hook.Stats], behind it.
@@ -68,20 +69,24 @@ type queued struct {
 
 // newHooks returns nil when nobody is to be told.
 func newHooks(n *Node, cfg Hooks) *hooks {
-	if cfg.URL == "" {
+	if len(cfg.Receivers) == 0 {
 		return nil
 	}
 	h := &hooks{n: n, queue: make(chan *queued, maxHookQueue), news: make(chan struct{}, 1)}
-	h.deliverer = hook.NewDeliverer(hook.Config{
-		URL: cfg.URL, Secret: cfg.Secret, Timeout: cfg.Timeout, Client: cfg.Client, Outbox: outbox{n}, Log: n.log,
-	})
+	for _, r := range cfg.Receivers {
+		h.deliverers = append(h.deliverers, hook.NewDeliverer(hook.Config{
+			Receiver: r, Timeout: cfg.Timeout, Client: cfg.Client, Outbox: outbox{n, r.Name}, Log: n.log,
+		}))
+	}
 	return h
 }
 
 // wake says that there is something new in a log of the outbox.
 func (h *hooks) wake(log envelope.Address) {
-	if p, err := strconv.Atoi(log.ID); h != nil && err == nil && p < hook.Partitions {
-		h.deliverer.Wake(p)
+	if p, err := strconv.Atoi(log.ID); h != nil && err == nil && p >= 0 && p < hook.Partitions {
+		for _, d := range h.deliverers {
+			d.Wake(p)
+		}
 	}
 }
 
@@ -90,7 +95,9 @@ func (h *hooks) run(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { h.deliverer.Run(ctx) })
+	for _, d := range h.deliverers {
+		wg.Go(func() { d.Run(ctx) })
+	}
 	wg.Go(func() { h.watchServers(ctx) })
 	h.record(ctx)
 	wg.Wait()
@@ -298,11 +305,23 @@ func (h *hooks) noticed(ctx context.Context, log envelope.Address, env *envelope
 }
 
 // waiting says that a durable message is in its log, and calls then once it is
-// in the outbox that it waits there, if nobody is connected whom it is for.
-// then must not block.
+// in the outbox that it waits there, if nobody is connected whom it is for. For
+// what one sender has sent to one address, then is called in that order. It must
+// not block.
 func (h *hooks) waiting(log envelope.Address, env *envelope.Envelope, seq uint64, then func()) {
-	if h == nil || log.Kind == envelope.KindSession || !wakes(env) ||
-		h.n.conns.eachFollower(log, func(*conn) {}) > 0 {
+	if h == nil || log.Kind == envelope.KindSession {
+		then()
+		return
+	}
+	of := stream{log, env.SrcNode}
+	known := !wakes(env) || h.n.conns.eachFollower(log, func(*conn) {}) > 0
+	if known && h.turns.alone(of) {
+		then()
+		return
+	}
+	mine, acknowledge := h.turns.take(of), then
+	then = func() { h.turns.tell(mine, acknowledge) }
+	if known {
 		then()
 		return
 	}
@@ -358,32 +377,11 @@ func (h *hooks) pushFailed(device envelope.NodeID, service, reason string) {
 	}
 }
 
-// replay carries out [gateway.ReplayHooks].
-func (h *hooks) replay(ctx context.Context, who envelope.Principal, cmd gateway.ReplayHooks) error {
-	switch {
-	case !who.App:
-		return envelope.Errorf(envelope.Forbidden, "only the app may do that")
-	case h == nil:
-		return envelope.Errorf(envelope.NotFound, "this server tells nobody of events")
-	case cmd.Partition < 0 || cmd.Partition >= hook.Partitions:
-		return envelope.Errorf(envelope.BadRequest, "partition is from 0 to %d", hook.Partitions-1)
-	}
-	e := hook.Replay(rand.Text(), cmd.After)
-	env := &envelope.Envelope{ID: e.ID, Timestamp: time.Now().UnixMilli(), Body: e.Said()}
-	done := make(chan error, 1)
-	h.n.owners.append(outboxLog(cmd.Partition), env, func(_ uint64, err error) { done <- err })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return envelope.BusyError(1000, "the store did not answer in time", context.Cause(ctx))
-	}
-}
-
-// HookStats returns what became of events on this server; nil when nobody is told of any.
-func (n *Node) HookStats() (*HookStats, *hook.Stats) {
+// HookStats returns what became of events on this server, and who hands them to
+// their receivers; nil when nobody is told of any.
+func (n *Node) HookStats() (*HookStats, []*hook.Deliverer) {
 	if n.hooks == nil {
 		return nil, nil
 	}
-	return &n.hooks.stats, &n.hooks.deliverer.Stats
+	return &n.hooks.stats, n.hooks.deliverers
 }

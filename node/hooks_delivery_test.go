@@ -59,7 +59,7 @@ func TestHooksDeliveringServerDies(t *testing.T) {
 	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
 		c := m.at("c")
 		subject := ""
-		for i := 0; subject == "" || !(outbox{c.Node}).Mine(hook.Partition(subject)); i++ {
+		for i := 0; subject == "" || !(outbox{n: c.Node}).Mine(hook.Partition(subject)); i++ {
 			subject = "node:phone" + strconv.Itoa(i)
 		}
 		r.set(func(p int, _ []hook.Event) (int, string) {
@@ -143,7 +143,8 @@ func TestHooksGone(t *testing.T) {
 		pass(10 * time.Minute)
 		wantTold(t, r.told(hook.PushFailed),
 			"push.failed node:phone 6", "push.failed node:phone 7", "push.failed node:phone 8", "push.failed node:phone 9")
-		if _, of := m.at("a").HookStats(); of.Gone.Load() != 6 || of.Delivered.Load() != 4 {
+		_, to := m.at("a").HookStats()
+		if of := &to[0].Stats; of.Gone.Load() != 6 || of.Delivered.Load() != 4 {
 			t.Errorf("%d counted as gone, %d as delivered", of.Gone.Load(), of.Delivered.Load())
 		}
 	})
@@ -189,31 +190,10 @@ func TestHooksReplay(t *testing.T) {
 	})
 }
 
-// A receiver that is gone for good is asked no more.
-func TestHooksStopped(t *testing.T) {
-	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
-		r.set(func(int, []hook.Event) (int, string) { return http.StatusGone, "" })
-		for i := range 50 {
-			m.at("a").hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone" + strconv.Itoa(i%2)})
-		}
-		pass(time.Minute)
-		r.mu.Lock()
-		asked := r.requests
-		r.mu.Unlock()
-		m.client("alice", "a").connected(m)
-		pass(time.Hour)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.requests != asked || asked > 2 {
-			t.Errorf("asked %d times, then %d", asked, r.requests-asked)
-		}
-	})
-}
-
 // A queue that is full drops what is new, and counts it.
 func TestHooksQueue(t *testing.T) {
 	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
-		h := newHooks(m.at("a").Node, Hooks{URL: "http://nowhere"}) // nobody empties its queue
+		h := newHooks(m.at("a").Node, Hooks{Receivers: []hook.Receiver{receiverAt("x", "nowhere")}}) // nobody empties its queue
 		for range maxHookQueue + 5 {
 			h.tell(hook.Event{ID: "x"})
 		}

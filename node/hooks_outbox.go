@@ -11,12 +11,20 @@ import (
 )
 
 // outbox keeps the events for the app's backend in logs like any, one for each
-// partition, with a cursor each. Their addresses are of a kind that no client
-// can name.
-type outbox struct{ n *Node }
+// partition, with a cursor for each receiver. Their addresses are of a kind that
+// no client can name.
+type outbox struct {
+	n        *Node
+	receiver string
+}
 
-// outboxReader has the cursors of the outbox. No device can have that id.
-const outboxReader envelope.NodeID = "!hook"
+// reader has the cursors of a receiver. No device can have such an id.
+func (o outbox) reader() envelope.NodeID {
+	if o.receiver == hook.DefaultReceiver {
+		return "!hook"
+	}
+	return envelope.NodeID("!hook:" + o.receiver)
+}
 
 const (
 	outboxBytes  = 256 << 10        // read at once
@@ -71,22 +79,43 @@ func (o outbox) Read(ctx context.Context, partition int, after uint64, limit int
 	return events, err
 }
 
-// Position implements [hook.Outbox].
+// Position implements [hook.Outbox]. Where a receiver has begun is noted, so that
+// what is missing behind that was lost to it.
 func (o outbox) Position(ctx context.Context, partition int) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, outboxWithin)
 	defer cancel()
-	cursors, err := o.n.inbox.Cursors(ctx, outboxReader)
+	at, err := o.positions(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if seq, known := at[partition]; known {
+		return seq, nil
+	}
+	x, err := o.n.inbox.Extent(ctx, outboxLog(partition))
+	if err != nil {
+		return 0, err
+	}
+	first := max(x.Floor, 1)
+	return first - 1, o.n.inbox.Advance(ctx, []inbox.Cursor{
+		{Node: o.reader(), Log: outboxLog(partition), Delivered: first - 1, Read: first},
+	})
+}
+
+// positions returns where the receiver stands in each partition that it is known in.
+func (o outbox) positions(ctx context.Context) (map[int]uint64, error) {
+	cursors, err := o.n.inbox.Cursors(ctx, o.reader())
+	at := make(map[int]uint64, len(cursors))
 	for _, c := range cursors {
-		if c.Log == outboxLog(partition) {
-			return c.Delivered, err
+		if p, err := strconv.Atoi(c.Log.ID); err == nil && c.Log == outboxLog(p) {
+			at[p] = c.Delivered
 		}
 	}
-	return 0, err
+	return at, err
 }
 
 // Advance implements [hook.Outbox].
 func (o outbox) Advance(ctx context.Context, partition int, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, outboxWithin)
 	defer cancel()
-	return o.n.inbox.Advance(ctx, []inbox.Cursor{{Node: outboxReader, Log: outboxLog(partition), Delivered: seq}})
+	return o.n.inbox.Advance(ctx, []inbox.Cursor{{Node: o.reader(), Log: outboxLog(partition), Delivered: seq}})
 }

@@ -123,6 +123,11 @@ func short(e hook.Event) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
+// receiverAt returns a receiver of that name at a host of the test's network.
+func receiverAt(name, host string, types ...hook.Type) hook.Receiver {
+	return hook.Receiver{Name: name, URL: "http://" + host + "/events", Secrets: [][]byte{[]byte(hookSecret)}, Types: types}
+}
+
 // inHookMesh is inMesh with a backend that is told what happens.
 func inHookMesh(t *testing.T, n int, f func(t *testing.T, m *mesh, r *receiver)) {
 	t.Helper()
@@ -136,7 +141,10 @@ func inHookMeshOf(t *testing.T, n int, config func(*Config), f func(t *testing.T
 	inMeshOf(t, n, func(cfg *Config) {
 		cfg.SharedStore = true
 		config(cfg)
-		cfg.Hooks = Hooks{URL: "http://backend/events", Secret: []byte(hookSecret), Client: network.Client()}
+		cfg.Hooks.Client = network.Client()
+		if cfg.Hooks.Receivers == nil {
+			cfg.Hooks.Receivers = []hook.Receiver{receiverAt(hook.DefaultReceiver, "backend")}
+		}
 	}, func(t *testing.T, m *mesh) {
 		r.t = t
 		backend := &http.Server{Handler: r}

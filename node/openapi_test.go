@@ -19,6 +19,7 @@ import (
 
 	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/hook"
 	"github.com/allsparkrt/allspark/push"
 )
 
@@ -142,7 +143,7 @@ func (d *apiDocument) check(call apiCall, answer []byte) {
 // the same: times and tokens.
 func alike(a, b any) bool {
 	oneTime := []string{
-		"accepted", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "last_seen", "round_trip_us", "store_write_us",
+		"accepted", "attempts", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "failing_since", "last_seen", "round_trip_us", "store_write_us",
 		"timestamp", "validation_token",
 	}
 	switch a := a.(type) {
@@ -177,6 +178,7 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		{call: "createSession"},
 		{call: "setHeader"},
 		{call: "getHeader"},
+		{call: "hooks"},
 		{call: "connect"},
 		{call: "makeGuest"},
 		{call: "send"},
@@ -222,7 +224,12 @@ func TestExamplesOfTheDocument(t *testing.T) {
 	}
 	config := func(c *Config) {
 		c.Guests = true
-		c.Hooks = Hooks{URL: "http://nowhere", Client: new(clienttest.Network).Client()}
+		c.Hooks = Hooks{
+			Receivers: []hook.Receiver{{
+				Name: "default", URL: "http://nowhere", Types: []hook.Type{hook.SessionCreated, hook.SessionJoined, hook.SessionLeft},
+			}},
+			Client: new(clienttest.Network).Client(),
+		}
 		c.Push = Push{Store: c.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: new(service)}}
 	}
 	inMeshOf(t, 1, config, func(t *testing.T, m *mesh) {

@@ -125,6 +125,13 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 		if number := r.Uvarint(); r.Err() == nil {
 			p.n.questions.drain.answer(number, struct{}{})
 		}
+	case recordHooks:
+		number := r.Uvarint()
+		if r.Err() == nil {
+			p.send(from, recordHooked, hookWorkBody(number, p.n.hooks.work()))
+		}
+	case recordHooked:
+		p.n.hooks.hookWorkThere(r)
 	case recordRelay:
 		rel, err := parseRelay(body)
 		if err != nil {

@@ -46,6 +46,9 @@ import (
 //	                            both again, the answer's wall clock, and how it is (health.go)
 //	drain    uvarint, string    if that is still your boot, leave the mesh in peace
 //	draining uvarint            it does, to the question of that number
+//	hooks    uvarint            what do you do for events? under that number
+//	hooked   uvarint, byte…, (byte, string, uvarint, uvarint, string, uvarint)…
+//	                            the number's answer: 1 for each partition that it delivers, and its troubles
 //	relay    string, string…, record
 //	                            for that server, by way of these, the first one being the source
 //
@@ -75,6 +78,8 @@ const (
 	recordHealthy   = 'Y'
 	recordDrain     = 'D'
 	recordDraining  = 'I'
+	recordHooks     = 'w'
+	recordHooked    = 'W'
 	recordRelay     = 'R'
 )
 

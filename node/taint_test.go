@@ -20,6 +20,7 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/hook"
 	"github.com/allsparkrt/allspark/push"
 )
 
@@ -146,7 +147,7 @@ func tappedMesh(t *testing.T, f func(t *testing.T, m *mesh)) *wiretap {
 				Store: cfg.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: &w.pushes}, After: time.Second, Interval: time.Second,
 				Text: push.Text{Title: "{sender} in {session}: {unread}", BodyKey: "key", Content: true},
 			}
-			cfg.Hooks = Hooks{URL: "http://backend", Client: &http.Client{Transport: &w.hooks}}
+			cfg.Hooks = Hooks{Receivers: []hook.Receiver{{Name: "default", URL: "http://backend"}}, Client: &http.Client{Transport: &w.hooks}}
 		}, true)
 		defer m.close()
 		m.tap = func(l net.Listener) net.Listener { return tappedListener{l, w} }
@@ -313,7 +314,7 @@ func (x *taint) look(t *testing.T, session string) {
 		x.legacyCall(who, "a", "get_session_info", "session_id="+session)
 	}
 	for _, path := range []string{
-		"mesh", "edges?address=session:" + session, "edges?address=node:" + session + "~zorro", "cursors?node_id=alice",
+		"mesh", "hooks", "edges?address=session:" + session, "edges?address=node:" + session + "~zorro", "cursors?node_id=alice",
 	} {
 		x.do(http.MethodGet, theApp, "a", "/v1/"+path, "")
 	}

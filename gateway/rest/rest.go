@@ -75,6 +75,7 @@ func (h *Handler) each(handle func(pattern string, serve func(http.ResponseWrite
 	handle("PUT /v1/sessions/{id}/header", h.call(h.setHeader))
 	handle("POST /v1/revocations", h.call(h.revoke))
 	handle("GET /v1/revocations", h.call(h.revocations))
+	handle("GET /v1/hooks", h.call(h.hooks))
 	handle("POST /v1/hooks/replay", h.call(h.replayHooks))
 	for name, action := range map[string]gateway.MemberAction{
 		"invite": gateway.Invite, "decline": gateway.Decline, "kick": gateway.Kick, "ban": gateway.Ban, "unban": gateway.Unban,

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -191,23 +190,6 @@ func (l *Loaded) checkTokenKey(prefix string, k TokenKey) {
 	}
 }
 
-func (l *Loaded) checkHooks() {
-	c := &l.Config
-	if c.HookTimeout < 100*time.Millisecond || c.HookTimeout > time.Minute {
-		l.problem("hook_timeout", "must be from 100ms to 1m")
-	}
-	if c.HookKeep < time.Hour || c.HookKeep > 90*24*time.Hour {
-		l.problem("hook_keep", "must be from 1h to 2160h")
-	}
-	if c.HookURL == "" {
-		return
-	}
-	l.webURL("hook_url", c.HookURL)
-	if len(c.HookSecret) < minSecret && (c.HookSecret != "" || c.HookSecretFile == "") {
-		l.problem("hook_secret", "must have %d characters or more", minSecret)
-	}
-}
-
 func (l *Loaded) checkOperation() {
 	c := &l.Config
 	if c.MetricsAddr != "" {
@@ -228,9 +210,9 @@ func (l *Loaded) checkOperation() {
 // checkFiles notes the files that cannot be read, now rather than at their first use.
 func (l *Loaded) checkFiles(prefix string, rows []setting) {
 	for _, s := range rows {
-		if keys, ok := s.value.Interface().([]TokenKey); ok {
-			for i := range keys {
-				l.checkFiles(fmt.Sprintf("%s[%d].", s.key, i), settings(reflect.ValueOf(&keys[i]).Elem()))
+		if s.isTable() {
+			for i := range s.value.Len() {
+				l.checkFiles(fmt.Sprintf("%s[%d].", s.key, i), s.item(i))
 			}
 		}
 		if !s.has("file") || s.value.String() == "" {

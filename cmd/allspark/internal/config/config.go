@@ -114,11 +114,16 @@ type Config struct {
 	VAPIDKeyFile     string        `name:"vapid-key-file" file:"" group:"Push" placeholder:"FILE" help:"Browsers: private key of Web Push, PEM or base64url."`
 	VAPIDSubject     string        `name:"vapid-subject" group:"Push" placeholder:"URL" help:"Whom push services of browsers can ask: mailto:ADDRESS or https://PAGE."`
 
-	HookURL        string        `name:"hook-url" url:"" group:"Hooks" placeholder:"URL" help:"Where the app's backend is told of connections, sessions, receipts and messages that wait, in signed requests. Empty: nobody is told."`
-	HookSecret     string        `name:"hook-secret" secret:"" group:"Hooks" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
-	HookSecretFile string        `name:"hook-secret-file" fills:"hook_secret" group:"Hooks" placeholder:"FILE" help:"File that holds hook-secret."`
-	HookTimeout    time.Duration `name:"hook-timeout" group:"Hooks" initial:"10s" help:"How long one request may take."`
-	HookKeep       time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not."`
+	HookURL        string `name:"hook-url" url:"" group:"Hooks" placeholder:"URL" help:"Where the app's backend is told of connections, sessions, receipts and messages that wait, in signed requests. More receivers go under hooks in the file."`
+	HookSecret     string `name:"hook-secret" secret:"" group:"Hooks" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
+	HookSecretFile string `name:"hook-secret-file" fills:"hook_secret" group:"Hooks" placeholder:"FILE" help:"File that holds hook-secret."`
+
+	HookPreviousSecret     string         `name:"hook-previous-secret" secret:"" group:"Hooks" placeholder:"SECRET" help:"Secret that they are signed with as well, while the backend changes from that one to hook-secret."`
+	HookPreviousSecretFile string         `name:"hook-previous-secret-file" fills:"hook_previous_secret" group:"Hooks" placeholder:"FILE" help:"File that holds hook-previous-secret."`
+	Hooks                  []HookReceiver `name:"hooks" kong:"-"`
+
+	HookTimeout time.Duration `name:"hook-timeout" group:"Hooks" initial:"10s" help:"How long one request may take."`
+	HookKeep    time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not."`
 
 	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
 	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`

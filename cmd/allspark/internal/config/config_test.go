@@ -105,6 +105,7 @@ func TestProblems(t *testing.T) {
 		{"hooks", []string{"--hook-url=https://backend/events", "--hook-secret=" + secret32}, ""},
 		{"hooks to nowhere", []string{"--hook-url=backend", "--hook-secret=" + secret32}, "hook_url: must be a URL"},
 		{"hooks without a signature", []string{"--hook-url=https://backend/events"}, "hook_secret: must have 32"},
+		{"hooks with a secret to be forgotten", []string{"--hook-url=https://backend/events", "--hook-secret=" + secret32, "--hook-previous-secret=x"}, "hook_previous_secret: must have 32"},
 		{"hooks that take all day", []string{"--hook-timeout=24h"}, "hook_timeout: must be from 100ms"},
 		{"hooks kept for a moment", []string{"--hook-keep=1s"}, "hook_keep: must be from 1h"},
 		{"guests", []string{"--guests", "--guest-ttl=90m", "--guest-rate=1"}, ""},
@@ -173,6 +174,53 @@ func TestTokenKeys(t *testing.T) {
 	}
 }
 
+func TestHookReceivers(t *testing.T) {
+	const some = "{name: some, url: 'https://some/events', secret: " + secret32
+	for _, test := range []struct{ name, list, want string }{
+		{"none", "[]", ""},
+		{"one", "[" + some + "}]", ""},
+		{"some types", "[" + some + ", types: [connected, push.failed]}]", ""},
+		{"two secrets", "[" + some + ", previous_secret: " + secret32 + "}]", ""},
+		{"secrets in files", "[{name: a, url: 'http://a', secret_file: " + secretFile(t) + ", previous_secret_file: " + secretFile(t) + "}]", ""},
+		{"no such file", "[{name: a, url: 'http://a', secret_file: absent}]", "hooks[0].secret_file: open absent"},
+		{"no name", "[{url: 'http://a', secret: " + secret32 + "}]", "hooks[0].name: "},
+		{"one name twice", "[" + some + "}, " + some + "}]", "hooks[1].name: there is another"},
+		{"the name of hook_url", "[{name: default, url: 'http://a', secret: " + secret32 + "}]", "hooks[0].name: there is another"},
+		{"to nowhere", "[{name: a, url: a, secret: " + secret32 + "}]", "hooks[0].url: must be a URL"},
+		{"no signature", "[{name: a, url: 'http://a'}]", "hooks[0].secret: must have 32"},
+		{"a short previous secret", "[" + some + ", previous_secret: short}]", "hooks[0].previous_secret: must have 32"},
+		{"no such type", "[" + some + ", types: [connect]}]", `hooks[0].types: "connect" is none of`},
+		{"unknown key", "[" + some + ", type: connected}]", "hooks[0].type: unknown key"},
+		{"not a list", "{}", "hooks: must be a list"},
+		{"too many", "[" + strings.Repeat(some+"}, ", 17) + "]", "hooks: at most 16"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, err := load(t, "hooks: "+test.list, "--token-secret="+secret32, "--hook-url=https://backend/events", "--hook-secret="+secret32)
+			problems, _ := err.(Problems)
+			switch {
+			case test.want != "":
+				if len(problems) == 0 || !strings.HasPrefix(problems[0].Key+": "+problems[0].Text, test.want) {
+					t.Errorf("problems %v, want %s first", err, test.want)
+				}
+			case err != nil:
+				t.Errorf("refused: %v", err)
+			default:
+				all := l.HookReceivers()
+				if len(all) != len(l.Hooks)+1 || all[0].Name != "default" || all[0].URL != "https://backend/events" || len(all[0].Secrets) != 1 {
+					t.Errorf("receivers %+v", all)
+				}
+				for i, r := range all[1:] {
+					of := l.Hooks[i]
+					if r.Name != of.Name || r.URL != of.URL || string(r.Secrets[0]) != secret32 || len(r.Types) != len(of.Types) ||
+						(len(r.Secrets) == 2) != (of.PreviousSecret != "") {
+						t.Errorf("%+v of %+v", r, of)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestValues(t *testing.T) {
 	const tokenSecret = "fedcba9876543210fedcba9876543210"
 	l, err := load(t, "drain_timeout: 1m\norigins: [a, ' b ']\ntoken_keys: [{kid: k, secret_file: "+secretFile(t)+"}]", "--force", "--port=1", "--token-secret="+tokenSecret)
@@ -234,14 +282,20 @@ func TestMaskURL(t *testing.T) {
 // TestTable checks that every row can be given and shown: a name, a kind that
 // parse knows, and a rule for what may be shown.
 func TestTable(t *testing.T) {
-	seen := make(map[string]bool)
-	for _, s := range append(table(new(Config)), settings(reflect.ValueOf(new(TokenKey)).Elem())...) {
-		if s.key == "" || seen[s.key] {
-			t.Errorf("%q names no row, or two", s.key)
+	var rows []setting
+	for _, of := range []any{new(Config), new(TokenKey), new(HookReceiver)} {
+		seen := make(map[string]bool)
+		for _, s := range settings(reflect.ValueOf(of).Elem()) {
+			if s.key == "" || seen[s.key] {
+				t.Errorf("%q names no row of a %T, or two", s.key, of)
+			}
+			seen[s.key] = true
+			rows = append(rows, s)
 		}
-		seen[s.key] = true
+	}
+	for _, s := range rows {
 		switch s.value.Interface().(type) {
-		case string, int, bool, time.Duration, []string, []TokenKey:
+		case string, int, bool, time.Duration, []string, []TokenKey, []HookReceiver, PushText:
 		default:
 			t.Errorf("%s has the type %s, which parse does not know", s.key, s.value.Type())
 		}

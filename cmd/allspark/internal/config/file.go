@@ -64,8 +64,8 @@ func (l *Loaded) readMapping(path, prefix string, mapping *yaml.Node, rows []set
 			l.take(s, source, errUnknown)
 		case seen[name.Value]:
 			l.take(s, source, errTwice)
-		case s.value.Type() == reflect.TypeFor[[]TokenKey]():
-			l.readTokenKeys(path, s, source, value)
+		case s.isTable():
+			l.readTable(path, s, source, value)
 		case s.value.Type() == reflect.TypeFor[PushText]():
 			l.readPushText(path, s, source, value)
 		default:
@@ -75,20 +75,20 @@ func (l *Loaded) readMapping(path, prefix string, mapping *yaml.Node, rows []set
 	}
 }
 
-func (l *Loaded) readTokenKeys(path string, s setting, source string, list *yaml.Node) {
+func (l *Loaded) readTable(path string, s setting, source string, list *yaml.Node) {
 	if list.Kind != yaml.SequenceNode {
 		l.take(s, source, errNotList)
 		return
 	}
 	l.take(s, source, nil)
-	l.TokenKeys = make([]TokenKey, len(list.Content))
+	s.value.Set(reflect.MakeSlice(s.value.Type(), len(list.Content), len(list.Content)))
 	for i, item := range list.Content {
 		key := fmt.Sprintf("%s[%d]", s.key, i)
 		if item.Kind != yaml.MappingNode {
 			l.take(setting{key: key}, fmt.Sprintf("%s:%d", path, item.Line), errors.New("must hold keys with values"))
 			continue
 		}
-		rows := settings(reflect.ValueOf(&l.TokenKeys[i]).Elem())
+		rows := s.item(i)
 		l.readMapping(path, key+".", item, rows)
 		l.fillSecrets(key+".", rows)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,7 +25,7 @@ func (l *Loaded) WriteYAML(w io.Writer) error {
 	return enc.Close()
 }
 
-// mapping returns the rows as YAML. Of a token key, only what is given is shown.
+// mapping returns the rows as YAML. Of an item of a list, only what is given is shown.
 func (l *Loaded) mapping(prefix string, rows []setting) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, s := range rows {
@@ -50,11 +49,6 @@ func (l *Loaded) mapping(prefix string, rows []setting) *yaml.Node {
 func (l *Loaded) node(s setting) *yaml.Node {
 	node := &yaml.Node{}
 	switch v := s.value.Interface().(type) {
-	case []TokenKey:
-		node.Kind = yaml.SequenceNode
-		for i := range v {
-			node.Content = append(node.Content, l.mapping(fmt.Sprintf("token_keys[%d].", i), settings(reflect.ValueOf(&v[i]).Elem())))
-		}
 	case PushText:
 		node.Kind = yaml.MappingNode
 		for _, locale := range slices.Sorted(maps.Keys(v)) {
@@ -65,8 +59,15 @@ func (l *Loaded) node(s setting) *yaml.Node {
 	case string:
 		node.SetString(shown(s, v))
 	default:
-		// Encoding a number, a bool, a duration or a list of strings cannot fail.
-		_ = node.Encode(v)
+		if !s.isTable() {
+			// Encoding a number, a bool, a duration or a list of strings cannot fail.
+			_ = node.Encode(v)
+			break
+		}
+		node.Kind = yaml.SequenceNode
+		for i := range s.value.Len() {
+			node.Content = append(node.Content, l.mapping(fmt.Sprintf("%s[%d].", s.key, i), s.item(i)))
+		}
 	}
 	if node.Kind != yaml.ScalarNode && len(node.Content) == 0 {
 		node.Style = yaml.FlowStyle

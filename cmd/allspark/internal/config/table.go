@@ -37,6 +37,12 @@ func (s setting) env() string { return "ALLSPARK_" + strings.ToUpper(s.key) }
 // fileOnly reports whether the setting has a shape that only a file can give.
 func (s setting) fileOnly() bool { return s.tag.Get("kong") == "-" }
 
+// isTable reports whether the setting is a list whose items have rows of their own.
+func (s setting) isTable() bool { return s.isList() && s.value.Type().Elem().Kind() == reflect.Struct }
+
+// item returns the rows of one of them.
+func (s setting) item(i int) []setting { return settings(s.value.Index(i)) }
+
 func (s setting) isList() bool { return s.value.Kind() == reflect.Slice }
 
 func (s setting) has(tag string) bool {

@@ -52,7 +52,9 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count := func(name, help string, v uint64, labels ...string) {
 		send(prometheus.CounterValue, name, help, float64(v), labels...)
 	}
-	gauge := func(name, help string, v int) { send(prometheus.GaugeValue, name, help, float64(v)) }
+	gauge := func(name, help string, v int, labels ...string) {
+		send(prometheus.GaugeValue, name, help, float64(v), labels...)
+	}
 
 	gauge("connections", "Clients connected.", n.Connections())
 	gauge("peer_links", "Servers a link is open to.", n.PeerLinks())
@@ -100,20 +102,23 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	for limit, v := range n.Limited() {
 		count("limited_total", "Messages, calls and connections refused, by the limit that was reached.", v, "limit", limit)
 	}
-	if recorded, delivered := n.HookStats(); recorded != nil {
+	if recorded, receivers := n.HookStats(); recorded != nil {
 		count("hook_events_total", "Events put into the outbox for the app's backend.", recorded.Recorded.Load())
-		count("hook_delivered_total", "Events that the backend has taken.", delivered.Delivered.Load())
-		count("hook_retries_total", "Requests to the backend that failed and are repeated.", delivered.Failed.Load())
-		count("hook_errors_total", "Times the store did not let events be delivered; they wait.", delivered.Errors.Load())
 		count(dropped, droppedHelp, recorded.DroppedFull.Load(), "reason", "event_queue_full")
 		count(dropped, droppedHelp, recorded.DroppedRoom.Load(), "reason", "event_outbox_full")
 		count(dropped, droppedHelp, recorded.DroppedEnd.Load(), "reason", "event_shutdown")
-		count(dropped, droppedHelp, delivered.Gone.Load(), "reason", "event_retention")
-		stopped := 0
-		if delivered.Stopped.Load() {
-			stopped = 1
+		gone := uint64(0)
+		for _, d := range receivers {
+			name, st := d.Receiver().Name, &d.Stats
+			count("hook_delivered_total", "Events that a receiver has taken.", st.Delivered.Load(), "receiver", name)
+			count("hook_retries_total", "Requests that a receiver has not taken and that are repeated.", st.Failed.Load(), "receiver", name)
+			count("hook_errors_total", "Times the store did not let events be delivered; they wait.", st.Errors.Load(), "receiver", name)
+			failing, paused := d.Failing()
+			gauge("hook_failing", "Partitions whose events this server does not get rid of.", failing, "receiver", name)
+			gauge("hook_paused", "Of these, those where the receiver has answered 410 and is asked once in an hour.", paused, "receiver", name)
+			gone += st.Gone.Load()
 		}
-		gauge("hook_stopped", "1 when the backend has answered 410 to this server, which delivers no events any more.", stopped)
+		count(dropped, droppedHelp, gone, "reason", "event_retention")
 	}
 	for code, v := range st.Refusals() {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))

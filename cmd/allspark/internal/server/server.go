@@ -266,7 +266,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 			Push:      services.config(&s.cfg, store),
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests, Revocations: revocations,
-			Hooks: node.Hooks{URL: s.cfg.HookURL, Secret: []byte(s.cfg.HookSecret), Timeout: s.cfg.HookTimeout},
+			Hooks: node.Hooks{Receivers: s.cfg.HookReceivers(), Timeout: s.cfg.HookTimeout},
 			Limits: node.Limits{
 				Device: s.cfg.DeviceRate, Address: s.cfg.AddressRate, Sessions: s.cfg.AddressSessions, Guests: s.cfg.AddressGuests,
 				ClientConnections: s.cfg.ClientConnections, AddressConnections: s.cfg.AddressConnections,
