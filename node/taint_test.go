@@ -322,6 +322,7 @@ func (x *taint) look(t *testing.T, session string) {
 		`{"message":{"id":%q,"class":"volatile","payload":1},"to":[{"dest_session_id":%q},{"dest_session_id":%[2]q,"dest_id":"%[2]s~zorro"}]}`, x.id(), session))
 	x.do(http.MethodPost, theApp, "a", "/v1/hooks/replay", `{"partition":3}`)
 	x.do(http.MethodPost, theApp, "a", "/v1/disconnect", `{"node_id":"nobody"}`)
+	x.do(http.MethodPost, theApp, "a", "/v1/servers/nobody/drain", "")
 	_, x.positions, _ = x.poll("pete", "a", x.positions, "0s")
 	for _, l := range []*listener{x.alice, x.mo, x.dora, x.eve} {
 		l.send(`{"control":"presence","session_id":"` + session + `"}`)

@@ -59,6 +59,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("connections", "Clients connected.", n.Connections())
 	gauge("peer_links", "Servers a link is open to.", n.PeerLinks())
 	gauge("servers", "Living servers of the mesh, this one included.", len(n.Servers()))
+	collectHealth(n.Health(), send)
 
 	st := n.Stats()
 	count("connects_total", "Connections opened.", st.Connected.Load())
