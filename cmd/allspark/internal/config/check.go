@@ -33,6 +33,7 @@ func (l *Loaded) check() {
 	l.checkMesh()
 	l.checkCredentials()
 	l.checkHooks()
+	l.checkAuthorize()
 	l.checkPush()
 	l.checkOperation()
 	l.checkFiles("", table(&l.Config))

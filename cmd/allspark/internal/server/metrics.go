@@ -125,6 +125,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 		count("refusals_total", "Frames and calls refused, by code.", v, "code", string(code))
 	}
 	describePush(n.PushStats(), count)
+	describeAuthorize(n.AuthorizeStats(), count, gauge)
 	collectGraph(n.Graph().Stats(), count)
 	if db := c.database.Load(); db != nil {
 		collectMongo(db.Stats(), func(name, help string, v int64, labels ...string) { count(name, help, uint64(v), labels...) })

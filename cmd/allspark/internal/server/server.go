@@ -271,7 +271,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				Device: s.cfg.DeviceRate, Address: s.cfg.AddressRate, Sessions: s.cfg.AddressSessions, Guests: s.cfg.AddressGuests,
 				ClientConnections: s.cfg.ClientConnections, AddressConnections: s.cfg.AddressConnections,
 			},
-			Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
+			Authorize: s.authorize(), Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
 			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
 		if errors.Is(err, graph.ErrListen) {
