@@ -3,7 +3,7 @@ package server
 import "github.com/allsparkrt/allspark/hook/ask"
 
 // describeAuthorize has the counters told of what the app's backend is asked.
-func describeAuthorize(st *ask.Stats, count func(name, help string, v uint64, labels ...string), gauge func(name, help string, v int)) {
+func describeAuthorize(st *ask.Stats, count func(name, help string, v uint64, labels ...string), gauge func(name, help string, v int, labels ...string)) {
 	if st == nil {
 		return
 	}
