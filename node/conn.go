@@ -42,11 +42,12 @@ type conn struct {
 	options   gateway.Options
 	ctx       context.Context // its cause says why the connection is over
 	cancel    context.CancelCauseFunc
-	inflight  chan struct{}          // a token for each message that waits for the store
-	drained   chan struct{}          // a token when the write loop has taken the queue
-	follower  chan struct{}          // held by whoever changes what is followed
-	ofDevice  share[envelope.NodeID] // what it may still send, of the device and
-	ofAddress share[netip.Addr]      // of the address
+	inflight  chan struct{} // a token for each message that waits for the store
+	drained   chan struct{} // a token when the write loop has taken the queue
+	follower  chan struct{} // held by whoever changes what is followed
+	ofDevice  share         // what it may still send, of the device,
+	ofClient  share         // of its user
+	ofAddress share         // and of the address
 	wg        sync.WaitGroup
 	stall     *time.Timer   // runs while a frame is being written
 	opening   atomic.Bool   // delivery has begun, or is about to

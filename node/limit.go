@@ -16,11 +16,13 @@ import (
 )
 
 // Limits bound what one device, one user and one client address may ask of this
-// server. Each server counts for itself. The app is not bound as a device or a
-// user, and what is on the same machine as the server not by its address; of
+// server, and what one session is sent. Each server counts for itself. The app is
+// bound by its address alone, and what is on the same machine as the server not by its address; of
 // IPv6 an address is a network of 64 bits. A number of 0 bounds nothing.
 type Limits struct {
-	Device   int // messages and calls of a device, a second
+	Device   int // messages and calls of a device, a second; its credential may allow less
+	Client   int // messages and calls of a user, whatever the device, a second
+	Session  int // messages to a session or topic, a second
 	Address  int // messages on connections and calls from an address, a second
 	Sessions int // sessions made from an address, a minute
 	Guests   int // guests made from an address, a minute
@@ -45,13 +47,25 @@ const (
 type limits struct {
 	// static after construction; nil: no bound
 	device   *limiter[envelope.NodeID]
+	rated    *limiter[rated] // never nil
+	client   *limiter[envelope.ClientID]
+	session  *limiter[envelope.SessionID]
 	address  *limiter[netip.Addr]
 	sessions *limiter[netip.Addr]
 	guests   *limiter[netip.Addr]
 }
 
+// rated is a device with a credential that says at what rate it may be used.
+type rated struct {
+	node envelope.NodeID
+	rate int // a second
+}
+
 func newLimits(l Limits) limits {
 	return limits{
+		rated:    newLimiter[rated](1, time.Second, limitBurst, "too many messages and calls for this credential"),
+		client:   newLimiter[envelope.ClientID](l.Client, time.Second, limitBurst, "too many messages and calls of this user"),
+		session:  newLimiter[envelope.SessionID](l.Session, time.Second, limitBurst, "too many messages to this session"),
 		device:   newLimiter[envelope.NodeID](l.Device, time.Second, limitBurst, "too many messages and calls of this device"),
 		address:  newLimiter[netip.Addr](l.Address, time.Second, limitBurst, "too many messages and calls from this address"),
 		sessions: newLimiter[netip.Addr](l.Sessions, time.Minute, limitBurstSlow, "too many new sessions from this address"),
@@ -64,7 +78,7 @@ type limiter[K comparable] struct {
 	// static after construction
 	limit  rate.Limit
 	burst  int
-	detail string
+	detail string // of a refusal
 
 	refused atomic.Uint64
 
@@ -86,38 +100,42 @@ func newLimiter[K comparable](n int, per, burst time.Duration, detail string) *l
 
 // share is somebody's bucket. A connection keeps its own, so that none is looked
 // up for each message. The zero one bounds nothing.
-type share[K comparable] struct {
-	of     *limiter[K]
-	bucket *rate.Limiter
+type share struct {
+	bucket  *rate.Limiter
+	detail  string         // of a refusal
+	refused *atomic.Uint64 // counts them
 }
 
 // share returns somebody's bucket.
-func (l *limiter[K]) share(who K) share[K] {
+func (l *limiter[K]) share(who K) share { return l.multiple(who, 1) }
+
+// multiple is share of a bucket for n times what it is for others.
+func (l *limiter[K]) multiple(who K, n int) share {
 	if l == nil {
-		return share[K]{}
+		return share{}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bucket, known := l.of.Get(who)
 	if !known {
-		bucket = rate.NewLimiter(l.limit, l.burst)
+		bucket = rate.NewLimiter(l.limit*rate.Limit(n), l.burst*n)
 		l.of.Add(who, bucket)
 	}
-	return share[K]{l, bucket}
+	return share{bucket, l.detail, &l.refused}
 }
 
 // take takes a token, or refuses with RateLimited.
-func (s share[K]) take() error {
-	if s.of == nil {
+func (s share) take() error {
+	if s.bucket == nil {
 		return nil
 	}
 	now := time.Now()
 	if s.bucket.AllowN(now, 1) {
 		return nil
 	}
-	s.of.refused.Add(1)
-	seconds := max(0, 1-s.bucket.TokensAt(now)) / float64(s.of.limit)
-	return &envelope.Error{Code: envelope.RateLimited, Detail: s.of.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
+	s.refused.Add(1)
+	seconds := max(0, 1-s.bucket.TokensAt(now)) / float64(s.bucket.Limit())
+	return &envelope.Error{Code: envelope.RateLimited, Detail: s.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
 }
 
 // count returns how often it has refused.
@@ -154,12 +172,32 @@ func limitedAddress(ctx context.Context) netip.Addr {
 	return addr
 }
 
-// mayCall refuses a command over HTTP of a device that has asked for too many.
+// ofDevice returns the bucket of a device: where its credential says so, a
+// smaller one that goes with such a credential.
+func (l *limits) ofDevice(who envelope.Principal) share {
+	if r := who.Rights; r != nil && r.Rate > 0 && (l.device == nil || rate.Limit(r.Rate) < l.device.limit) {
+		return l.rated.multiple(rated{who.Node, r.Rate}, r.Rate)
+	}
+	return l.device.share(who.Node)
+}
+
+// maySendTo refuses a message to a session that is sent too many.
+func (l *limits) maySendTo(who envelope.Principal, id envelope.SessionID) error {
+	if who.App || id == "" {
+		return nil
+	}
+	return l.session.share(id).take()
+}
+
+// mayCall refuses a command over HTTP of who has asked for too many.
 func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gateway.Command) error {
 	if who.App {
 		return nil
 	}
-	if err := l.device.share(who.Node).take(); err != nil {
+	if err := l.ofDevice(who).take(); err != nil {
+		return err
+	}
+	if err := l.client.share(who.Client).take(); err != nil {
 		return err
 	}
 	if _, is := cmd.(gateway.CreateSession); is {
@@ -173,6 +211,9 @@ func (c *conn) mayFrame() error {
 	if err := c.ofDevice.take(); err != nil {
 		return err
 	}
+	if err := c.ofClient.take(); err != nil {
+		return err
+	}
 	return c.ofAddress.take()
 }
 
@@ -181,7 +222,8 @@ func (c *conn) limit() {
 	if c.who.App {
 		return
 	}
-	c.ofDevice = c.n.limits.device.share(c.who.Node)
+	c.ofDevice = c.n.limits.ofDevice(c.who)
+	c.ofClient = c.n.limits.client.share(c.who.Client)
 	if c.address.IsValid() {
 		c.ofAddress = c.n.limits.address.share(c.address)
 	}
@@ -213,7 +255,8 @@ func (n *Node) MayMakeGuest(ctx context.Context) error { return takeFrom(ctx, n.
 // Limited returns how often each of the limits has refused something.
 func (n *Node) Limited() map[string]uint64 {
 	return map[string]uint64{
-		"device": n.limits.device.count(), "address": n.limits.address.count(),
+		"device": n.limits.device.count(), "credential": n.limits.rated.count(),
+		"client": n.limits.client.count(), "session": n.limits.session.count(), "address": n.limits.address.count(),
 		"address_sessions": n.limits.sessions.count(), "address_guests": n.limits.guests.count(),
 		"client_connections":  n.conns.refusedClients.Load(),
 		"address_connections": n.conns.refusedAddresses.Load(),

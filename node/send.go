@@ -39,6 +39,10 @@ func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelo
 		done(gateway.Ack{}, err)
 		return
 	}
+	if err := n.limits.maySendTo(who, env.DestSession); err != nil {
+		done(gateway.Ack{}, err)
+		return
+	}
 	if env.Class != envelope.Durable {
 		if err := n.maySignal(ctx, who, env.DestSession); err != nil {
 			done(gateway.Ack{}, err)
