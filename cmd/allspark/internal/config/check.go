@@ -74,6 +74,8 @@ func (l *Loaded) checkClients() {
 		l.problem("trusted_proxies", "%v", err)
 	}
 	l.between("device_rate", c.DeviceRate, 0, 10_000_000)
+	l.between("client_rate", c.ClientRate, 0, 10_000_000)
+	l.between("session_rate", c.SessionRate, 0, 10_000_000)
 	l.between("address_rate", c.AddressRate, 0, 10_000_000)
 	l.between("address_sessions", c.AddressSessions, 0, 10_000_000)
 	l.between("address_guests", c.AddressGuests, 0, 10_000_000)

@@ -42,7 +42,9 @@ type Config struct {
 
 	TrustedProxies     []string `name:"trusted-proxies" group:"Limits" placeholder:"NETWORK" help:"Addresses and networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says where a client is. Without it, all clients behind a proxy have its address."`
 	DeviceRate         int      `name:"device-rate" group:"Limits" initial:"5000" help:"Messages and calls a second of one device, for a moment five times as many. 0: any number; so below."`
-	AddressRate        int      `name:"address-rate" group:"Limits" initial:"50000" help:"The same from one address; clients on this machine are not counted, here and below."`
+	ClientRate         int      `name:"client-rate" group:"Limits" initial:"20000" help:"The same of one user, whatever the device."`
+	SessionRate        int      `name:"session-rate" group:"Limits" initial:"20000" help:"Messages a second to one session or topic, except from the app."`
+	AddressRate        int      `name:"address-rate" group:"Limits" initial:"50000" help:"The same as of a device, from one address; clients on this machine are not counted, here and below."`
 	AddressSessions    int      `name:"address-sessions" group:"Limits" initial:"6000" help:"Sessions made in a minute from one address."`
 	AddressGuests      int      `name:"address-guests" group:"Limits" initial:"600" help:"Guests made in a minute from one address."`
 	ClientConnections  int      `name:"client-connections" group:"Limits" initial:"1000" help:"Devices of one user connected to this server at once."`

@@ -268,7 +268,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 			Retention: s.cfg.Retention(), PresenceOff: !s.cfg.Presence, Guests: s.cfg.Guests, Revocations: revocations,
 			Hooks: node.Hooks{Receivers: s.cfg.HookReceivers(), Timeout: s.cfg.HookTimeout},
 			Limits: node.Limits{
-				Device: s.cfg.DeviceRate, Address: s.cfg.AddressRate, Sessions: s.cfg.AddressSessions, Guests: s.cfg.AddressGuests,
+				Device: s.cfg.DeviceRate, Client: s.cfg.ClientRate, Session: s.cfg.SessionRate, Address: s.cfg.AddressRate, Sessions: s.cfg.AddressSessions, Guests: s.cfg.AddressGuests,
 				ClientConnections: s.cfg.ClientConnections, AddressConnections: s.cfg.AddressConnections,
 			},
 			Authorize: s.authorize(), Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
