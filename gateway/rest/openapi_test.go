@@ -172,7 +172,7 @@ func TestDocumentNamesEveryMember(t *testing.T) {
 			headerReply
 			Payload any `json:"payload"`
 		}{},
-		"HooksReply":    hooksReply{}, "HookReceiver": receiverReply{}, "HookPartition": partitionReply{}, "ReplayRequest": replayRequest{},
+		"HooksReply": hooksReply{}, "HookReceiver": receiverReply{}, "HookPartition": partitionReply{}, "ReplayRequest": replayRequest{},
 		"RevokeRequest": revokeRequest{}, "Revocation": revocationReply{}, "RevocationsReply": revocationsReply{},
 		"Batch": batchRequest{}, "Destination": destinationRequest{}, "BatchReply": batchReply{}, "Result": resultReply{},
 		"DisconnectRequest": disconnectRequest{}, "DisconnectReply": disconnectReply{},
