@@ -83,6 +83,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 			return nil, err
 		}
 		n.moved(who.Node) // volatile messages are not in the log, where the connection sees the end
+		n.waker.left(ctx, m)
 		n.succession(ctx, m)
 		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].Until}, nil
 	case gateway.RevealAnonymity:
@@ -113,6 +114,12 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		return n.dropPushToken(ctx, who, cmd)
 	case gateway.Mute:
 		return n.mute(ctx, who, cmd)
+	case gateway.TestPush:
+		return n.testPush(ctx, who, cmd)
+	case gateway.GetFailedPushes:
+		return n.failedPushes(ctx, who, cmd)
+	case gateway.SettleFailedPush:
+		return n.settleFailedPush(ctx, who, cmd)
 	case gateway.GetPresence:
 		return n.getPresence(ctx, who, cmd)
 	case gateway.History:

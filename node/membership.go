@@ -46,6 +46,9 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 		n.moved(m.Device)
 		n.succession(ctx, m)
 	}
+	if cmd.Action == gateway.Kick || cmd.Action == gateway.Ban {
+		n.waker.left(ctx, m)
+	}
 	info := describeMember(m, m.Role)
 	if cmd.Action == gateway.Transfer {
 		info.Role = session.Owner.String()

@@ -143,7 +143,7 @@ func (d *apiDocument) check(call apiCall, answer []byte) {
 // the same: times and tokens.
 func alike(a, b any) bool {
 	oneTime := []string{
-		"accepted", "attempts", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "failing_since", "last_seen", "round_trip_us", "store_write_us",
+		"accepted", "at", "attempts", "auth_key", "before", "boot", "created", "cursors", "expires", "expires_in", "failing_since", "last_seen", "round_trip_us", "store_write_us",
 		"timestamp", "validation_token",
 	}
 	switch a := a.(type) {
@@ -201,7 +201,12 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		}},
 		{call: "moveCursors"},
 		{call: "cursors"},
-		{call: "sendMany"},
+		{call: "sendMany", before: []string{
+			`lost PUT /v1/push/token {"service":"fcm","token":"fcm-registration-token-that-was-lost"}`,
+			`sold PUT /v1/push/token {"service":"fcm","token":"fcm-registration-token-that-was-sold"}`,
+			`ann POST /v1/messages {"id":"4","dest_id":"lost-phone","payload":"hi"}`,
+			`ann POST /v1/messages {"id":"5","dest_id":"sold-phone","payload":"hi"}`,
+		}},
 		{call: "mesh"},
 		{call: "edges"},
 		{call: "disconnect"},
@@ -214,6 +219,10 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		{call: "poll", as: "dora", before: []string{`ann POST /v1/messages {"id":"3","dest_id":"dora-phone","payload":"hi"}`}},
 		{call: "pushKey"},
 		{call: "putPushToken"},
+		{call: "testPush"},
+		{call: "failedPushes"},
+		{call: "retryFailedPush"},
+		{call: "forgetFailedPush"},
 		{call: "dropPushToken"},
 		{call: "mute"},
 		{call: "unmute"},
@@ -230,7 +239,13 @@ func TestExamplesOfTheDocument(t *testing.T) {
 			}},
 			Client: new(clienttest.Network).Client(),
 		}
-		c.Push = Push{Store: c.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: new(service)}}
+		fcm := &service{answer: func(to push.Token) error {
+			if strings.Contains(to.Value, "-that-was-") {
+				return &push.Failure{Reason: "SENDER_ID_MISMATCH"}
+			}
+			return nil
+		}}
+		c.Push = Push{Store: c.Inbox.(push.Store), Senders: map[push.Service]push.Sender{push.FCM: fcm}}
 	}
 	inMeshOf(t, 1, config, func(t *testing.T, m *mesh) {
 		doc := m.apiDocument(t)

@@ -33,7 +33,7 @@ func (n *Node) fetchPending(ctx context.Context, who envelope.Principal, cmd gat
 	if cmd.Clock > 0 {
 		reply.ClockAdd = time.Now().UnixMilli() - cmd.Clock
 	}
-	if err := n.legacyToken(ctx, who, cmd.PushToken); err != nil {
+	if err := n.legacyToken(ctx, who, cmd); err != nil {
 		return gateway.Pending{}, err
 	}
 	if cmd.ClockOnly {
@@ -86,6 +86,7 @@ func beforeMark(mark, base uint64) uint64 {
 type pendingLog struct {
 	log          envelope.Address
 	stays               // of a session
+	left         bool   // it is of a session that the device has left
 	base         uint64 // marks of the logs before
 	behind, head uint64 // what is pending is between the two
 }
@@ -100,9 +101,10 @@ func (n *Node) pending(ctx context.Context, who envelope.Principal) ([]pendingLo
 	queue := []pendingLog{{log: who.Node.Address()}, {log: who.Client.Address()}}
 	for _, m := range members {
 		stay := staysOf(m)
-		queue = append(queue, pendingLog{log: m.Session.Address(), stays: stay, behind: stay.first() - 1})
+		left := !stay.open()
+		queue = append(queue, pendingLog{log: m.Session.Address(), stays: stay, left: left, behind: stay.first() - 1})
 		if m.Alias != "" {
-			queue = append(queue, pendingLog{log: m.Alias.Address()})
+			queue = append(queue, pendingLog{log: m.Alias.Address(), left: left})
 		}
 	}
 	cursors, err := n.inbox.Cursors(ctx, who.Node)
@@ -171,6 +173,7 @@ func (c *conn) fetchPending(cmd gateway.FetchPending) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, pendingWithin)
 	defer cancel()
+	cmd.By = gateway.Credential{JTI: c.options.JTI, Issued: c.options.Issued}
 	reply, err := c.n.fetchPending(ctx, c.who, cmd)
 	if err != nil {
 		c.refuse(cmd.ID, err)

@@ -50,6 +50,8 @@ type waker struct {
 	queue *push.Queue
 	store push.Store
 	after time.Duration
+	tests *limiter[envelope.NodeID] // what devices ask to be tested
+	slots chan struct{}             // holds one for each test that is under way
 
 	mu     sync.Mutex
 	noted  map[envelope.Address]note // guarded by mu
@@ -86,13 +88,15 @@ func newWaker(n *Node, cfg Push) *waker {
 	}
 	w := &waker{
 		n: n, store: cfg.Store, after: cfg.After,
+		tests:  newLimiter[envelope.NodeID](maxPushTests, time.Minute, pushTestBurst, "too many tests of this device"),
+		slots:  make(chan struct{}, pushTestsAtOnce),
 		noted:  make(map[envelope.Address]note),
 		looks:  make(map[envelope.Address]look),
 		marked: make(map[userLog]time.Time),
 	}
 	w.queue = push.NewQueue(push.Config{
 		Store: cfg.Store, Readers: pushReaders{n, cfg.Store}, Senders: cfg.Senders,
-		Interval: cfg.Interval, Text: cfg.Text, Log: n.log,
+		Interval: cfg.Interval, Text: cfg.Text, Log: n.log, Revoked: n.revokedToken,
 		Failed: func(device envelope.NodeID, why push.DeadLetter) {
 			n.hooks.pushFailed(device, string(why.Service), why.Reason)
 		},

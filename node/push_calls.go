@@ -9,10 +9,15 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/push"
+	"github.com/allsparkrt/allspark/session"
 )
 
-// maxPushTokens bounds the tokens of one device; the oldest go.
-const maxPushTokens = 4
+const (
+	// maxPushTokens bounds the tokens of one device; the oldest go.
+	maxPushTokens = 4
+	// maxMutes bounds the logs that one device has muted.
+	maxMutes = 1000
+)
 
 // putPushToken notes where a device can be woken. A token moves to the device
 // that registers it last, and takes the place of an older one of the same app.
@@ -30,9 +35,16 @@ func (n *Node) putPushToken(ctx context.Context, who envelope.Principal, cmd gat
 	if n.cfg.Push.Senders[t.Service] == nil {
 		return nil, envelope.Errorf(envelope.NotFound, "this server sends nothing to %s", t.Service)
 	}
-	t.Node, t.Client, t.Registered = who.Node, who.Client, time.Now().UnixMilli()
+	t.Node, t.Client, t.Registered, t.JTI = who.Node, who.Client, time.Now().UnixMilli(), cmd.By.JTI
+	if !cmd.By.Issued.IsZero() {
+		t.Issued = cmd.By.Issued.UnixMilli()
+	}
 	if err := n.waker.store.PutToken(ctx, t); err != nil {
 		return nil, err
+	}
+	if n.revokedToken(t) { // while it was put
+		err := n.waker.store.DropToken(ctx, t, t.Registered)
+		return nil, errors.Join(envelope.Errorf(envelope.Unauthorized, "revoked"), err)
 	}
 	all, err := n.waker.store.TokensOf(ctx, []envelope.NodeID{who.Node})
 	if err != nil {
@@ -78,17 +90,59 @@ func (n *Node) mute(ctx context.Context, who envelope.Principal, cmd gateway.Mut
 			return nil, err
 		}
 	}
+	if err := n.makeRoom(ctx, who.Node, cmd.Log); err != nil {
+		return nil, err
+	}
 	return gateway.Done{}, n.waker.store.PutMute(ctx, push.Mute{Node: who.Node, Log: cmd.Log, Until: cmd.Until})
 }
 
+// makeRoom refuses one more mute of a device that has too many, without those
+// that are over, which are dropped then.
+func (n *Node) makeRoom(ctx context.Context, node envelope.NodeID, log envelope.Address) error {
+	mutes, err := n.waker.store.Mutes(ctx, node)
+	if err != nil || len(mutes) < maxMutes {
+		return err
+	}
+	left, now := len(mutes), time.Now().UnixMilli()
+	for _, m := range mutes {
+		switch {
+		case m.Log == log:
+			return nil
+		case m.Until != 0 && m.Until <= now:
+			if err := n.waker.store.DropMute(ctx, node, m.Log); err != nil {
+				return err
+			}
+			left--
+		}
+	}
+	if left >= maxMutes {
+		return envelope.Errorf(envelope.Quota, "a device mutes at most %d logs", maxMutes)
+	}
+	return nil
+}
+
+// left takes back what a device that has left a session was shown of it, and that
+// it has muted it. What fails here is only a notification that stays.
+func (w *waker) left(ctx context.Context, m session.Member) {
+	if w == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pushWithin)
+	defer cancel()
+	err := errors.Join(w.store.DropMute(ctx, m.Device, m.Session.Address()), w.queue.Left(ctx, m.Device))
+	if err != nil {
+		w.n.log.Debug("what a device was shown of a session that it has left stays", "err", err)
+	}
+}
+
 // legacyToken notes the token that a legacy client gives with type −101.
-func (n *Node) legacyToken(ctx context.Context, who envelope.Principal, value string) error {
-	if value == "" {
+func (n *Node) legacyToken(ctx context.Context, who envelope.Principal, cmd gateway.FetchPending) error {
+	if cmd.PushToken == "" {
 		return nil
 	}
 	if n.waker == nil || n.cfg.Push.Senders[push.FCM] == nil {
 		return envelope.Errorf(envelope.BadRequest, "update_gcm_key is not served: this server sends no push notifications")
 	}
-	_, err := n.putPushToken(ctx, who, gateway.PutPushToken{Service: string(push.FCM), Value: value})
+	_, err := n.putPushToken(ctx, who, gateway.PutPushToken{Service: string(push.FCM), Value: cmd.PushToken, By: cmd.By})
 	return err
 }

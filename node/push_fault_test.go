@@ -155,7 +155,7 @@ func TestPushRetry(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(45 * time.Minute)
-		failed, err := m.store.FailedJobs(t.Context(), 10)
+		failed, err := m.store.FailedJobs(t.Context(), "", 10)
 		if err != nil || len(failed) != 1 {
 			t.Fatalf("%+v, %v", failed, err)
 		}
@@ -171,7 +171,7 @@ func TestPushRetry(t *testing.T) {
 		if got := s.take(); len(got) != 1 {
 			t.Errorf("%d pushes, want one", len(got))
 		}
-		if failed, err = m.store.FailedJobs(t.Context(), 10); err != nil || len(failed) != 0 {
+		if failed, err = m.store.FailedJobs(t.Context(), "", 10); err != nil || len(failed) != 0 {
 			t.Errorf("%+v, %v", failed, err)
 		}
 	})

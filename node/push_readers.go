@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -104,8 +105,15 @@ func (r pushReaders) Unread(ctx context.Context, node envelope.NodeID, client en
 	if err != nil {
 		return is, err
 	}
-	is.Got, is.Read = delivered, user
+	is.Got, is.Read = delivered, maps.Clone(told) // a log that is not among those below
+	if is.Read == nil {
+		is.Read = make(map[envelope.Address]uint64)
+	}
 	for _, p := range queue {
+		if p.left {
+			continue
+		}
+		is.Read[p.log] = user[p.log]
 		// An alias's log is the session's, as far as mutes go.
 		of := p.log
 		if id, _, alias := envelope.NodeID(of.ID).Alias(); alias && of.Kind == envelope.KindNode {

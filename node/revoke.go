@@ -109,9 +109,9 @@ func (n *Node) revoke(ctx context.Context, who envelope.Principal, cmd gateway.R
 	return gateway.Revocations{Of: []gateway.Revoke{gateway.Revoke(row)}}, nil
 }
 
-// dropRevoked drops the push tokens of a user or a device that were registered
-// before its credentials counted: what is said goes along with notifications. A
-// device registers its token again with its next credential.
+// dropRevoked drops the push tokens that were registered with credentials that
+// do not count any more: what is said goes along with notifications. A device
+// registers its token again with its next credential.
 func (n *Node) dropRevoked(ctx context.Context, row auth.Revocation) error {
 	var tokens []push.Token
 	var err error
@@ -121,11 +121,24 @@ func (n *Node) dropRevoked(ctx context.Context, row auth.Revocation) error {
 		tokens, err = n.waker.store.TokensOfClient(ctx, row.Client)
 	case row.Node != "":
 		tokens, err = n.waker.store.TokensOf(ctx, []envelope.NodeID{row.Node})
+	default:
+		err = n.waker.store.DropTokens(ctx, row.JTI, row.Before)
 	}
 	for _, t := range tokens {
 		err = errors.Join(err, n.waker.store.DropToken(ctx, t, row.Before), n.waker.queue.Forget(ctx, t.Node))
 	}
 	return err
+}
+
+// revokedToken reports whether a push token was registered with a credential that
+// has been revoked, as far as this server knows: at a server that had yet to
+// learn of it, that is.
+func (n *Node) revokedToken(t push.Token) bool {
+	by := auth.Verified{Principal: envelope.Principal{Node: t.Node, Client: t.Client}, JTI: t.JTI}
+	if t.Issued != 0 {
+		by.Issued = time.UnixMilli(t.Issued)
+	}
+	return n.revoker.rows.Check(by) != nil
 }
 
 // revocations carries out [gateway.GetRevocations].

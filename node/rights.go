@@ -29,7 +29,7 @@ func withinRights(who envelope.Principal, cmd gateway.Command) error {
 	switch cmd := cmd.(type) {
 	// About itself, or read by who has a right to it as a member.
 	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetCursors, gateway.Trace,
-		gateway.PutPushToken, gateway.DropPushToken, gateway.Mute,
+		gateway.PutPushToken, gateway.DropPushToken, gateway.Mute, gateway.TestPush,
 		gateway.Locate, gateway.GetPresence, gateway.Unsubscribe, gateway.LeaveSession, gateway.RevealAnonymity:
 		may = true
 	case gateway.Send:

@@ -67,6 +67,7 @@ func TestRightsOfCommands(t *testing.T) {
 		"PutPushToken":    {{gateway.PutPushToken{}, "", ""}},
 		"DropPushToken":   {{gateway.DropPushToken{}, "", ""}},
 		"Mute":            {{gateway.Mute{}, "", ""}},
+		"TestPush":        {{gateway.TestPush{}, "", ""}},
 	}
 	for action := range gateway.MemberAction(32) {
 		row := rows["SetHeader"][0]

@@ -34,6 +34,10 @@ type Token struct {
 	Node       envelope.NodeID
 	Client     envelope.ClientID
 	Registered int64 // Unix milliseconds, when it was last
+	// The credential it was registered with, which may be revoked: its name and
+	// when it was issued (Unix milliseconds), "" and 0 where it does not say.
+	JTI    string
+	Issued int64
 }
 
 // Notification is what a device is told. It holds what the operator's templates

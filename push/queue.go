@@ -42,8 +42,8 @@ type Readers interface {
 type Unread struct {
 	Count int       // messages that its user has not read, as far as is known
 	Logs  []Pending // what the device has not got, without what causes no notification
-	// Read is up to where logs have been read by the user on any device, Got up
-	// to where the device has got them.
+	// Read is up to where logs have been read by the user on any device, or are not
+	// the device's to read any more; Got up to where the device has got them.
 	Read, Got map[envelope.Address]uint64
 }
 
@@ -60,6 +60,7 @@ type Config struct {
 	Senders  map[Service]Sender
 	Interval time.Duration // the least time between two notifications that a device shows
 	Text     Text
+	Revoked  func(t Token) bool                           // whether the credential was that it was registered with; nil: none ever is
 	Failed   func(device envelope.NodeID, why DeadLetter) // told when a notification is given up; may be nil, must not block
 	Log      *slog.Logger
 }
@@ -268,6 +269,15 @@ func (q *Queue) Read(ctx context.Context, client envelope.ClientID, log envelope
 		}
 	}
 	return q.touch(ctx, keys)
+}
+
+// Left makes it due to take back what was shown to a device that has left a session.
+func (q *Queue) Left(ctx context.Context, node envelope.NodeID) error {
+	jobs, err := q.cfg.Store.Jobs(ctx, []JobKey{{Tell, node.Address()}})
+	if err != nil || len(jobs) == 0 || len(jobs[0].Told) == 0 {
+		return err
+	}
+	return q.touch(ctx, []JobKey{jobs[0].JobKey})
 }
 
 // Forget makes it due to look whether anything is left to be known of a device.

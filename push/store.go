@@ -70,6 +70,9 @@ type Store interface {
 	// DropToken removes the token of that Service and Value if it is t.Node's and
 	// was not Registered after upto (Unix milliseconds).
 	DropToken(ctx context.Context, t Token, upto int64) error
+	// DropTokens removes the tokens with that JTI, or for "" those that were Issued
+	// before a time (Unix milliseconds).
+	DropTokens(ctx context.Context, jti string, before int64) error
 	// TokensOf returns the tokens of devices, in any order.
 	TokensOf(ctx context.Context, nodes []envelope.NodeID) ([]Token, error)
 	// TokensOfClient returns the tokens of a user's devices, in any order.
@@ -94,6 +97,7 @@ type Store interface {
 	Jobs(ctx context.Context, keys []JobKey) ([]Job, error)
 	// DueJobs returns jobs that are due at now, those due first first, at most limit.
 	DueJobs(ctx context.Context, now int64, limit int) ([]Job, error)
-	// FailedJobs returns jobs with a dead letter, at most limit, in any order.
-	FailedJobs(ctx context.Context, limit int) ([]Job, error)
+	// FailedJobs returns jobs with a dead letter, which are such of [Tell], of
+	// devices behind after in the order of their ids, at most limit.
+	FailedJobs(ctx context.Context, after envelope.NodeID, limit int) ([]Job, error)
 }

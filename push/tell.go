@@ -18,11 +18,10 @@ import (
 // over, so what fails here is repeated.
 func (q *Queue) tell(ctx context.Context, j Job) error {
 	node := envelope.NodeID(j.Addr.ID)
-	tokens, err := q.cfg.Store.TokensOf(ctx, []envelope.NodeID{node})
+	tokens, err := q.tokens(ctx, node)
 	if err != nil {
 		return err
 	}
-	tokens = slices.DeleteFunc(tokens, func(t Token) bool { return q.cfg.Senders[t.Service] == nil })
 	if len(tokens) == 0 {
 		return q.finish(ctx, j, q.cfg.Store.DropJob)
 	}
@@ -47,6 +46,27 @@ func (q *Queue) tell(ctx context.Context, j Job) error {
 	}
 	j.Due = next
 	return q.finish(ctx, j, q.release)
+}
+
+// tokens returns those by which a device can be told something. Such that were
+// registered with a credential that has been revoked since are dropped.
+func (q *Queue) tokens(ctx context.Context, node envelope.NodeID) ([]Token, error) {
+	all, err := q.cfg.Store.TokensOf(ctx, []envelope.NodeID{node})
+	if err != nil {
+		return nil, err
+	}
+	var good []Token
+	for _, t := range all {
+		switch {
+		case q.cfg.Revoked != nil && q.cfg.Revoked(t):
+			if err := q.cfg.Store.DropToken(ctx, t, t.Registered); err != nil {
+				return nil, err
+			}
+		case q.cfg.Senders[t.Service] != nil:
+			good = append(good, t)
+		}
+	}
+	return good, nil
 }
 
 // forget takes out of told what the device has got itself or its user has read,

@@ -165,6 +165,8 @@ func TestDocumentNamesEveryMember(t *testing.T) {
 		}{},
 		"CursorsRequest": cursorsRequest{}, "Presence": envelope.Presence{}, "PresenceReply": presenceReply{},
 		"PushToken": tokenRequest{}, "SubscriptionKeys": subscriptionKeys{}, "MuteRequest": muteRequest{}, "PushKey": pushKeyReply{},
+		"PushTest": pushTestRequest{}, "PushTestReply": pushTestReply{}, "PushTry": pushTryReply{},
+		"FailedPushes": failedPushesReply{}, "FailedPush": failedPushReply{},
 		"Settings": envelope.Settings{}, "CreateRequest": createRequest{}, "AliasRequest": aliasRequest{},
 		"Session": sessionReply{}, "Member": memberReply{}, "MemberRequest": memberRequest{}, "Standing": standingReply{},
 		"Membership": membershipReply{}, "HeaderReply": headerReply{},

@@ -37,7 +37,9 @@ type Handler struct {
 // Register adds the calls to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
 	h.each(mux.HandleFunc)
-	mux.HandleFunc("/v1/", gateway.Unmatched(mux, h.Core, h.Log))
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
+	})
 }
 
 // each hands over every call, by the pattern of its method and path.
@@ -62,6 +64,10 @@ func (h *Handler) each(handle func(pattern string, serve func(http.ResponseWrite
 	handle("DELETE /v1/push/token", h.call(h.dropPushToken))
 	handle("PUT /v1/push/mute", h.call(h.mute(false)))
 	handle("DELETE /v1/push/mute", h.call(h.mute(true)))
+	handle("POST /v1/push/test", h.call(h.testPush))
+	handle("GET /v1/push/failed", h.call(h.failedPushes))
+	handle("DELETE /v1/push/failed/{id}", h.call(h.settleFailedPush(false)))
+	handle("POST /v1/push/failed/{id}/retry", h.call(h.settleFailedPush(true)))
 	handle("GET /v1/presence", h.call(h.presence))
 	handle("POST /v1/sessions", h.call(h.createSession))
 	handle("GET /v1/sessions/{id}", h.call(h.getSession))
@@ -168,9 +174,7 @@ func readJSON(r *http.Request, v any) error {
 func readBody(r *http.Request, max int) ([]byte, error) {
 	if t := r.Header.Get("Content-Type"); t != "" {
 		if mt, _, err := mime.ParseMediaType(t); err != nil || mt != "application/json" && mt != "application/x-www-form-urlencoded" {
-			return nil, &gateway.StatusError{
-				Status: http.StatusUnsupportedMediaType, Err: envelope.Errorf(envelope.BadRequest, "the body must be application/json"),
-			}
+			return nil, envelope.Errorf(envelope.BadRequest, "the body must be application/json")
 		}
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(max)+1))

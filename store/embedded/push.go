@@ -3,6 +3,8 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -68,6 +70,38 @@ func (s *Store) DropToken(ctx context.Context, t push.Token, upto int64) error {
 			return err
 		}
 		return deleteToken(b, was)
+	})
+}
+
+// DropTokens implements push.Store.
+func (s *Store) DropTokens(ctx context.Context, jti string, before int64) error {
+	meant := func(t push.Token) bool { return jti != "" && t.JTI == jti || jti == "" && t.Issued < before }
+	var found []push.Token
+	err := s.scan(ctx, []byte{rowToken}, func(_, value []byte) error {
+		var t push.Token
+		if err := json.Unmarshal(value, &t); err != nil {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		if meant(t) {
+			found = append(found, t)
+		}
+		return nil
+	})
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return s.do(ctx, synced, func(b *pebble.Batch) error {
+		for _, t := range found {
+			var is push.Token
+			there, err := getJSON(b, tokenKey(t), &is)
+			if err == nil && there && meant(is) { // else it was registered anew
+				err = deleteToken(b, is)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -269,9 +303,9 @@ func (s *Store) DueJobs(ctx context.Context, now int64, limit int) ([]push.Job, 
 }
 
 // FailedJobs implements push.Store.
-func (s *Store) FailedJobs(ctx context.Context, limit int) ([]push.Job, error) {
-	lower := []byte{rowFailed}
-	return s.jobsBy(ctx, lower, after(lower), 1, limit, func(j push.Job) bool { return j.Failed != nil })
+func (s *Store) FailedJobs(ctx context.Context, from envelope.NodeID, limit int) ([]push.Job, error) {
+	lower := append(failedKey(push.JobKey{Task: push.Tell, Addr: from.Address()}), endOfID) // which no id goes on with
+	return s.jobsBy(ctx, lower, after([]byte{rowFailed}), 1, limit, func(j push.Job) bool { return j.Failed != nil })
 }
 
 // jobsBy returns the jobs that rows lead to whose keys, behind so many bytes,

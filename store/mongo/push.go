@@ -29,19 +29,23 @@ type tokenRow struct {
 	Node       envelope.NodeID   `bson:"n"`
 	Client     envelope.ClientID `bson:"c"`
 	Registered int64             `bson:"t"`
+	JTI        string            `bson:"j,omitempty"`
+	Issued     int64             `bson:"i"`
 }
 
 // tokenID is not in the way of an index, as a long token would be.
 func tokenID(t push.Token) string { return string(t.Service) + "|" + t.Value }
 
 func tokenRowOf(t push.Token) tokenRow {
-	return tokenRow{tokenID(t), t.Service, t.Value, t.App, t.Sandbox, t.P256DH, t.Auth, t.Locale, t.Node, t.Client, t.Registered}
+	return tokenRow{
+		tokenID(t), t.Service, t.Value, t.App, t.Sandbox, t.P256DH, t.Auth, t.Locale, t.Node, t.Client, t.Registered, t.JTI, t.Issued,
+	}
 }
 
 func (r tokenRow) token() push.Token {
 	return push.Token{
 		Service: r.Service, Value: r.Value, App: r.App, Sandbox: r.Sandbox, P256DH: r.P256DH, Auth: r.Auth, Locale: r.Locale,
-		Node: r.Node, Client: r.Client, Registered: r.Registered,
+		Node: r.Node, Client: r.Client, Registered: r.Registered, JTI: r.JTI, Issued: r.Issued,
 	}
 }
 
@@ -73,6 +77,18 @@ func (s *Store) DropToken(ctx context.Context, t push.Token, upto int64) error {
 	filter := byID(tokenID(t), equals("n", t.Node), bson.E{Key: "t", Value: bson.D{{Key: "$lte", Value: upto}}})
 	return s.change(ctx, func(ctx context.Context, _ bool) error {
 		_, err := s.tokens.DeleteOne(ctx, filter)
+		return err
+	})
+}
+
+// DropTokens implements [push.Store].
+func (s *Store) DropTokens(ctx context.Context, jti string, before int64) error {
+	filter := bson.D{equals("j", jti)}
+	if jti == "" {
+		filter = bson.D{{Key: "i", Value: bson.D{{Key: "$lt", Value: before}}}}
+	}
+	return s.change(ctx, func(ctx context.Context, _ bool) error {
+		_, err := s.tokens.DeleteMany(ctx, filter)
 		return err
 	})
 }
@@ -321,9 +337,13 @@ func (s *Store) DueJobs(ctx context.Context, now int64, limit int) ([]push.Job, 
 }
 
 // FailedJobs implements [push.Store].
-func (s *Store) FailedJobs(ctx context.Context, limit int) ([]push.Job, error) {
-	failed := bson.D{{Key: "f.t", Value: bson.D{{Key: "$gt", Value: int64(0)}}}}
-	return s.findJobs(ctx, failed, options.Find().SetLimit(int64(limit)))
+func (s *Store) FailedJobs(ctx context.Context, after envelope.NodeID, limit int) ([]push.Job, error) {
+	behind := jobID(push.JobKey{Task: push.Tell, Addr: after.Address()})
+	failed := bson.D{
+		{Key: "f.t", Value: bson.D{{Key: "$gt", Value: int64(0)}}},
+		{Key: "_id", Value: bson.D{{Key: "$gt", Value: behind}}},
+	}
+	return s.findJobs(ctx, failed, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit)))
 }
 
 func (s *Store) findJobs(ctx context.Context, filter bson.D, opts ...options.Lister[options.FindOptions]) (jobs []push.Job, err error) {

@@ -188,6 +188,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	// Only what has been trimmed is in it, so that an append does not pay for it.
 	stubs := options.Index().SetPartialFilterExpression(bson.D{equals("x", true)})
 	revisions := options.Index().SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$gt", Value: 0}}}})
+	failed := options.Index().SetPartialFilterExpression(bson.D{{Key: "f.t", Value: bson.D{{Key: "$gt", Value: 0}}}})
 	existing := make(map[*mongo.Collection]map[string][]string)
 	for _, index := range []struct {
 		collection *mongo.Collection
@@ -208,6 +209,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		{s.tokens, "client", options.Index(), []string{"c"}},
 		{s.mutes, "node", options.Index(), []string{"n"}},
 		{s.jobs, "due", options.Index(), []string{"u"}},
+		{s.jobs, "failed", failed, []string{"f.t"}},
 	} {
 		if existing[index.collection] == nil {
 			existing[index.collection] = indexesOf(ctx, index.collection)

@@ -43,7 +43,7 @@ func pushTokens(s *suite) {
 	s.noError(s.store.PutToken(ctx, first))
 	full := push.Token{
 		Service: push.WebPush, Value: "https://push.example.com/t", App: "app", Sandbox: true, P256DH: []byte{4, 0, 1}, Auth: []byte{0, 2},
-		Locale: "de-AT", Node: bob, Client: "bob-user", Registered: 7,
+		Locale: "de-AT", Node: bob, Client: "bob-user", Registered: 7, JTI: "key", Issued: 1 << 41,
 	}
 	s.noError(s.store.PutToken(ctx, full))
 	s.tokens(both, first, full)
@@ -72,6 +72,69 @@ func pushTokens(s *suite) {
 	}
 	s.noError(s.store.DropToken(ctx, again, again.Registered))
 	s.tokens(both, full, same)
+}
+
+// pushRevokedTokens drops tokens by the credential that they were registered with.
+func pushRevokedTokens(s *suite) {
+	ctx := s.Context()
+	with := func(value string, node envelope.NodeID, jti string, issued int64) push.Token {
+		t := token(value, node, 1)
+		t.JTI, t.Issued = jti, issued
+		s.noError(s.store.PutToken(ctx, t))
+		return t
+	}
+	both := []envelope.NodeID{alice, bob}
+	old, unknown := with("old", alice, "a", 100), with("unknown", bob, "", 0)
+	same, late := with("same", bob, "b", 200), with("late", alice, "b", 1<<41)
+	for _, jti := range []string{"c", "A", "bb"} { // which nothing was registered with
+		s.noError(s.store.DropTokens(ctx, jti, 1<<50))
+		s.tokens(both, old, unknown, same, late)
+	}
+	s.noError(s.store.DropTokens(ctx, "a", 0))
+	s.tokens(both, unknown, same, late)
+	old = with("old", alice, "a", 100)
+	s.noError(s.store.DropTokens(ctx, "", 0))
+	s.tokens(both, old, unknown, same, late)
+	s.noError(s.store.DropTokens(ctx, "", 200)) // and what does not say when
+	s.tokens(both, same, late)
+	s.noError(s.store.DropTokens(ctx, "b", 0))
+	s.tokens(both)
+}
+
+// pushFailed lists dead letters in the order of the devices, page by page.
+func pushFailed(s *suite) {
+	ctx := s.Context()
+	page := func(after envelope.NodeID, limit int, want ...envelope.NodeID) {
+		s.Helper()
+		jobs, err := s.store.FailedJobs(ctx, after, limit)
+		s.noError(err)
+		var got []envelope.NodeID
+		for _, j := range jobs {
+			got = append(got, envelope.NodeID(j.Addr.ID))
+		}
+		s.equal(fmt.Sprintf("%d failed behind %q", limit, after), got, append([]envelope.NodeID(nil), want...))
+	}
+	page("", 10)
+	nodes := []envelope.NodeID{"b", "B", "b:2", "b2", "c", "a", "b.1"}
+	for _, node := range nodes {
+		for _, j := range []push.Job{
+			{JobKey: push.JobKey{Task: push.Tell, Addr: node.Address()}, Version: 1, Failed: &push.DeadLetter{At: 7, Log: node.Address(), Seq: 1, Service: push.FCM}},
+			{JobKey: push.JobKey{Task: push.Look, Addr: node.Address()}, Version: 1, Due: 5},
+			{JobKey: push.JobKey{Task: push.Tell, Addr: (node + "-fine").Address()}, Version: 1, Due: 5},
+		} {
+			s.noError(s.store.PutJob(ctx, j))
+		}
+	}
+	slices.Sort(nodes)
+	page("", 10, nodes...)
+	for i, node := range nodes {
+		page(node, 2, nodes[i+1:min(i+3, len(nodes))]...)
+	}
+	page("b-none", 1, "b.1")
+	fine := s.job(push.JobKey{Task: push.Tell, Addr: envelope.NodeID("b2").Address()})
+	fine.Failed, fine.Version = nil, fine.Version+1
+	s.noError(s.store.PutJob(ctx, fine))
+	page("b.1", 10, "b:2", "c")
 }
 
 // pushTokenRace lets a token be dropped as dead while it is registered again:
@@ -192,7 +255,7 @@ func pushJobs(s *suite) {
 		s.noError(s.store.PutJob(ctx, j))
 		s.jobs(keys, j, wake, second)
 	}
-	failed, err := s.store.FailedJobs(ctx, 10)
+	failed, err := s.store.FailedJobs(ctx, "", 10)
 	s.noError(err)
 	s.equal("failed", plainJobs(failed), plainJobs([]push.Job{j}))
 
@@ -226,7 +289,7 @@ func pushJobs(s *suite) {
 	j.Due, j.Failed, j.Version = 0, nil, j.Version+1
 	s.noError(s.store.PutJob(ctx, j))
 	s.due(1<<60, 10, second)
-	if failed, err = s.store.FailedJobs(ctx, 10); err != nil || len(failed) != 0 {
+	if failed, err = s.store.FailedJobs(ctx, "", 10); err != nil || len(failed) != 0 {
 		s.Fatalf("failed are %+v, %v", failed, err)
 	}
 	j.Due = 200

@@ -134,6 +134,8 @@ func Run(t *testing.T, open Open, o Options) {
 		{"revocations/many at once", revocationRace},
 		{"push/a token moves to who registered it last", pushTokens},
 		{"push/a dead token registered again stays", pushTokenRace},
+		{"push/tokens of a revoked credential", pushRevokedTokens},
+		{"push/dead letters", pushFailed},
 		{"push/mutes", pushMutes},
 		{"push/jobs", pushJobs},
 		{"push/a job has one winner", pushJobRace},
