@@ -24,28 +24,30 @@ var (
 
 // authorize refuses what the app's backend does not allow a caller over HTTP.
 func (n *Node) authorize(ctx context.Context, who envelope.Principal, cmd gateway.Command) error {
-	q := ask.Question{}
+	return n.ask(ctx, who, questionOf(cmd))
+}
+
+// questionOf returns what a command has asked; the zero Question is nothing. What
+// is said in a topic anybody may read, so that is asked like following it; in
+// other sessions those read who have joined.
+func questionOf(cmd gateway.Command) ask.Question {
 	switch cmd := cmd.(type) {
 	case gateway.Locate:
-		q = ask.Question{Action: ask.Connect}
+		return ask.Question{Action: ask.Connect}
 	case gateway.JoinSession:
-		q = ask.Question{Action: ask.Join, Session: cmd.ID, Anonymous: cmd.As.Anonymous}
+		return ask.Question{Action: ask.Join, Session: cmd.ID, Anonymous: cmd.As.Anonymous}
 	case gateway.History:
-		if !isTopic(cmd.Log) { // which members read
-			return nil
+		if isTopic(cmd.Log) {
+			return ask.Question{Action: ask.Join, Session: envelope.SessionID(cmd.Log.ID)}
 		}
-		q = ask.Question{Action: ask.Join, Session: envelope.SessionID(cmd.Log.ID)}
 	case gateway.GetHeader:
-		if !cmd.ID.IsTopic() {
-			return nil
+		if cmd.ID.IsTopic() {
+			return ask.Question{Action: ask.Join, Session: cmd.ID}
 		}
-		q = ask.Question{Action: ask.Join, Session: cmd.ID}
 	case gateway.Send:
-		q = ofMessage(&cmd.Envelope)
-	default:
-		return nil
+		return ofMessage(&cmd.Envelope)
 	}
-	return n.ask(ctx, who, q)
+	return ask.Question{}
 }
 
 // ask asks the app's backend whether somebody may do something.
