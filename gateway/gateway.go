@@ -94,9 +94,11 @@ type (
 	}
 
 	// CreateSession makes a session of which the caller is owner and first
-	// member. ID "" picks a random one. The reply is [SessionInfo].
+	// member. ID "" picks a random one, or with Key one that is the same when the
+	// caller repeats it and that nobody guesses either. The reply is [SessionInfo].
 	CreateSession struct {
 		ID       envelope.SessionID
+		Key      string
 		Settings envelope.Settings
 		Empty    bool            // the caller is no member; for the app
 		Master   envelope.NodeID // of a game: who is it from its joining on; "": the caller

@@ -15,7 +15,7 @@ type Origins []string
 // What pages may do with another origin's answer to a call.
 const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Last-Event-ID"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
 	corsExposed = "Retry-After"
 	corsMaxAge  = "7200" // seconds; browsers keep it no longer
 )

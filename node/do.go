@@ -39,6 +39,9 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if cmd.Empty || cmd.ID.IsTopic() {
 			create = n.sessions.CreateEmpty
 		}
+		if cmd.ID == "" && cmd.Key != "" {
+			cmd.ID = n.sessionOf(who.Node, cmd.Key)
+		}
 		settings, err := session.Defaults.With(cmd.Settings)
 		if err != nil {
 			return nil, err

@@ -118,6 +118,7 @@ type Node struct {
 	headers   *topicHeaders
 	graph     *graph.Graph
 	epoch     string
+	idKey     []byte    // what ids of sessions are made with
 	process   string    // tells this start of the process from all others
 	began     time.Time // of the process, for its clock
 	clocks    clocks
@@ -178,6 +179,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.owners = newOwners(n)
 	var err error
 	if n.peers, err = newPeers(n); err != nil {
+		return nil, err
+	}
+	if n.idKey, err = newSessionKey(cfg.MeshKey); err != nil {
 		return nil, err
 	}
 	n.epoch, err = cfg.Inbox.Epoch(ctx)

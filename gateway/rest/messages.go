@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -32,6 +33,11 @@ func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return nil, err
+	}
+	env.ID = cmp.Or(env.ID, key)
 	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Send{Envelope: env})
 	if err != nil {
 		return nil, err

@@ -74,7 +74,11 @@ func (h *Handler) createSession(r *http.Request, who auth.Verified) (any, error)
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
 	}
-	return describe(h.Core.Do(r.Context(), who.Principal, gateway.CreateSession{ID: req.SessionID, Settings: req.Settings, As: req.as(), Master: req.Master}))
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return nil, err
+	}
+	return describe(h.Core.Do(r.Context(), who.Principal, gateway.CreateSession{ID: req.SessionID, Key: key, Settings: req.Settings, As: req.as(), Master: req.Master}))
 }
 
 func (h *Handler) updateSession(r *http.Request, who auth.Verified) (any, error) {
