@@ -83,7 +83,7 @@ type (
 		Clock            int64  // the client's, Unix milliseconds, to be compared; 0: not
 		ClockOnly        bool   // asks for that and for no messages
 		PushToken        string // of FCM, to be noted as by [PutPushToken]; "" none
-		By               KeyRef
+		By               Credential
 	}
 	// Trace asks what has become of a message. The reply is [Traced].
 	Trace struct {

@@ -15,11 +15,11 @@ type (
 		Sandbox        bool   // APNs: the development environment
 		P256DH, Auth   []byte // Web Push: the subscription's keys
 		Locale         string // BCP 47; "" the default
-		By             KeyRef
+		By             Credential
 	}
-	// KeyRef is by what the caller's credential may be revoked: its name and when
-	// it was issued, "" and zero where it does not say.
-	KeyRef struct {
+	// Credential is what the caller has shown, by which that may be revoked: its
+	// name and when it was issued, "" and zero where it does not say.
+	Credential struct {
 		JTI    string
 		Issued time.Time
 	}

@@ -54,7 +54,7 @@ func (h *Handler) putPushToken(r *http.Request, who auth.Verified) (any, error) 
 		return nil, err
 	}
 	cmd := gateway.PutPushToken{Service: req.Service, Value: req.value(), App: req.App, Sandbox: req.Sandbox, Locale: req.Locale}
-	cmd.By = gateway.KeyRef{JTI: who.JTI, Issued: who.Issued}
+	cmd.By = gateway.Credential{JTI: who.JTI, Issued: who.Issued}
 	var err error
 	if cmd.P256DH, err = base64url("keys.p256dh", req.Keys.P256DH); err != nil {
 		return nil, err
