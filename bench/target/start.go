@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/bench/process"
 )
 
 // The names of the targets that can be started.
@@ -28,7 +32,7 @@ func Start(ctx context.Context, name, mongoURI string) (_ *Target, err error) {
 	t := &Target{Name: name}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, t.logs(), t.Close())
+			err = errors.Join(err, t.Close())
 		}
 	}()
 	if t.dir, err = os.MkdirTemp("", "allspark-bench-"); err != nil {
@@ -67,7 +71,7 @@ func (t *Target) startServers(ctx context.Context, program string, n int, storag
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(3 * n)
+	ports, err := process.FreePorts(3 * n)
 	if err != nil {
 		return err
 	}
@@ -82,14 +86,12 @@ func (t *Target) startServers(ctx context.Context, program string, n int, storag
 		if i > 0 {
 			args = append(args, "--join", "127.0.0.1:"+strconv.Itoa(ports[1]))
 		}
-		p, err := start(program, t.dir, fmt.Sprintf("server%d", i+1), nil, args...)
+		p, err := t.start(program, fmt.Sprintf("server%d", i+1), nil, args...)
 		if err != nil {
 			return err
 		}
-		t.processes = append(t.processes, p)
-		t.PIDs = append(t.PIDs, p.cmd.Process.Pid)
 		t.URLs = append(t.URLs, "http://127.0.0.1:"+strconv.Itoa(client))
-		if err := p.ready(ctx, t.URLs[i]); err != nil {
+		if err := p.Ready(ctx, process.HTTP(t.URLs[i]+"/readyz")); err != nil {
 			return err
 		}
 	}
@@ -100,6 +102,9 @@ func (t *Target) secretFile(name, secret string) (string, error) {
 	path := filepath.Join(t.dir, name)
 	return path, os.WriteFile(path, []byte(secret), 0o600)
 }
+
+// demoTimeout is how long the demo may take to say where it is.
+const demoTimeout = 30 * time.Second
 
 // demoLine is what `allspark demo --json --show-secret` prints once it is up.
 type demoLine struct {
@@ -113,20 +118,18 @@ func (t *Target) startDemo(ctx context.Context, program string) error {
 		return err
 	}
 	defer out.Close()
-	p, err := start(program, t.dir, "demo", in, "demo", "--json", "--show-secret", "--data", filepath.Join(t.dir, "data"))
+	p, err := t.start(program, "demo", in, "demo", "--json", "--show-secret", "--data", filepath.Join(t.dir, "data"))
 	in.Close() // the process has its own
 	if err != nil {
 		return err
 	}
-	t.processes = append(t.processes, p)
-	t.PIDs = append(t.PIDs, p.cmd.Process.Pid)
 	demo, err := readDemo(out)
 	if err != nil {
 		return err
 	}
 	t.URLs, t.Secret = demo.Servers, auth.Secret(demo.Secret)
 	for _, url := range t.URLs {
-		if err := p.ready(ctx, url); err != nil {
+		if err := p.Ready(ctx, process.HTTP(url+"/readyz")); err != nil {
 			return err
 		}
 	}
@@ -137,7 +140,7 @@ func (t *Target) startDemo(ctx context.Context, program string) error {
 // is not needed.
 func readDemo(r io.Reader) (demoLine, error) {
 	if f, ok := r.(*os.File); ok {
-		if err := f.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		if err := f.SetReadDeadline(time.Now().Add(demoTimeout)); err != nil {
 			return demoLine{}, err
 		}
 	}
@@ -151,18 +154,28 @@ func readDemo(r io.Reader) (demoLine, error) {
 	return d, nil
 }
 
-// logs returns the ends of the servers' logs, as an error for people.
-func (t *Target) logs() error {
-	names, err := filepath.Glob(filepath.Join(t.dir, "*.log"))
-	if err != nil || t.dir == "" {
-		return err
+// build compiles the server into dir and returns the program's path. It must
+// be called within the module.
+func build(ctx context.Context, dir string) (string, error) {
+	program := filepath.Join(dir, "allspark")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/allsparkrt/allspark/cmd/allspark")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("target: building the server: %w\n%s", err, out)
 	}
-	var errs []error
-	for _, name := range names {
-		raw, err := os.ReadFile(name)
-		if err == nil && len(raw) > 0 {
-			errs = append(errs, fmt.Errorf("%s:\n%s", filepath.Base(name), raw[max(0, len(raw)-2000):]))
-		}
+	return program, nil
+}
+
+// start starts one process of the target. stdout may be nil.
+func (t *Target) start(program, name string, stdout io.Writer, args ...string) (*process.Process, error) {
+	p, err := process.Start(process.Command{
+		Program: program, Args: args, Dir: t.dir, Name: name, Stdout: stdout,
+		// The configuration of another server must not reach this one.
+		Env: slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "ALLSPARK_") }),
+	})
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	t.processes = append(t.processes, p)
+	t.PIDs = append(t.PIDs, p.PID())
+	return p, nil
 }

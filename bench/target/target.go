@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/bench/process"
 	"github.com/allsparkrt/allspark/bench/scenario"
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -22,7 +23,7 @@ type Target struct {
 	Secret auth.Secret // that auth keys are signed with (HS256)
 	Keys   []scenario.Device
 
-	processes []*process
+	processes []*process.Process
 	dir       string
 }
 
@@ -59,14 +60,17 @@ func (t *Target) CPU() func() (time.Duration, error) {
 	if len(t.PIDs) == 0 {
 		return nil
 	}
-	return func() (time.Duration, error) { return cpuOf(t.PIDs) }
+	return func() (time.Duration, error) {
+		used, err := process.Used(t.PIDs...)
+		return used.CPU, err
+	}
 }
 
 // Close stops what was started.
 func (t *Target) Close() error {
 	var errs []error
 	for _, p := range t.processes {
-		errs = append(errs, p.stop())
+		errs = append(errs, p.Stop())
 	}
 	if t.dir != "" {
 		errs = append(errs, os.RemoveAll(t.dir))

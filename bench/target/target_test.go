@@ -5,42 +5,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/allsparkrt/allspark/bench/process"
 )
-
-func TestParseStat(t *testing.T) {
-	for _, tt := range []struct {
-		in   string
-		want time.Duration
-		bad  bool
-	}{
-		{in: "42 (allspark) S 1 42 42 0 -1 4194560 1 0 0 0 150 25 7 7 20 0 1 0 1 1 1", want: 1750 * time.Millisecond},
-		{in: "42 (a ) S 9) R) S 1 42 42 0 -1 4194560 1 0 0 0 1 2 7 7 20", want: 30 * time.Millisecond},
-		{in: "42 (a) S 1", bad: true},
-		{in: "", bad: true},
-		{in: "42 (a) S 1 42 42 0 -1 4194560 1 0 0 0 x 2 7", bad: true},
-	} {
-		got, err := parseStat([]byte(tt.in))
-		if got != tt.want || (err != nil) != tt.bad {
-			t.Errorf("%q: %v, %v", tt.in, got, err)
-		}
-	}
-}
-
-func TestOwnCPU(t *testing.T) {
-	before, err := cpuOf([]int{os.Getpid()})
-	if err != nil {
-		t.Skip(err)
-	}
-	for spin := time.Now(); time.Since(spin) < 100*time.Millisecond; {
-	}
-	after, err := cpuOf([]int{os.Getpid()})
-	if err != nil || after <= before {
-		t.Errorf("%v to %v, %v", before, after, err)
-	}
-}
 
 func TestKeysAreMintedWithTheSecret(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
@@ -100,7 +69,7 @@ func TestReadDemo(t *testing.T) {
 }
 
 func TestFreePorts(t *testing.T) {
-	ports, err := freePorts(20)
+	ports, err := process.FreePorts(20)
 	if err != nil {
 		t.Fatal(err)
 	}

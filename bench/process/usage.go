@@ -1,0 +1,53 @@
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// tick is the unit of CPU times in /proc: USER_HZ is 100 on every architecture
+// that Go runs on.
+const tick = 10 * time.Millisecond
+
+// Usage is what processes have used.
+type Usage struct {
+	CPU time.Duration // user and system, in steps of 10 ms
+	RSS int64         // bytes of resident memory now
+}
+
+// Used returns what processes have used together (proc(5), stat).
+func Used(pids ...int) (total Usage, err error) {
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return Usage{}, err
+		}
+		u, err := parseStat(stat)
+		if err != nil {
+			return Usage{}, fmt.Errorf("process: %d: %w", pid, err)
+		}
+		total.CPU += u.CPU
+		total.RSS += u.RSS
+	}
+	return total, nil
+}
+
+// parseStat returns utime and stime, fields 14 and 15, and rss, field 24. The
+// second field is the program's name in parentheses, which may hold anything.
+func parseStat(stat []byte) (u Usage, err error) {
+	const first, utime, stime, rss = 3, 14, 15, 24
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) <= rss-first {
+		return u, fmt.Errorf("no CPU times and memory in %q", stat)
+	}
+	var n [3]int64
+	for i, field := range [...]int{utime, stime, rss} {
+		if n[i], err = strconv.ParseInt(string(fields[field-first]), 10, 64); err != nil {
+			return u, err
+		}
+	}
+	return Usage{CPU: time.Duration(n[0]+n[1]) * tick, RSS: n[2] * int64(os.Getpagesize())}, nil
+}

@@ -1,0 +1,41 @@
+package process
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+func TestParseStat(t *testing.T) {
+	page := int64(os.Getpagesize())
+	for _, tt := range []struct {
+		in   string
+		want Usage
+		bad  bool
+	}{
+		{in: "42 (a) S 1 42 42 0 -1 4194560 1 0 0 0 150 25 7 7 20 0 1 0 99 1000 12 1", want: Usage{1750 * time.Millisecond, 12 * page}},
+		{in: "42 (a ) S 9) R) S 1 42 42 0 -1 4194560 1 0 0 0 1 2 7 7 20 0 1 0 99 1000 3", want: Usage{30 * time.Millisecond, 3 * page}},
+		{in: "42 (a) S 1 42 42 0 -1 4194560 1 0 0 0 150 25 7 7 20 0 1 0 99 1000", bad: true},
+		{in: "42 (a) S 1", bad: true},
+		{in: "", bad: true},
+		{in: "42 (a) S 1 42 42 0 -1 4194560 1 0 0 0 x 25 7 7 20 0 1 0 99 1000 12 1", bad: true},
+	} {
+		got, err := parseStat([]byte(tt.in))
+		if got != tt.want || (err != nil) != tt.bad {
+			t.Errorf("%q: %v, %v", tt.in, got, err)
+		}
+	}
+}
+
+func TestOwnUsage(t *testing.T) {
+	before, err := Used(os.Getpid())
+	if err != nil {
+		t.Skip(err)
+	}
+	for spin := time.Now(); time.Since(spin) < 100*time.Millisecond; {
+	}
+	after, err := Used(os.Getpid())
+	if err != nil || after.CPU <= before.CPU || after.RSS < 1<<20 {
+		t.Errorf("%v to %v, %v", before, after, err)
+	}
+}
