@@ -27,6 +27,10 @@ const (
 	ControlSubscribed   = "subscribed"
 	ControlUnsubscribe  = "unsubscribe"
 	ControlUnsubscribed = "unsubscribed"
+
+	ControlExpiring  = "expiring"
+	ControlRefresh   = "refresh"
+	ControlRefreshed = "refreshed"
 )
 
 // Control is a control frame: what client and server say to each other about
@@ -63,6 +67,9 @@ const (
 //	                                                or where a gap says, and goes up to the heads at present
 //	unsubscribe, unsubscribed
 //	           client, server: topics, id           no more of these
+//	expiring   server: at                           the connection ends then, with its credential
+//	refresh    client: auth_key, id                 go on with this one of the same device
+//	refreshed  server: expires, id                  the connection ends then, and not before
 //	reconnect  server: after_ms, nodes              come back elsewhere
 //	error      server: code, detail                 the last frame was refused
 //
@@ -96,6 +103,10 @@ type Control struct {
 
 	Topics  []SessionID    `json:"topics,omitempty"`
 	Payload jsontext.Value `json:"payload,omitzero"` // of a header
+
+	At      int64  `json:"at,omitzero"`      // Unix milliseconds
+	Expires int64  `json:"expires,omitzero"` // Unix milliseconds
+	AuthKey string `json:"auth_key,omitempty"`
 }
 
 // The states of a receipt.
@@ -222,12 +233,11 @@ func UnmarshalStrict(text []byte, v any) error {
 // JSON value, as strict as a frame. It returns it without white space around it.
 // The error has [BadRequest].
 func ParseValue(text []byte) ([]byte, error) {
-	var v jsontext.Value
-	if err := UnmarshalStrict(text, &v); err != nil {
-		return nil, notJSON(err)
+	s := scanner{text: text, depth: 1, limit: MaxDepth}
+	v := s.value()
+	s.end()
+	if s.err != nil {
+		return nil, s.err
 	}
-	if tooDeep(v) {
-		return nil, Errorf(BadRequest, "nested deeper than %d", MaxDepth)
-	}
-	return v, nil
+	return bytes.Clone(v), nil
 }

@@ -101,14 +101,12 @@ func (e *Envelope) SetPayload(s string) {
 // Member returns the JSON value of the named member of Body, and false when
 // there is none. The value aliases Body.
 func (e *Envelope) Member(name string) (jsontext.Value, bool) {
-	raw := make([]byte, 0, len(e.Body)+2)
-	raw = append(append(append(raw, '{'), e.Body...), '}')
-	var value jsontext.Value
-	_ = eachMember(raw, func(n string, v jsontext.Value) error {
-		if n == name {
-			value = append(jsontext.Value(nil), v...)
+	s := scanner{text: e.Body, limit: libraryDepth}
+	var o object
+	for s.next(&o) {
+		if value := s.value(); s.err == nil && string(o.name) == name {
+			return value, true
 		}
-		return nil
-	})
-	return value, value != nil
+	}
+	return nil, false
 }

@@ -3,11 +3,9 @@ package envelope
 import (
 	"bytes"
 	"errors"
-	"io"
+	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"unicode/utf8"
 )
 
 // Origin is the side a frame comes from; it decides which fields are believed.
@@ -29,8 +27,7 @@ const (
 var ErrControl = errors.New("envelope: a control frame")
 
 // Parser reads envelopes from JSON frames in one pass. The zero value reads
-// frames from clients. A Parser keeps its buffers between calls and is for one
-// goroutine at a time.
+// frames from clients.
 //
 // It is strict, because two readers that disagree about one frame are a hole
 // in every check between them: one JSON object of valid UTF-8 (RFC 8259, RFC
@@ -39,86 +36,65 @@ var ErrControl = errors.New("envelope: a control frame")
 // one destination.
 type Parser struct {
 	From Origin
-
-	dec  jsontext.Decoder
-	buf  bytes.Buffer
-	name []byte
 }
 
-// Parse reads one frame. The envelope does not alias it. Errors are [*Error]
-// with [BadRequest], or [ErrControl]. With an error the envelope holds at most
-// the id, for the refusal to name it.
+// Parse reads one frame. The envelope does not alias it; its strings and Body
+// may share memory. Errors are [*Error] with [BadRequest], or [ErrControl]. With
+// an error the envelope holds at most the id, for the refusal to name it.
 func (p *Parser) Parse(frame []byte) (Envelope, error) {
-	p.buf = *bytes.NewBuffer(frame)
-	p.dec.Reset(&p.buf)
 	var e Envelope
-	if err := p.members(frame, &e); err != nil {
-		return Envelope{ID: e.ID}, err
+	err := p.members(frame, &e)
+	if err == nil {
+		err = p.check(&e)
 	}
-	if err := p.check(&e); err != nil {
+	if err != nil {
 		return Envelope{ID: e.ID}, err
 	}
 	return e, nil
 }
 
 func (p *Parser) members(frame []byte, e *Envelope) error {
-	if t, err := p.dec.ReadToken(); err != nil || t.Kind() != '{' {
-		return notJSON(err)
+	s := scanner{text: frame, limit: libraryDepth}
+	if s.peek() != '{' {
+		return notJSON(nil)
 	}
+	s.enter()
+	kept := keeper{size: len(frame)}
 	var classGiven bool
-	for p.dec.PeekKind() != '}' {
-		raw, err := p.dec.ReadValue()
-		if err != nil {
-			return notJSON(err)
-		}
-		if raw.Kind() != '"' {
-			return notJSON(nil)
-		}
-		p.name, err = jsontext.AppendUnquote(p.name[:0], raw)
-		if err != nil {
-			return notJSON(err)
-		}
-		start := len(e.Body)
-		field, reserved := fieldByName[string(p.name)]
-		if field == fieldRevised && p.From == FromServer {
-			field = fieldOpaque
-		}
-		if field == fieldOpaque {
-			if err := notReserved(p.name); err != nil && !reserved {
+	var o object
+	for s.next(&o) {
+		f := fieldOf(o.name)
+		if f == fieldRevised && p.From == FromServer {
+			f = fieldOpaque
+		} else if f == fieldOpaque {
+			if err := notReserved(o.name); err != nil {
 				return err
 			}
-			if e.Body == nil {
-				e.Body = make([]byte, 0, len(frame))
-			}
-			if start > 0 {
-				e.Body = append(e.Body, ',')
-			}
-			e.Body = append(append(e.Body, raw...), ':')
 		}
-		value, err := p.dec.ReadValue()
-		if err != nil {
-			return notJSON(err)
+		s.limit = libraryDepth
+		if f == fieldOpaque {
+			s.limit = MaxDepth
 		}
-		if field == fieldOpaque {
-			if tooDeep(value) {
-				return Errorf(BadRequest, "nested deeper than %d", MaxDepth)
-			}
-			e.Body = append(e.Body, value...)
+		value := s.value()
+		if s.err != nil {
+			return s.err
+		}
+		if f == fieldOpaque {
+			kept.member(o.raw, value)
 			continue
 		}
-		if field == fieldClass {
+		if f == fieldClass {
 			classGiven = true
 		}
-		if err := p.set(e, field, value); err != nil {
+		if err := p.set(e, &kept, f, value); err != nil {
 			return err
 		}
 	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return notJSON(err)
+	s.end()
+	if s.err != nil {
+		return s.err
 	}
-	if _, err := p.dec.ReadToken(); err != io.EOF {
-		return notJSON(err)
-	}
+	e.Body = slices.Clip(kept.body) // behind it are the ids
 	if p.From == FromLegacyClient && !classGiven && e.HasType && e.Type <= 0 {
 		e.Class = Volatile
 	}
@@ -149,71 +125,106 @@ const (
 	fieldIgnored // a switch of the original system that clients may not set
 )
 
-var fieldByName = map[string]field{
-	"control":          fieldControl,
-	"id":               fieldID,
-	"dest_id":          fieldDestNode,
-	"dest_client_id":   fieldDestClient,
-	"dest_session_id":  fieldDestSession,
-	"src_id":           fieldSrcNode,
-	"src_client_id":    fieldSrcClient,
-	"timestamp":        fieldTimestamp,
-	"type":             fieldType,
-	"class":            fieldClass,
-	"key":              fieldKey,
-	"ttl":              fieldTTL,
-	"receipt":          fieldReceipt,
-	"seq":              fieldSeq,
-	"edits":            fieldEdits,
-	"deletes":          fieldDeletes,
-	"edited":           fieldRevised,
-	"deleted":          fieldRevised,
-	"anonymize_src_id": fieldIgnored,
+func fieldOf[S string | []byte](name S) field {
+	switch string(name) {
+	case "control":
+		return fieldControl
+	case "id":
+		return fieldID
+	case "dest_id":
+		return fieldDestNode
+	case "dest_client_id":
+		return fieldDestClient
+	case "dest_session_id":
+		return fieldDestSession
+	case "src_id":
+		return fieldSrcNode
+	case "src_client_id":
+		return fieldSrcClient
+	case "timestamp":
+		return fieldTimestamp
+	case "type":
+		return fieldType
+	case "class":
+		return fieldClass
+	case "key":
+		return fieldKey
+	case "ttl":
+		return fieldTTL
+	case "receipt":
+		return fieldReceipt
+	case "seq":
+		return fieldSeq
+	case "edits":
+		return fieldEdits
+	case "deletes":
+		return fieldDeletes
+	case "edited", "deleted":
+		return fieldRevised
+	case "anonymize_src_id":
+		return fieldIgnored
+	}
+	return fieldOpaque
 }
 
 // notReserved refuses names that a reader with case-insensitive matching would
 // take for a reserved one, such as "SRC_ID" or "ſrc_id" (U+017F).
 func notReserved(name []byte) error {
-	if len(name) > 2*len("anonymize_src_id") {
+	var folded [len("anonymize_src_id")]byte // no reserved name is longer
+	n, same := 0, true
+	for i := 0; i < len(name); n++ {
+		if n == len(folded) {
+			return nil
+		}
+		c, size := name[i], 1
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c < utf8.RuneSelf:
+		case bytes.HasPrefix(name[i:], []byte("ſ")):
+			c, size = 's', len("ſ")
+		case bytes.HasPrefix(name[i:], []byte("\u212a")): // the sign of the kelvin
+			c, size = 'k', len("\u212a")
+		}
+		same = same && c == name[i]
+		folded[n] = c
+		i += size
+	}
+	if same || fieldOf(folded[:n]) == fieldOpaque {
 		return nil
 	}
-	for reserved := range fieldByName {
-		if strings.EqualFold(string(name), reserved) {
-			return Errorf(BadRequest, "%q must be spelled exactly so", reserved)
-		}
-	}
-	return nil
+	return Errorf(BadRequest, "%q must be spelled exactly so", string(folded[:n]))
 }
 
-func (p *Parser) set(e *Envelope, f field, v jsontext.Value) (err error) {
+func (p *Parser) set(e *Envelope, kept *keeper, f field, v []byte) (err error) {
 	trusted := p.From == FromServer
 	switch f {
 	case fieldControl:
 		return ErrControl
 	case fieldID:
-		e.ID, err = idValue("id", v)
+		e.ID, err = kept.id("id", v)
 	case fieldDestNode:
 		var s string
-		s, err = nodeValue("dest_id", v)
+		s, err = kept.node("dest_id", v)
 		e.DestNode = NodeID(s)
 	case fieldDestClient:
 		var s string
-		s, err = idValue("dest_client_id", v)
+		s, err = kept.id("dest_client_id", v)
 		e.DestClient = ClientID(s)
 	case fieldDestSession:
 		var s string
-		s, err = idValue("dest_session_id", v)
+		s, err = kept.id("dest_session_id", v)
 		e.DestSession = SessionID(s)
 	case fieldSrcNode:
 		if trusted {
 			var s string
-			s, err = nodeValue("src_id", v)
+			s, err = kept.node("src_id", v)
 			e.SrcNode = NodeID(s)
 		}
 	case fieldSrcClient:
 		if trusted {
 			var s string
-			s, err = idValue("src_client_id", v)
+			s, err = kept.id("src_client_id", v)
 			e.SrcClient = ClientID(s)
 		}
 	case fieldTimestamp:
@@ -226,13 +237,13 @@ func (p *Parser) set(e *Envelope, f field, v jsontext.Value) (err error) {
 	case fieldClass:
 		e.Class, err = classValue(v)
 	case fieldKey:
-		e.Key, err = idValue("key", v)
+		e.Key, err = kept.id("key", v)
 	case fieldTTL:
 		e.TTL, err = intValue("ttl", v, 1, MaxTTL)
 	case fieldReceipt:
-		switch v.Kind() {
+		switch v[0] {
 		case 't', 'f':
-			e.Receipt = v.Kind() == 't'
+			e.Receipt = v[0] == 't'
 		default:
 			err = Errorf(BadRequest, `"receipt" must be true or false`)
 		}
@@ -292,40 +303,20 @@ func (e *Envelope) CheckDest() error {
 	return nil
 }
 
-func idValue(name string, v jsontext.Value) (string, error) {
-	// An id never needs escaping, so the raw bytes between the quotes are it.
-	if len(v) > 2 && v[0] == '"' {
-		if s := v[1 : len(v)-1]; len(s) <= MaxIDLen && ValidID(string(s)) {
-			return string(s), nil
-		}
-	}
-	return "", Errorf(BadRequest, "%q must be a string of 1 to %d characters of A-Z a-z 0-9 _ . : @ -", name, MaxIDLen)
-}
-
-// nodeValue reads the id of a device, or an alias.
-func nodeValue(name string, v jsontext.Value) (string, error) {
-	if len(v) > 2 && v[0] == '"' {
-		if _, _, alias := NodeID(v[1 : len(v)-1]).Alias(); alias {
-			return string(v[1 : len(v)-1]), nil
-		}
-	}
-	return idValue(name, v)
-}
-
-func intValue(name string, v jsontext.Value, lo, hi int64) (int64, error) {
-	n, err := strconv.ParseInt(string(v), 10, 64)
+func intValue(name string, v []byte, lo, hi int64) (int64, error) {
+	n, err := strconv.ParseInt(view(v), 10, 64)
 	if err != nil || n < lo || n > hi {
 		return 0, Errorf(BadRequest, "%q must be a whole number from %d to %d", name, lo, hi)
 	}
 	return n, nil
 }
 
-func seqValue(name string, v jsontext.Value, least int64) (uint64, error) {
+func seqValue(name string, v []byte, least int64) (uint64, error) {
 	n, err := intValue(name, v, least, 1<<53)
 	return uint64(n), err
 }
 
-func classValue(v jsontext.Value) (Class, error) {
+func classValue(v []byte) (Class, error) {
 	switch string(v) {
 	case `"durable"`:
 		return Durable, nil
@@ -335,28 +326,6 @@ func classValue(v jsontext.Value) (Class, error) {
 		return Latest, nil
 	}
 	return 0, Errorf(BadRequest, `"class" must be "durable", "volatile" or "latest"`)
-}
-
-// tooDeep reports whether v, a valid JSON value that is a member of the
-// envelope, takes the nesting over MaxDepth.
-func tooDeep(v jsontext.Value) bool {
-	depth, inString := 1, false
-	for i := 0; i < len(v); i++ {
-		switch c := v[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
 
 func notJSON(cause error) *Error {

@@ -1,0 +1,147 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// agree fails unless the parser says of a frame what the oracle says of it.
+func agree(t *testing.T, frame []byte) {
+	t.Helper()
+	for _, from := range []Origin{FromClient, FromLegacyClient, FromServer} {
+		given := bytes.Clone(frame)
+		got, err := (&Parser{From: from}).Parse(given)
+		if !bytes.Equal(given, frame) {
+			t.Fatalf("%q: the frame was changed", frame)
+		}
+		clear(given) // what is got is not in it
+		want, wantErr := (&oracle{From: from}).Parse(frame)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q from %d\ngot  %+v\nwant %+v", frame, from, got, want)
+		}
+		if (err == nil) != (wantErr == nil) || errors.Is(err, ErrControl) != errors.Is(wantErr, ErrControl) || CodeOf(err) != CodeOf(wantErr) {
+			t.Fatalf("%q from %d\ngot  %v\nwant %v", frame, from, err, wantErr)
+		}
+		if err == nil || errors.Is(err, ErrControl) {
+			continue
+		}
+		// Of a value that is both too deep and broken either may be said.
+		if said, want := AsError(err).Detail, AsError(wantErr).Detail; said != want && !strings.HasPrefix(said, "nested") {
+			t.Fatalf("%q from %d\ngot  %s\nwant %s", frame, from, said, want)
+		}
+	}
+}
+
+// values are JSON, and what only looks like it.
+var values = []string{
+	`0`, `-0`, `1`, `10`, `-1`, `01`, `-`, `+1`, `.5`, `1.`, `1.5`, `1e`, `1e5`, `1E+5`, `1e-05`, `1e+`, `1.e5`, `--1`, `0x1`, `1_0`, `1e999`,
+	`9007199254740992`, `9007199254740993`, `18446744073709551616`, `Infinity`, `NaN`,
+	`true`, `false`, `null`, `tru`, `truex`, `True`, `nul`, `nulll`, ``, ` `, "\x00", `'a'`, `a`,
+	`""`, `"`, `"\"`, `"a`, `"\\"`, `"\/\b\f\n\r\t"`, `"\a"`, `"\u"`, `"\u00"`, `"\u00e9"`, `"\u00E9"`, `"\u00g0"`, `"\u+0e9"`, `"\U00e9"`,
+	`"\ud83d\ude00"`, `"\uD83D\uDE00"`, `"\ud83d"`, `"\ude00"`, `"\ud83d\ud83d"`, `"\ud83dx"`, `"\ud83d\n"`, `"\ud83d\u0041"`, `"\ud83d\u"`, `"\ufffd"`, `"\uffff"`, `"\u0000"`,
+	"\"\x1f\"", "\"\x20\"", "\"\x7f\"", "\"\n\"", "\"\x00\"", "\"\x80\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xff\"", "\"\xe2\x82\"", `"é"`, `"😀"`, "\"\uffff\"", "\"\u2028\"", "\"\ufeff\"",
+	`[]`, `[ ]`, `[1]`, `[1,]`, `[,1]`, `[1 2]`, `[1,2`, `[`, `]`, `[1}`, `[[],[[]]]`,
+	`{}`, `{ }`, `{"a":1}`, `{"a":1,}`, `{,"a":1}`, `{"a"}`, `{"a":}`, `{"a" 1}`, `{"a":1 "b":2}`, `{a:1}`, `{1:1}`, `{"a":1]`, `{"a":1,"b":{"a":1}}`,
+	`{"a":1,"a":1}`, `{"a":1,"\u0061":1}`, `{"\u0061":1,"a":1}`, `{"":1,"":2}`, `{"":1}`, `{"a\u0000":1,"a":2}`, `{"é":1,"\u00e9":1}`, `{"\ud83d\ude00":1,"😀":1}`, `{"\ud800":1}`, "{\"\xff\":1}",
+	`/**/1`, "\ufeff1", "1\ufeff",
+	`"bob"`, `"Durable"`, `"durable"`, `"volatile"`, `"latest"`, `"r~zorro"`, `"~"`, `"r~"`, `"r~z~z"`, `"a b"`, `"\u0062ob"`, `"$where"`,
+}
+
+// many is an object with n members, of which the last has that name.
+func many(n int, last string) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i := range n - 1 {
+		b.WriteString(`"m` + strings.Repeat("x", i) + `":1,`)
+	}
+	return b.String() + last + `:1}`
+}
+
+// deep is values of that many brackets.
+func deep(n int) []string {
+	return []string{
+		strings.Repeat("[", n) + strings.Repeat("]", n),
+		strings.Repeat(`{"":`, n) + "1" + strings.Repeat("}", n),
+	}
+}
+
+func TestParserAgreesWithTheOracle(t *testing.T) {
+	all := append([]string{}, values...)
+	for _, n := range []int{2, 15, 16, 17, 18, 40} {
+		for _, last := range []string{`"m"`, `"mx"`, `"\u006d"`, `"n"`, `"m` + strings.Repeat("x", n-2) + `"`} {
+			all = append(all, many(n, last))
+		}
+	}
+	for _, depth := range []int{30, 31, 32, 33} {
+		all = append(all, deep(depth)...)
+	}
+	for _, depth := range []int{9_998, 9_999, 10_000, 10_001} {
+		for _, value := range deep(depth) {
+			for _, name := range []string{"payload", "src_id", "dest_id", "control"} {
+				agree(t, []byte(`{"id":"1","`+name+`":`+value+`,"dest_client_id":"b"}`))
+			}
+		}
+	}
+	names := []string{"payload", "x", "", "src_Id", "ſrc_id", "\u212aey", "\u212aeys", "a\\u0062", "an_unreserved_name_of_some_length_that_is_not_short"}
+	for name := range oracleFields {
+		names = append(names, name, strings.ToUpper(name), strings.Replace(name, "_", `\u005f`, 1), name+"s", name[1:])
+	}
+	for _, value := range all {
+		agree(t, []byte(value))
+		for _, name := range names {
+			agree(t, []byte(`{"`+name+`":`+value+`}`))
+			agree(t, []byte(" { \"id\" : \"1\" ,\t\""+name+"\"\r\n: "+value+" , \"dest_id\":\"bob\"\n} "))
+			agree(t, []byte(`{"payload":`+value+`,"dest_session_id":"r","`+name+`":"k","class":"latest"}`))
+		}
+	}
+	for _, name := range names {
+		for _, other := range names {
+			agree(t, []byte(`{"`+name+`":1,"dest_client_id":"al","`+other+`":2}`))
+		}
+	}
+}
+
+// Bytes that mean something, at each place of a word of eight and of the text's end.
+func TestParserAgreesWithTheOracleAboutEachByte(t *testing.T) {
+	for c := range 256 {
+		for at := range 18 {
+			for after := range 10 {
+				text := strings.Repeat("x", at) + string([]byte{byte(c)}) + strings.Repeat("y", after)
+				agree(t, []byte(`{"dest_id":"b","payload":"`+text+`"}`))
+				agree(t, []byte(`{"dest_id":"b","payload":"`+text))
+			}
+		}
+	}
+}
+
+func TestParseValueAgreesWithTheOracle(t *testing.T) {
+	for _, value := range values {
+		agreeValue(t, []byte(value))
+		agreeValue(t, []byte(" "+value+"\n"))
+		agreeValue(t, []byte(value+value))
+	}
+}
+
+func agreeValue(t *testing.T, text []byte) {
+	t.Helper()
+	got, err := ParseValue(text)
+	want, wantErr := oracleValue(text)
+	if CodeOf(err) != CodeOf(wantErr) || !bytes.Equal(got, want) {
+		t.Fatalf("%q\ngot  %s, %v\nwant %s, %v", text, got, err, want, wantErr)
+	}
+}
+
+func FuzzParserAgreesWithTheOracle(f *testing.F) {
+	f.Add(sample)
+	for _, value := range values {
+		f.Add([]byte(`{"id":"1","dest_id":"b","class":"volatile","type":-1,"src_id":` + value + `,"payload":` + value + `}`))
+	}
+	f.Add([]byte(`{"dest_session_id":"r","class":"latest","key":"k","ttl":9,"receipt":true,"x":` + many(20, `"m"`) + `}`))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		agree(t, frame)
+		agreeValue(t, frame)
+	})
+}
