@@ -1,0 +1,181 @@
+// Package nats drives NATS over WebSocket, and JetStream for what is to be
+// kept.
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/internal/program"
+	"github.com/allsparkrt/allspark/bench/peer/wire"
+	"github.com/allsparkrt/allspark/bench/process"
+)
+
+// streamName is the one stream that holds all durable messages.
+const streamName = "KEPT"
+
+// ackWait is the server's default: after it, what was not acknowledged comes again.
+const ackWait = 30 * time.Second
+
+// Target is one NATS server. The zero value is ready to be started.
+type Target struct {
+	// Written by Start.
+	env     peer.Env
+	address string
+	version string
+	server  *process.Process // nil: it runs by itself
+	caller  *caller
+	dialer  wire.Dialer
+
+	mu sync.Mutex
+	// filters are the subjects of each consumer; a slice is replaced, not changed.
+	filters map[string][]string
+}
+
+// New returns a target that is not started.
+func New() *Target { return new(Target) }
+
+// About says what it is.
+func (t *Target) About() peer.About {
+	return peer.About{
+		Name: "nats", Title: "NATS", Version: t.version,
+		Settings: "WebSocket; JetStream: one file stream, sync_interval always, a push consumer for each user, ack policy all",
+		Can:      peer.Can{Volatile: true, Durable: true, Topics: true, Offline: true, Groups: true, Servers: 1},
+	}
+}
+
+const config = `server_name: bench
+listen: %q
+websocket { listen: %q, no_tls: true, compression: false }
+jetstream { store_dir: %q, sync_interval: always }
+max_connections: 200000
+`
+
+// Start starts nats-server.
+func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
+	*t = Target{env: env, address: env.Address, version: "unknown", filters: make(map[string][]string)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Stop())
+		}
+	}()
+	if t.address == "" {
+		if err := t.startServer(ctx); err != nil {
+			return err
+		}
+	}
+	if t.caller, err = t.newCaller(ctx); err != nil {
+		return err
+	}
+	return t.caller.call(ctx, "STREAM.CREATE."+streamName, map[string]any{
+		"name": streamName, "subjects": []string{storedOf + ">", groupOf + ">"}, "storage": "file",
+		"retention": "limits", "discard": "old", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
+	})
+}
+
+func (t *Target) startServer(ctx context.Context) error {
+	path, err := program.Find("nats-server")
+	if err != nil {
+		return err
+	}
+	t.version = program.Version(ctx, path, "--version")
+	addresses, err := program.Addresses(2)
+	if err != nil {
+		return err
+	}
+	t.address = addresses[1]
+	file := filepath.Join(t.env.Dir, "nats.conf")
+	text := fmt.Sprintf(config, addresses[0], t.address, filepath.Join(t.env.Dir, "jetstream"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	t.server, err = process.Start(process.Command{Program: path, Args: []string{"-c", file}, Dir: t.env.Dir, Name: "nats"})
+	if err != nil {
+		return err
+	}
+	return t.server.Ready(ctx, process.TCP(t.address))
+}
+
+// Stop stops what was started.
+func (t *Target) Stop() error {
+	var errs []error
+	if t.caller != nil && t.caller.client != nil {
+		errs = append(errs, t.caller.client.Close())
+	}
+	if t.server != nil {
+		errs = append(errs, t.server.Stop())
+	}
+	t.caller, t.server = nil, nil
+	return errors.Join(errs...)
+}
+
+// PIDs is the server.
+func (t *Target) PIDs() []int {
+	if t.server == nil {
+		return t.env.PIDs
+	}
+	return []int{t.server.PID()}
+}
+
+// Connect opens a connection for a user.
+func (t *Target) Connect(ctx context.Context, u peer.User, h peer.Handler) (peer.Client, error) {
+	answers := answersOf + u.Name + "."
+	subs := appendSub(nil, volatileOf+u.Name, sidVolatile)
+	if u.Durable {
+		if err := t.follow(ctx, u.Name, storedOf+u.Name); err != nil {
+			return nil, err
+		}
+		subs = appendSub(subs, pushedOf+u.Name, sidPushed)
+	}
+	subs = appendSub(subs, answers+"*", sidAnswers)
+	for i, topic := range u.Topics {
+		subs = appendSub(subs, topicOf+topic, sidTopics+i)
+	}
+	c, err := t.dial(ctx, subs, answers, h)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Group makes members follow what is published to a group.
+func (t *Target) Group(ctx context.Context, group string, members []string) error {
+	for _, name := range members {
+		if err := t.follow(ctx, name, storedOf+name, groupOf+group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow creates or changes a user's consumer, so that it pushes what is sent
+// to these subjects.
+func (t *Target) follow(ctx context.Context, user string, subjects ...string) error {
+	t.mu.Lock()
+	old := t.filters[user]
+	filters := slices.Clone(old)
+	for _, s := range subjects {
+		if !slices.Contains(filters, s) {
+			filters = append(filters, s)
+		}
+	}
+	t.filters[user] = filters
+	t.mu.Unlock()
+	if len(filters) == len(old) {
+		return nil
+	}
+	return t.caller.call(ctx, "CONSUMER.CREATE."+streamName+"."+user, map[string]any{
+		"stream_name": streamName,
+		"config": map[string]any{
+			"name": user, "durable_name": user, "deliver_subject": pushedOf + user, "filter_subjects": filters,
+			"deliver_policy": "all", "ack_policy": "all", "ack_wait": int64(ackWait), "replay_policy": "instant",
+		},
+	})
+}
