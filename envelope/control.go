@@ -128,15 +128,6 @@ const MaxTopics = 1000
 // maxCursors bounds the logs one control frame may name.
 const maxCursors = 10_000
 
-// AppendJSON appends the frame to dst.
-func (c *Control) AppendJSON(dst []byte) []byte {
-	buf := bytes.NewBuffer(dst)
-	// Nothing in a Control can fail to marshal: its strings are ids, codes and
-	// text of ours; text with bad UTF-8 in it is mended, not refused.
-	_ = json.MarshalWrite(buf, c, jsontext.AllowInvalidUTF8(true), json.Deterministic(true))
-	return buf.Bytes()
-}
-
 // ParseControl reads a control frame as strictly as [Parser.Parse] reads an
 // envelope: unknown and repeated members are refused. The error has [BadRequest].
 func ParseControl(frame []byte) (Control, error) {

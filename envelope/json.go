@@ -10,8 +10,7 @@ import (
 // Body as the sender wrote it. Class, ttl and receipt are between the sender
 // and the server and are not part of it.
 func (e *Envelope) AppendJSON(dst []byte) []byte {
-	dst = e.appendRouting(dst)
-	return e.closeJSON(dst)
+	return e.appendBody(e.appendRouting(dst))
 }
 
 // AppendRequest appends the frame with which a client sends e: AppendJSON's
@@ -30,7 +29,7 @@ func (e *Envelope) AppendRequest(dst []byte) []byte {
 	if e.Receipt {
 		dst = append(dst, `"receipt":true,`...)
 	}
-	return e.closeJSON(dst)
+	return e.appendBody(dst)
 }
 
 func (e *Envelope) appendRouting(dst []byte) []byte {
@@ -59,11 +58,18 @@ func (e *Envelope) appendRouting(dst []byte) []byte {
 	return dst
 }
 
-// closeJSON adds Body, or takes back the comma before it, and the brace.
-func (e *Envelope) closeJSON(dst []byte) []byte {
-	if len(e.Body) > 0 {
-		dst = append(dst, e.Body...)
-	} else if dst[len(dst)-1] == ',' {
+// appendBody appends Body and ends the frame.
+func (e *Envelope) appendBody(dst []byte) []byte {
+	if len(e.Body) == 0 {
+		return closeObject(dst)
+	}
+	return append(append(dst, e.Body...), '}')
+}
+
+// closeObject ends an object: it takes back the comma behind the last member,
+// if there is one.
+func closeObject(dst []byte) []byte {
+	if dst[len(dst)-1] == ',' {
 		dst = dst[:len(dst)-1]
 	}
 	return append(dst, '}')
