@@ -3,8 +3,11 @@ package node
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,6 +153,188 @@ func TestHooksGone(t *testing.T) {
 	})
 }
 
+// Each receiver has what it wants, at its own pace. One that comes later begins
+// with what is there still, and has lost nothing.
+func TestHooksSeveral(t *testing.T) {
+	to := []hook.Receiver{receiverAt("all", "all"), receiverAt("some", "some", hook.Connected), receiverAt("dead", "dead")}
+	config := func(cfg *Config) {
+		cfg.Hooks.Receivers = to
+	}
+	inHookMeshTo(t, 3, config, append(to, receiverAt("late", "late")), func(t *testing.T, m *mesh, by map[string]*receiver) {
+		by["dead"].set(func(int, []hook.Event) (int, string) { return http.StatusServiceUnavailable, "" })
+		var all, some []string
+		for _, device := range []string{"phone", "desk", "watch"} {
+			d := m.device("bob", device, "a").connected(m)
+			pass(2 * time.Second)
+			d.close()
+			pass(2 * time.Second)
+			some = append(some, "connected node:"+device+" "+device+" bob")
+			all = append(all, "connected node:"+device+" "+device+" bob", "disconnected node:"+device+" "+device+" bob closed")
+		}
+		both := []hook.Type{hook.Connected, hook.Disconnected}
+		wantTold(t, by["all"].told(both...), all...)
+		wantTold(t, by["some"].told(both...), some...)
+		wantTold(t, by["dead"].told(both...))
+
+		// Whichever server is asked knows of the others.
+		servers := make(map[envelope.ServerID]bool)
+		for _, id := range m.ids() {
+			for _, r := range asApp[gateway.Hooks](m, id, gateway.GetHooks{}).Receivers {
+				for _, p := range r.Partitions {
+					servers[p.Server] = true
+					behind, trouble := p.Head-p.Position, p.Trouble != nil
+					if dead := r.Name == "dead"; p.Head == 0 || p.Server == "" || dead != (behind > 0) || dead != trouble {
+						t.Errorf("at %s: %s: %+v", id, r.Name, p)
+					}
+					if t0 := p.Trouble; t0 != nil && (t0.Attempts == 0 || !strings.Contains(t0.Reason, "503") || t0.Since == 0 || t0.Paused != 0) {
+						t.Errorf("at %s: %+v", id, t0)
+					}
+				}
+			}
+		}
+		if len(servers) < 2 {
+			t.Errorf("one server delivers everything: %v", servers)
+		}
+
+		by["dead"].set(nil)
+		pass(10 * time.Minute)
+		got := by["dead"].told(both...)
+		slices.Sort(got)
+		slices.Sort(all)
+		wantTold(t, got, all...)
+
+		// Of one partition retention has taken something, of the others nothing.
+		log := outboxLog(hook.Partition("node:phone"))
+		gone, err := m.at("a").inbox.Tidy(t.Context(), log, inbox.Retention{
+			Keep: map[envelope.Kind]inbox.Limits{envelope.KindHook: {Entries: 1}},
+		})
+		if gone == 0 || err != nil {
+			t.Fatal(gone, err)
+		}
+		to = append(to, receiverAt("late", "late"))
+		for _, id := range m.ids() {
+			m.kill(id)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			m.start(id)
+		}
+		m.linked()
+		pass(time.Minute)
+		if got := by["late"].told(both...); len(got) != len(all)-int(gone) {
+			t.Errorf("who came late was told %d of %d that are left", len(got), len(all)-int(gone))
+		}
+		for _, id := range m.ids() {
+			_, deliverers := m.at(id).HookStats()
+			for _, d := range deliverers {
+				if n := d.Stats.Gone.Load(); n > 0 {
+					t.Errorf("%s: %d counted as gone", d.Receiver().Name, n)
+				}
+			}
+		}
+	})
+}
+
+// A receiver that says that it is gone is left alone, and says so to who asks;
+// the other one and the senders do not notice, also when the outbox is full.
+func TestHooksGoneForGood(t *testing.T) {
+	to := []hook.Receiver{receiverAt("gone", "gone"), receiverAt("there", "there")}
+	inHookMeshTo(t, 2, func(*Config) {}, to, func(t *testing.T, m *mesh, by map[string]*receiver) {
+		by["gone"].set(func(int, []hook.Event) (int, string) { return http.StatusGone, "" })
+		alice := m.client("alice", "a").connected(m)
+		for i := range 20 {
+			alice.send(to1("away", strconv.Itoa(i)))
+		}
+		pass(time.Minute)
+		if got := by["there"].told(hook.Offline); len(got) != 20 {
+			t.Errorf("%d events", len(got))
+		}
+		paused := 0
+		for _, p := range asApp[gateway.Hooks](m, "b", gateway.GetHooks{}).Receivers[0].Partitions {
+			if p.Trouble == nil || p.Trouble.Attempts != 1 || time.Until(time.UnixMilli(p.Trouble.Paused)) < 55*time.Minute {
+				t.Errorf("%+v", p)
+			} else {
+				paused++
+			}
+		}
+		if by["gone"].mu.Lock(); by["gone"].requests != paused {
+			t.Errorf("asked %d times in %d partitions", by["gone"].requests, paused)
+		}
+		by["gone"].mu.Unlock()
+
+		full := func(s *faultyStore) {
+			s.append = func(log envelope.Address, _ string) error {
+				if log.Kind == envelope.KindHook {
+					return envelope.Errorf(envelope.Quota, "full")
+				}
+				return nil
+			}
+		}
+		m.at("a").store.set(full)
+		m.at("b").store.set(full)
+		alice.send(to1("away", "last"))
+		if _, err := m.at("a").Do(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, gateway.CreateSession{ID: "room"}); err != nil {
+			t.Errorf("nobody makes a session while the outbox is full: %v", err)
+		}
+		dropped := uint64(0)
+		for _, id := range m.ids() {
+			recorded, _ := m.at(id).HookStats()
+			dropped += recorded.DroppedRoom.Load()
+		}
+		if dropped != 3 { // that a message waits, a session, and who is in it
+			t.Errorf("%d counted as dropped", dropped)
+		}
+	})
+}
+
+func to1(device envelope.NodeID, id string) envelope.Envelope { return to(device.Address(), id, "x") }
+
+// What a sender is told comes in the order of its messages, also when it takes
+// longer to find out for one that its destination is away.
+func TestHooksOrderOfAcknowledgements(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, _ *receiver) {
+		alice := m.raw("alice", "a")
+		alice.hello("")
+		alice.control("caught_up")
+		var mu sync.Mutex
+		held := make(map[string]func(uint64, error)) // by the event's id
+		m.at("a").store.set(func(s *faultyStore) {
+			s.take = func(log envelope.Address, id string, done func(uint64, error)) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				if strings.HasPrefix(id, "node:phone:") {
+					held[id] = done
+				}
+				return held[id] != nil
+			}
+		})
+		alice.send(`{"id":"1","dest_id":"phone","payload":"x"}`)
+		alice.send(`{"id":"2","dest_id":"phone","payload":"x"}`)
+		pass(time.Second)
+		phone := m.raw("phone", "a")
+		phone.hello("")
+		pass(time.Second)
+		alice.send(`{"id":"3","dest_id":"phone","payload":"x"}`)
+		alice.send(`{"id":"4","dest_id":"other","class":"volatile","payload":"x"}`)
+		if got := alice.control("ack"); got.ID != "4" {
+			t.Errorf("first acknowledged: %s, while 1 to 3 wait", got.ID)
+		}
+		for _, id := range []string{"node:phone:2", "node:phone:1"} {
+			mu.Lock()
+			done := held[id]
+			mu.Unlock()
+			done(1, nil)
+		}
+		for _, want := range []string{"1", "2", "3"} {
+			if got := alice.control("ack"); got.ID != want {
+				t.Errorf("acknowledged %s, want %s", got.ID, want)
+			}
+		}
+		if n := len(m.at("a").hooks.turns.of); n > 0 {
+			t.Errorf("%d streams wait for ever", n)
+		}
+	})
+}
+
 func TestHooksReplay(t *testing.T) {
 	inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
 		a, p := m.at("a"), hook.Partition("node:phone")
@@ -158,8 +343,10 @@ func TestHooksReplay(t *testing.T) {
 		}
 		pass(5 * time.Second)
 		app := envelope.Principal{Node: "app", Client: "app", App: true}
-		if _, err := m.at("b").Do(t.Context(), app, gateway.ReplayHooks{Partition: p, After: 20}); err != nil {
-			t.Fatal(err)
+		for range 2 { // the second one is the same
+			if _, err := m.at("b").Do(t.Context(), app, gateway.ReplayHooks{ID: "again", Partition: p, After: 20}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		a.hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: "last"})
 		pass(5 * time.Second)
@@ -176,18 +363,55 @@ func TestHooksReplay(t *testing.T) {
 		}
 		for name, try := range map[string]struct {
 			who  envelope.Principal
-			p    int
+			cmd  gateway.ReplayHooks
 			want envelope.Code
 		}{
-			"not the app":       {envelope.Principal{Node: "x", Client: "x"}, 0, envelope.Forbidden},
-			"no such partition": {app, hook.Partitions, envelope.BadRequest},
-			"below 0":           {app, -1, envelope.BadRequest},
+			"not the app":       {envelope.Principal{Node: "x", Client: "x"}, gateway.ReplayHooks{}, envelope.Forbidden},
+			"no such partition": {app, gateway.ReplayHooks{Partition: hook.Partitions}, envelope.BadRequest},
+			"below 0":           {app, gateway.ReplayHooks{Partition: -1}, envelope.BadRequest},
+			"no such receiver":  {app, gateway.ReplayHooks{Receiver: "x"}, envelope.NotFound},
+			"an odd id":         {app, gateway.ReplayHooks{ID: "a b"}, envelope.BadRequest},
+			"another replay":    {app, gateway.ReplayHooks{ID: "again", Partition: p, After: 21}, envelope.Conflict},
 		} {
-			if _, err := a.Do(t.Context(), try.who, gateway.ReplayHooks{Partition: try.p}); envelope.CodeOf(err) != try.want {
+			if _, err := a.Do(t.Context(), try.who, try.cmd); envelope.CodeOf(err) != try.want {
 				t.Errorf("%s: %v, want %s", name, err, try.want)
 			}
 		}
 	})
+}
+
+// A replay is for one of several receivers, which is to be named.
+func TestHooksReplayToOne(t *testing.T) {
+	to := []hook.Receiver{receiverAt("one", "one"), receiverAt("two", "two", hook.PushFailed)}
+	inHookMeshTo(t, 1, func(*Config) {}, to, func(t *testing.T, m *mesh, by map[string]*receiver) {
+		m.at("a").hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: "1"})
+		m.at("a").hooks.tell(hook.Event{Type: hook.Connected, Subject: "node:phone"})
+		pass(5 * time.Second)
+		app, replay := envelope.Principal{Node: "app", Client: "app", App: true}, gateway.ReplayHooks{Partition: hook.Partition("node:phone")}
+		if _, err := m.at("a").Do(t.Context(), app, replay); envelope.CodeOf(err) != envelope.BadRequest {
+			t.Errorf("to whom? %v", err)
+		}
+		replay.Receiver = "two"
+		if _, err := m.at("a").Do(t.Context(), app, replay); err != nil {
+			t.Fatal(err)
+		}
+		pass(5 * time.Second)
+		if len(by["one"].repeated) != 0 || len(by["two"].repeated) != 1 || by["two"].repeated[0].Type != hook.PushFailed {
+			t.Errorf("one was told again %+v, two %+v", by["one"].repeated, by["two"].repeated)
+		}
+	})
+}
+
+// What a server says of its work arrives.
+func TestHookWork(t *testing.T) {
+	want := hookWork{troubles: map[hookPlace]gateway.HookTrouble{
+		{"default", 0}: {Since: 5, Attempts: 7, Reason: "away", Paused: 9}, {"other", 15}: {Since: 6, Attempts: 1},
+	}}
+	want.delivers[0], want.delivers[15] = true, true
+	number, got := parseHookWork(envelope.NewReader(hookWorkBody(300, want)))
+	if number != 300 || !reflect.DeepEqual(got, want) {
+		t.Errorf("number %d, %+v", number, got)
+	}
 }
 
 // A queue that is full drops what is new, and counts it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,24 +137,37 @@ func inHookMesh(t *testing.T, n int, f func(t *testing.T, m *mesh, r *receiver))
 
 func inHookMeshOf(t *testing.T, n int, config func(*Config), f func(t *testing.T, m *mesh, r *receiver)) {
 	t.Helper()
+	to := []hook.Receiver{receiverAt(hook.DefaultReceiver, "backend")}
+	inHookMeshTo(t, n, config, to, func(t *testing.T, m *mesh, by map[string]*receiver) { f(t, m, by[hook.DefaultReceiver]) })
+}
+
+// inHookMeshTo is inHookMeshOf with several receivers, by their names.
+func inHookMeshTo(t *testing.T, n int, config func(*Config), to []hook.Receiver, f func(t *testing.T, m *mesh, by map[string]*receiver)) {
+	t.Helper()
 	network := new(clienttest.Network)
-	r := new(receiver)
+	by := make(map[string]*receiver)
+	for _, r := range to {
+		by[r.Name] = new(receiver)
+	}
 	inMeshOf(t, n, func(cfg *Config) {
 		cfg.SharedStore = true
+		cfg.Hooks = Hooks{Receivers: to, Client: network.Client()}
 		config(cfg)
-		cfg.Hooks.Client = network.Client()
-		if cfg.Hooks.Receivers == nil {
-			cfg.Hooks.Receivers = []hook.Receiver{receiverAt(hook.DefaultReceiver, "backend")}
-		}
 	}, func(t *testing.T, m *mesh) {
-		r.t = t
-		backend := &http.Server{Handler: r}
-		l := network.Listen("backend:80")
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = backend.Serve(l) })
 		defer serving.Wait()
-		defer func() { _ = backend.Close() }()
-		f(t, m, r)
+		for _, r := range to {
+			by[r.Name].t = t
+			backend := &http.Server{Handler: by[r.Name]}
+			u, err := url.Parse(r.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := network.Listen(u.Host + ":80")
+			serving.Go(func() { _ = backend.Serve(l) })
+			defer func() { _ = backend.Close() }()
+		}
+		f(t, m, by)
 	})
 }
 
