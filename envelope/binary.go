@@ -99,13 +99,14 @@ func ParseBinary(b []byte) (e Envelope, rest []byte, err error) {
 	if b[1]&flagShownFrom != 0 {
 		e.ShownFrom = r.Uvarint()
 	}
-	e.ID = r.String()
-	e.DestNode = NodeID(r.String())
-	e.DestClient = ClientID(r.String())
-	e.DestSession = SessionID(r.String())
-	e.SrcNode = NodeID(r.String())
-	e.SrcClient = ClientID(r.String())
-	e.Key = r.String()
+	ids := r.strings()
+	e.ID = ids[0]
+	e.DestNode = NodeID(ids[1])
+	e.DestClient = ClientID(ids[2])
+	e.DestSession = SessionID(ids[3])
+	e.SrcNode = NodeID(ids[4])
+	e.SrcClient = ClientID(ids[5])
+	e.Key = ids[6]
 	e.Body = r.Bytes()
 	if r.bad {
 		return Envelope{}, nil, ErrBinary
@@ -191,6 +192,26 @@ func (r *Reader) Bytes() []byte {
 
 // String reads a string with its length in front.
 func (r *Reader) String() string { return string(r.Bytes()) }
+
+// strings reads the strings of an envelope into one allocation.
+func (r *Reader) strings() (out [7]string) {
+	ahead := *r
+	for range out {
+		ahead.Bytes()
+	}
+	if ahead.bad {
+		r.bad = true
+		return out
+	}
+	text := string(r.b[:len(r.b)-len(ahead.b)])
+	for i := range out {
+		before := len(r.b)
+		n := len(r.Bytes())
+		skip := before - len(r.b)
+		out[i], text = text[skip-n:skip], text[skip:]
+	}
+	return out
+}
 
 // Address reads what [AppendAddress] wrote.
 func (r *Reader) Address() Address {

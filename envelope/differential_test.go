@@ -169,6 +169,47 @@ func FuzzControlAgreesWithTheOracle(f *testing.F) {
 	})
 }
 
+// Each member is written, also one that has been added to the frame.
+func TestControlWritesEachMember(t *testing.T) {
+	yes := true
+	for i := range reflect.TypeFor[Control]().NumField() {
+		var c Control
+		switch v := reflect.ValueOf(&c).Elem().Field(i).Addr().Interface().(type) {
+		case *string:
+			*v = "é"
+		case *Code:
+			*v = Busy
+		case *SessionID:
+			*v = "r"
+		case *bool:
+			*v = true
+		case **bool:
+			*v = &yes
+		case *int:
+			*v = 1
+		case *int64:
+			*v = -1
+		case *uint64:
+			*v = 1<<64 - 1
+		case *map[string]uint64:
+			*v = map[string]uint64{"node:a": 1, "client:a": 2}
+		case *[]string:
+			*v = []string{"a", "b"}
+		case *[]ClientID:
+			*v = []ClientID{"a", "b"}
+		case *[]SessionID:
+			*v = []SessionID{"a", "b"}
+		case *[]Presence:
+			*v = []Presence{{"a", true, 0}, {"b", false, 1}}
+		case *jsontext.Value:
+			*v = jsontext.Value("1")
+		default:
+			t.Fatalf("no value for %T", v)
+		}
+		agreeControl(t, c)
+	}
+}
+
 func agreeControl(t *testing.T, c Control) {
 	t.Helper()
 	got, want := c.AppendJSON([]byte("before")), oracleControl([]byte("before"), &c)

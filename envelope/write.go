@@ -173,6 +173,9 @@ func (c *Control) AppendJSON(dst []byte) []byte {
 	w.Presence(c.Presence)
 	w.Topics(c.Topics)
 	w.Payload(c.Payload)
+	w.Number("at", c.At)
+	w.Number("expires", c.Expires)
+	w.Text("auth_key", c.AuthKey)
 	return w.End()
 }
 
