@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -32,6 +33,10 @@ func Refuse(w http.ResponseWriter, core Core, log *slog.Logger, err error) {
 // may know goes to the log; log may be nil.
 func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
 	e := envelope.AsError(err)
+	status := e.Code.HTTPStatus()
+	if by, ok := errors.AsType[*StatusError](err); ok {
+		status = by.Status
+	}
 	if log != nil && e.Cause != nil {
 		level := slog.LevelDebug
 		if e.Code == envelope.Internal || e.Code == envelope.Busy {
@@ -49,10 +54,10 @@ func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
 		seconds := math.Ceil(float64(e.RetryMS) / float64(time.Second/time.Millisecond))
 		h.Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
-	w.WriteHeader(e.Code.HTTPStatus())
+	w.WriteHeader(status)
 	// The connection may be gone; there is nobody left to tell.
 	_ = json.NewEncoder(w).Encode(Problem{
-		Title: e.Code.Title(), Status: e.Code.HTTPStatus(), Detail: e.Detail, Code: e.Code, RetryMS: e.RetryMS,
+		Title: e.Code.Title(), Status: status, Detail: e.Detail, Code: e.Code, RetryMS: e.RetryMS,
 	})
 }
 

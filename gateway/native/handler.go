@@ -1,10 +1,8 @@
 package native
 
 import (
-	"bufio"
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 
@@ -59,31 +57,12 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
 	o.Expires, o.JTI, o.Issued = who.Expires.Add(auth.Leeway), who.JTI, who.Issued
-	hijacked := &hijacker{ResponseWriter: w}
-	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
-		Subprotocols:    []string{Subprotocol},
-		OriginPatterns:  h.Origins,
-		CompressionMode: websocket.CompressionDisabled,
-	})
+	ws, below, err := h.accept(w, r, websocket.AcceptOptions{Subprotocols: []string{Subprotocol}})
 	if err != nil {
-		h.Log.Debug("handshake refused", "err", err)
-		return // Accept has answered
+		return // it has been told
 	}
 	ws.SetReadLimit(-1) // the transport has its own
-	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, codec, o)
-}
-
-// hijacker notes the network connection that the WebSocket takes over.
-type hijacker struct {
-	http.ResponseWriter
-	conn net.Conn
-}
-
-// Hijack implements [http.Hijacker].
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	h.conn = conn
-	return conn, rw, err
+	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, &transport{ws: ws, net: below, max: h.MaxFrame}, codec, o)
 }
 
 // ticketOf finds the validation token in a handshake: a subprotocol entry, or

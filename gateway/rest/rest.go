@@ -37,9 +37,7 @@ type Handler struct {
 // Register adds the calls to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
 	h.each(mux.HandleFunc)
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
-		gateway.Refuse(w, h.Core, h.Log, envelope.Errorf(envelope.NotFound, "no such call"))
-	})
+	mux.HandleFunc("/v1/", gateway.Unmatched(mux, h.Core, h.Log))
 }
 
 // each hands over every call, by the pattern of its method and path.
@@ -174,7 +172,9 @@ func readJSON(r *http.Request, v any) error {
 func readBody(r *http.Request, max int) ([]byte, error) {
 	if t := r.Header.Get("Content-Type"); t != "" {
 		if mt, _, err := mime.ParseMediaType(t); err != nil || mt != "application/json" && mt != "application/x-www-form-urlencoded" {
-			return nil, envelope.Errorf(envelope.BadRequest, "the body must be application/json")
+			return nil, &gateway.StatusError{
+				Status: http.StatusUnsupportedMediaType, Err: envelope.Errorf(envelope.BadRequest, "the body must be application/json"),
+			}
 		}
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(max)+1))

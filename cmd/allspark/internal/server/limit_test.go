@@ -13,38 +13,50 @@ import (
 	"github.com/allsparkrt/allspark/store/embedded"
 )
 
-// What the configuration says reaches who counts: calls and guests are counted
-// by the address that a proxy names, and probes of a supervisor never are.
-func TestLimitsByAddress(t *testing.T) {
+// started runs a server with an empty store, with the configuration changed.
+func started(t *testing.T, change func(*config.Config)) *Server {
+	t.Helper()
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	s, err := Listen(config.Config{
-		NodeID: "one", Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1", ClusterID: "limits",
+	cfg := config.Config{
+		NodeID: "one", Host: "127.0.0.1", GossipHost: "127.0.0.1", PeerHost: "127.0.0.1", ClusterID: "test",
 		MaxConnections: 10, MaxFrameBytes: envelope.DefaultMaxFrame, DrainTimeout: time.Second,
 		MeshKey: strings.Repeat("m", 32), TokenSecret: strings.Repeat("s", 32), TokenMaxTTL: time.Hour,
-		Guests: true, GuestTTL: time.Minute, GuestRate: 1000,
-		TrustedProxies: []string{"127.0.0.0/8"}, AddressRate: 2, AddressGuests: 3, Force: true,
-	}, slog.New(slog.DiscardHandler), store)
+		Guests: true, GuestTTL: time.Minute, GuestRate: 1000, Force: true,
+	}
+	change(&cfg)
+	s, err := Listen(cfg, slog.New(slog.DiscardHandler), store)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	<-s.Ready()
+	return s
+}
+
+// What the configuration says reaches who counts: calls and guests are counted
+// by the address that a proxy names, and probes of a supervisor never are.
+func TestLimitsByAddress(t *testing.T) {
+	s := started(t, func(c *config.Config) {
+		c.TrustedProxies, c.AddressRate, c.AddressGuests = []string{"127.0.0.0/8"}, 2, 3
+	})
 
 	call := func(method, path, from string) int {
 		t.Helper()
-		r, err := http.NewRequestWithContext(ctx, method, s.URL()+path, nil)
+		r, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

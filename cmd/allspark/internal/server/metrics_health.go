@@ -8,7 +8,9 @@ import (
 
 // collectHealth tells how the server is at this moment.
 func collectHealth(h gateway.Health, send func(kind prometheus.ValueType, name, help string, value float64, labels ...string)) {
-	gauge := func(name, help string, value float64, labels ...string) { send(prometheus.GaugeValue, name, help, value, labels...) }
+	gauge := func(name, help string, value float64, labels ...string) {
+		send(prometheus.GaugeValue, name, help, value, labels...)
+	}
 	gauge("waiting_frames", "Frames that wait to be written to clients.", float64(h.Waiting))
 	gauge("waiting_frames_longest", "Of these for one client.", float64(h.Longest))
 	gauge("clients_behind", "Clients that are sent what they have missed.", float64(h.Behind))

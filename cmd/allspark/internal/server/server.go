@@ -191,9 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		gateway.WriteError(w, s.log, envelope.Errorf(envelope.NotFound, "no such page"))
-	})
+	mux.HandleFunc("/", gateway.Unmatched(mux, n, s.log))
 	(&rest.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, PushKey: services.key, MayMakeGuest: n.MayMakeGuest, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
 	}).Register(mux)
