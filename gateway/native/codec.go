@@ -87,69 +87,104 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 	switch ev := ev.(type) {
 	case gateway.Message:
 		return ev.Envelope.AppendJSON(dst)
-	case gateway.Header:
-		if c.legacy {
-			return dst
-		}
-		return appendHeader(dst, ev)
-	}
-	var f envelope.Control
-	switch ev := ev.(type) {
-	case gateway.Ack:
-		f = envelope.Control{Control: envelope.ControlAck, ID: ev.ID, Seq: ev.Seq, Offline: ev.Offline}
-		if ev.Seq != 0 {
-			f.Log = ev.Log.String()
-		}
 	case gateway.Refusal:
-		f = envelope.Control{Control: envelope.ControlError, Code: ev.Err.Code, Detail: ev.Err.Detail, RetryMS: ev.Err.RetryMS}
-		if ev.ID != "" {
-			f.Control, f.ID = envelope.ControlNack, ev.ID
-		}
-	case gateway.Welcome:
-		f = envelope.Control{
-			Control: envelope.ControlHello, NodeID: string(ev.Server), Epoch: ev.Epoch,
-			Heads: envelope.ByText(ev.Heads), Window: ev.Window, PingS: int(ev.Ping.Seconds()),
-		}
-	case gateway.CaughtUp:
-		f = envelope.Control{Control: envelope.ControlCaughtUp, Heads: envelope.ByText(ev.Heads)}
-	case gateway.Gap:
-		f = envelope.Control{Control: envelope.ControlGap, Log: ev.Log.String(), Floor: ev.Floor}
-	case gateway.Subscribed:
-		f = envelope.Control{
-			Control: envelope.ControlSubscribed, ID: ev.ID, Topics: ev.Topics,
-			Cursors: envelope.ByText(ev.Cursors), Heads: envelope.ByText(ev.Heads),
-		}
-	case gateway.Unsubscribed:
-		f = envelope.Control{Control: envelope.ControlUnsubscribed, ID: ev.ID, Topics: ev.Topics}
-	case gateway.ReadMark:
-		f = envelope.Control{Control: envelope.ControlRead, Cursors: envelope.ByText(ev.Cursors)}
-	case gateway.Receipt:
-		f = envelope.Control{
-			Control: envelope.ControlReceipt, ID: ev.ID, Log: ev.Log.String(), Seq: ev.Seq, State: envelope.StateDelivered,
-			NodeID: string(ev.Node), Client: string(ev.Client),
-		}
-		if ev.Read {
-			f.State = envelope.StateRead
-		}
-	case gateway.Presence:
-		f = envelope.Control{Control: envelope.ControlPresence, Presence: ev.Of}
-	case gateway.Reconnect:
-		f = envelope.Control{Control: envelope.ControlReconnect, AfterMS: ev.After.Milliseconds(), Nodes: ev.URLs}
+		return appendRefusal(dst, ev)
 	case gateway.Pending:
 		return appendConfigReply(dst, ev)
-	default:
+	}
+	if c.legacy {
 		return dst
 	}
-	if c.legacy && f.Control != envelope.ControlError && f.Control != envelope.ControlNack {
-		return dst
-	}
-	return f.AppendJSON(dst)
+	return appendControl(dst, ev)
 }
 
-// appendHeader appends the frame of a header, with its document byte for byte.
-func appendHeader(dst []byte, h gateway.Header) []byte {
-	f := envelope.Control{Control: envelope.ControlHeader, Log: h.Log.String(), Seq: h.Seq, NodeID: string(h.By)}
-	dst = f.AppendJSON(dst)
-	dst = append(dst[:len(dst)-1], `,"payload":`...)
-	return append(append(dst, h.Document...), '}')
+func appendRefusal(dst []byte, ev gateway.Refusal) []byte {
+	control := envelope.ControlNack
+	if ev.ID == "" {
+		control = envelope.ControlError
+	}
+	w := envelope.NewControl(dst, control)
+	w.Text("id", ev.ID)
+	w.ID("code", string(ev.Err.Code))
+	w.Number("retry_ms", ev.Err.RetryMS)
+	w.Text("detail", ev.Err.Detail)
+	return w.End()
+}
+
+// appendControl appends the frame of an event that legacy clients are not told.
+func appendControl(dst []byte, ev gateway.Event) []byte {
+	switch ev := ev.(type) {
+	case gateway.Ack:
+		w := envelope.NewControl(dst, envelope.ControlAck)
+		w.ID("id", ev.ID)
+		if ev.Seq != 0 {
+			w.Seq("seq", ev.Seq)
+			w.Log("log", ev.Log)
+		}
+		w.Bool("offline", ev.Offline)
+		return w.End()
+	case gateway.Receipt:
+		state := envelope.StateDelivered
+		if ev.Read {
+			state = envelope.StateRead
+		}
+		w := envelope.NewControl(dst, envelope.ControlReceipt)
+		w.ID("id", ev.ID)
+		w.Seq("seq", ev.Seq)
+		w.Log("log", ev.Log)
+		w.ID("node_id", string(ev.Node))
+		w.ID("client_id", string(ev.Client))
+		w.ID("state", state)
+		return w.End()
+	case gateway.ReadMark:
+		w := envelope.NewControl(dst, envelope.ControlRead)
+		w.Positions("cursors", ev.Cursors)
+		return w.End()
+	case gateway.Presence:
+		w := envelope.NewControl(dst, envelope.ControlPresence)
+		w.Presence(ev.Of)
+		return w.End()
+	case gateway.Welcome:
+		w := envelope.NewControl(dst, envelope.ControlHello)
+		w.Positions("heads", ev.Heads)
+		w.Text("epoch", ev.Epoch)
+		w.ID("node_id", string(ev.Server))
+		w.Number("window", int64(ev.Window))
+		w.Number("ping_s", int64(ev.Ping.Seconds()))
+		return w.End()
+	case gateway.CaughtUp:
+		w := envelope.NewControl(dst, envelope.ControlCaughtUp)
+		w.Positions("heads", ev.Heads)
+		return w.End()
+	case gateway.Gap:
+		w := envelope.NewControl(dst, envelope.ControlGap)
+		w.Log("log", ev.Log)
+		w.Seq("floor", ev.Floor)
+		return w.End()
+	case gateway.Header:
+		w := envelope.NewControl(dst, envelope.ControlHeader)
+		w.Seq("seq", ev.Seq)
+		w.Log("log", ev.Log)
+		w.ID("node_id", string(ev.By))
+		w.Payload(ev.Document)
+		return w.End()
+	case gateway.Subscribed:
+		w := envelope.NewControl(dst, envelope.ControlSubscribed)
+		w.ID("id", ev.ID)
+		w.Positions("cursors", ev.Cursors)
+		w.Positions("heads", ev.Heads)
+		w.Topics(ev.Topics)
+		return w.End()
+	case gateway.Unsubscribed:
+		w := envelope.NewControl(dst, envelope.ControlUnsubscribed)
+		w.ID("id", ev.ID)
+		w.Topics(ev.Topics)
+		return w.End()
+	case gateway.Reconnect:
+		w := envelope.NewControl(dst, envelope.ControlReconnect)
+		w.Number("after_ms", ev.After.Milliseconds())
+		w.Nodes(ev.URLs)
+		return w.End()
+	}
+	return dst
 }
