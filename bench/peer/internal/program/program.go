@@ -65,7 +65,10 @@ func Addresses(n int) ([]string, error) {
 	}
 	addresses := make([]string, n)
 	for i, port := range ports {
-		addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		addresses[i] = Local(port)
 	}
 	return addresses, nil
 }
+
+// Local returns the address of a port on this machine.
+func Local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
