@@ -132,7 +132,7 @@ func inJudgedMesh(t *testing.T, n int, config func(*ask.Config), f func(t *testi
 	j := new(judge)
 	inMeshOf(t, 0, func(cfg *Config) {
 		cfg.Authorize = ask.Config{
-			URL: "http://backend/may", Secret: []byte(hookSecret), For: ask.Actions(), Timeout: 3 * time.Second,
+			URL: "http://backend/may", Secrets: [][]byte{[]byte(hookSecret)}, For: ask.Actions(), Timeout: 3 * time.Second,
 			Client: network.Client(), Log: cfg.Log,
 		}
 		config(&cfg.Authorize)

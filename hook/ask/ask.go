@@ -84,7 +84,7 @@ var (
 // Config is what a [Backend] is made of.
 type Config struct {
 	URL      string
-	Secret   []byte        // for the signatures
+	Secrets  [][]byte      // each signs, so that one can be changed
 	For      []Action      // what is asked about
 	Timeout  time.Duration // for an answer, waiting for the request's turn included; 0 means 3 s
 	Keep     time.Duration // how long an answer holds, unless it says less; 0: no longer than it is waited for

@@ -66,7 +66,7 @@ func TestRequest(t *testing.T) {
 		_, _ = io.WriteString(w, `{"allow":true}`)
 	}))
 	defer srv.Close()
-	b := New(Config{URL: srv.URL + "/may?x=1", Secret: secret, For: Actions(), Client: srv.Client(), Log: slog.New(slog.DiscardHandler)})
+	b := New(Config{URL: srv.URL + "/may?x=1", Secrets: [][]byte{[]byte("the next one"), secret}, For: Actions(), Client: srv.Client(), Log: slog.New(slog.DiscardHandler)})
 	defer b.Close()
 	for _, test := range []struct {
 		q    Question

@@ -67,7 +67,7 @@ func (b *Backend) request(ctx context.Context, q Question) (answer, error) {
 	now := time.Now()
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "allspark")
-	req.Header.Set(hook.SignatureHeader, hook.Sign(now, body, b.cfg.Secret))
+	req.Header.Set(hook.SignatureHeader, hook.Sign(now, body, b.cfg.Secrets...))
 	// Not sent when empty; it says that to ask again does no harm, should an idle
 	// connection turn out to be gone.
 	req.Header["Idempotency-Key"] = nil

@@ -38,6 +38,9 @@ func (l *Loaded) checkAuthorize() {
 	if len(c.AuthorizeSecret) < minSecret && (c.AuthorizeSecret != "" || c.AuthorizeSecretFile == "") {
 		l.problem("authorize_secret", "must have %d characters or more", minSecret)
 	}
+	if c.AuthorizePreviousSecret != "" && len(c.AuthorizePreviousSecret) < minSecret {
+		l.problem("authorize_previous_secret", "must have %d characters or more", minSecret)
+	}
 }
 
 // Authorize returns who is asked what clients may do.
@@ -46,8 +49,12 @@ func (c *Config) Authorize() ask.Config {
 	for i, action := range c.AuthorizeFor {
 		about[i] = ask.Action(action)
 	}
+	secrets := [][]byte{[]byte(c.AuthorizeSecret)}
+	if c.AuthorizePreviousSecret != "" {
+		secrets = append(secrets, []byte(c.AuthorizePreviousSecret))
+	}
 	return ask.Config{
-		URL: c.AuthorizeURL, Secret: []byte(c.AuthorizeSecret), For: about, Timeout: c.AuthorizeTimeout, Keep: c.AuthorizeCache,
+		URL: c.AuthorizeURL, Secrets: secrets, For: about, Timeout: c.AuthorizeTimeout, Keep: c.AuthorizeCache,
 		FailOpen: c.AuthorizeFailure == "allow",
 	}
 }

@@ -127,13 +127,15 @@ type Config struct {
 	HookTimeout time.Duration `name:"hook-timeout" group:"Hooks" initial:"10s" help:"How long one request may take."`
 	HookKeep    time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not."`
 
-	AuthorizeURL        string        `name:"authorize-url" url:"" group:"Authorization" placeholder:"URL" help:"Where the app's backend is asked whether somebody may connect, join or send, in signed requests. Empty: nobody is asked."`
-	AuthorizeSecret     string        `name:"authorize-secret" secret:"" group:"Authorization" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
-	AuthorizeSecretFile string        `name:"authorize-secret-file" fills:"authorize_secret" group:"Authorization" placeholder:"FILE" help:"File that holds authorize-secret."`
-	AuthorizeFor        []string      `name:"authorize-for" group:"Authorization" initial:"connect,join" placeholder:"ACTION" help:"What is asked about: connect, join, send."`
-	AuthorizeTimeout    time.Duration `name:"authorize-timeout" group:"Authorization" initial:"3s" help:"How long somebody may have to wait for the answer."`
-	AuthorizeFailure    string        `name:"authorize-failure" group:"Authorization" initial:"deny" placeholder:"deny|allow" help:"What is done without an answer: deny, for now, or allow."`
-	AuthorizeCache      time.Duration `name:"authorize-cache" group:"Authorization" initial:"30s" help:"How long an answer holds for the same question, unless it says less. 0s: not at all."`
+	AuthorizeURL                string        `name:"authorize-url" url:"" group:"Authorization" placeholder:"URL" help:"Where the app's backend is asked whether somebody may connect, join or send, in signed requests. Empty: nobody is asked."`
+	AuthorizeSecret             string        `name:"authorize-secret" secret:"" group:"Authorization" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
+	AuthorizeSecretFile         string        `name:"authorize-secret-file" fills:"authorize_secret" group:"Authorization" placeholder:"FILE" help:"File that holds authorize-secret."`
+	AuthorizePreviousSecret     string        `name:"authorize-previous-secret" secret:"" group:"Authorization" placeholder:"SECRET" help:"Secret that they are signed with as well, while the backend changes from that one to authorize-secret."`
+	AuthorizePreviousSecretFile string        `name:"authorize-previous-secret-file" fills:"authorize_previous_secret" group:"Authorization" placeholder:"FILE" help:"File that holds authorize-previous-secret."`
+	AuthorizeFor                []string      `name:"authorize-for" group:"Authorization" initial:"connect,join" placeholder:"ACTION" help:"What is asked about: connect, join, send."`
+	AuthorizeTimeout            time.Duration `name:"authorize-timeout" group:"Authorization" initial:"3s" help:"How long somebody may have to wait for the answer."`
+	AuthorizeFailure            string        `name:"authorize-failure" group:"Authorization" initial:"deny" placeholder:"deny|allow" help:"What is done without an answer: deny, for now, or allow."`
+	AuthorizeCache              time.Duration `name:"authorize-cache" group:"Authorization" initial:"30s" help:"How long an answer holds for the same question, unless it says less. 0s: not at all."`
 
 	MetricsAddr string `name:"metrics-addr" group:"Operation" initial:"127.0.0.1:8423" placeholder:"HOST:PORT" help:"Where to serve metrics, apart from clients. Empty: nowhere."`
 	LogLevel    string `name:"log-level" group:"Operation" initial:"info" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error."`

@@ -111,6 +111,7 @@ func TestProblems(t *testing.T) {
 		{"authorization", []string{"--authorize-url=https://backend/may", "--authorize-secret=" + secret32, "--authorize-for=connect,join,send", "--authorize-failure=allow", "--authorize-cache=0s"}, ""},
 		{"authorization nowhere", []string{"--authorize-url=backend", "--authorize-secret=" + secret32}, "authorize_url: must be a URL"},
 		{"authorization without a signature", []string{"--authorize-url=https://backend/may"}, "authorize_secret: must have 32"},
+		{"authorization with a secret to be forgotten", []string{"--authorize-url=https://backend/may", "--authorize-secret=" + secret32, "--authorize-previous-secret=x"}, "authorize_previous_secret: must have 32"},
 		{"authorization of nothing", []string{"--authorize-url=https://backend/may", "--authorize-secret=" + secret32, "--authorize-for="}, "authorize_for: needed"},
 		{"authorization of everything", []string{"--authorize-for=all"}, `authorize_for: "all" is none of`},
 		{"authorization that takes all day", []string{"--authorize-timeout=11s"}, "authorize_timeout: must be from 100ms to 10s"},
