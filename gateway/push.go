@@ -49,7 +49,8 @@ type (
 		Limit int // at most; 0: as many as a page has
 	}
 	// SettleFailedPush forgets what was given up for a device and, with Again, has
-	// the device told once more. For the app. The reply is [Done].
+	// the device told once more. When nothing was, it does nothing. For the app. The
+	// reply is [Done].
 	SettleFailedPush struct {
 		Node  envelope.NodeID
 		Again bool

@@ -103,10 +103,7 @@ func (n *Node) settleFailedPush(ctx context.Context, who envelope.Principal, cmd
 		return nil, envelope.Errorf(envelope.BadRequest, "that is no device")
 	}
 	err := n.waker.queue.Settle(ctx, cmd.Node, cmd.Again)
-	switch {
-	case errors.Is(err, push.ErrNoDeadLetter):
-		return nil, envelope.Errorf(envelope.NotFound, "nothing was given up for this device")
-	case errors.Is(err, push.ErrWorking), errors.Is(err, push.ErrChanged):
+	if errors.Is(err, push.ErrWorking) || errors.Is(err, push.ErrChanged) {
 		return nil, envelope.BusyError(1000, "the device is being told something just now", err)
 	}
 	return gateway.Done{}, err

@@ -8,17 +8,14 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// ErrNoDeadLetter means that nothing that was to be told to a device was given up.
-var ErrNoDeadLetter = errors.New("push: no dead letter")
-
 // ErrWorking means that a server is telling a device something just now.
 var ErrWorking = errors.New("push: the device is being told")
 
 // settleAttempts is how often a dead letter's job may change meanwhile.
 const settleAttempts = 5
 
-// Settle forgets the dead letter of a device; with again, it is due to tell the
-// device of that log once more, without waiting for the interval.
+// Settle forgets the dead letter of a device, if there is one; with again, it is
+// due to tell the device of that log once more, without waiting for the interval.
 func (q *Queue) Settle(ctx context.Context, node envelope.NodeID, again bool) error {
 	err := ErrChanged
 	for range settleAttempts {
@@ -35,7 +32,7 @@ func (q *Queue) settle(ctx context.Context, node envelope.NodeID, again bool) er
 	case err != nil:
 		return err
 	case len(jobs) == 0 || jobs[0].Failed == nil:
-		return ErrNoDeadLetter
+		return nil
 	case jobs[0].Claim != "": // it writes the job as it knows it
 		return ErrWorking
 	}

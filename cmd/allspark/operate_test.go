@@ -26,10 +26,24 @@ func TestOperate(t *testing.T) {
 		"GET /v1/messages/m2/trace?dest_session_id=r":                                         `{"id":"m2","log":"session:r","seq":4,"trimmed":true,"delivered":0,"read":0,"readers":[]}`,
 		`POST /v1/disconnect {"client_id":"bob","code":"unauthorized","reason":"signed out"}`: `{"servers":["a","b"]}`,
 	}
+	for call, reply := range map[string]string{
+		`POST /v1/push/test {"node_id":"bob","title":"Hi"}`: `{"tokens":[{"service":"fcm","token":"fcm:#1","sent":true},` +
+			`{"service":"apns","token":"apns:#2","sent":false,"reason":"Unregistered","gone":true},` +
+			`{"service":"webpush","token":"webpush:#3","sent":false,"reason":"HTTP 429","retry":true,"retry_ms":90000}]}`,
+		`POST /v1/push/test {"node_id":"eve"}`: `{"tokens":[{"service":"fcm","token":"fcm:#1","sent":false,"reason":"QUOTA","retry":true}]}`,
+		"GET /v1/push/failed": `{"failed":[{"node_id":"a","at":946684800000,"log":"session:r","seq":7,"service":"fcm","reason":"QUOTA","attempts":10}],` +
+			`"next":"a","more":true}`,
+		"GET /v1/push/failed?after=a":  `{"failed":[{"node_id":"b","at":946684800000,"log":"node:b","seq":1,"service":"apns","reason":"BadTopic","attempts":1}],"more":false}`,
+		"POST /v1/push/failed/a/retry": `{}`, "POST /v1/push/failed/b/retry": `{}`, "DELETE /v1/push/failed/b": `{}`,
+	} {
+		replies[call] = reply
+	}
+	asked := make(map[string]int)
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		call := strings.TrimSpace(r.Method + " " + r.URL.RequestURI() + " " + string(body))
 		reply, known := replies[call]
+		asked[call]++
 		if !known || r.Header.Get("Authorization") != "Bearer app" {
 			t.Errorf("call %s", call)
 		}
@@ -58,6 +72,20 @@ func TestOperate(t *testing.T) {
 		{"trace m1 --to bob --from ann", "LOG       SEQ  ACCEPTED              READER  SERVER  WRITTEN  DELIVERED  READ\nnode:bob  3    2000-01-01T00:00:00Z  bob     a       yes      yes        no\n"},
 		{"trace m2 --to-session r", "LOG        SEQ  ACCEPTED  READER  SERVER  WRITTEN  DELIVERED  READ\nsession:r  4    -         -       -       -        -          -\n"},
 		{"disconnect --client bob --code unauthorized --reason signed_out", "SERVER\na\nb\n"},
+		{
+			"push test --node bob --title Hi", "SERVICE  TOKEN       SENT  REASON        GONE  RETRY\nfcm      fcm:#1      yes   -             no    no\n" +
+				"apns     apns:#2     no    Unregistered  yes   no\nwebpush  webpush:#3  no    HTTP 429      no    1m30s\n",
+		},
+		{
+			"push failed", "NODE  AT                    LOG        SEQ  SERVICE  REASON    ATTEMPTS\na     2000-01-01T00:00:00Z  session:r  7    fcm      QUOTA     10\n" +
+				"b     2000-01-01T00:00:00Z  node:b     1    apns     BadTopic  1\n",
+		},
+		{"push failed b --forget", "NODE  AT                    LOG     SEQ  SERVICE  REASON    ATTEMPTS\nb     2000-01-01T00:00:00Z  node:b  1    apns     BadTopic  1\n"},
+		{
+			"push failed --retry --json", `[{"node_id":"a","at":946684800000,"log":"session:r","seq":7,"service":"fcm","reason":"QUOTA","attempts":10},` +
+				`{"node_id":"b","at":946684800000,"log":"node:b","seq":1,"service":"apns","reason":"BadTopic","attempts":1}]` + "\n",
+		},
+		{"push failed --retry --forget", ""},
 		{"edges bob", ""},
 		{"trace m1", ""},
 		{"trace m1 --to bob --to-client bob", ""},
@@ -78,5 +106,15 @@ func TestOperate(t *testing.T) {
 		if r.code != want || r.stdout != test.printed {
 			t.Errorf("%s: exit %d, printed\n%s%s, want\n%s", test.args, r.code, r.stdout, r.stderr, test.printed)
 		}
+	}
+	for call, want := range map[string]int{"POST /v1/push/failed/a/retry": 1, "POST /v1/push/failed/b/retry": 1, "DELETE /v1/push/failed/b": 1} {
+		if asked[call] != want {
+			t.Errorf("%s: %d times, want %d", call, asked[call], want)
+		}
+	}
+	// A test that nobody takes has failed, and shows why.
+	r := allspark(t.Context(), nil, "push", "test", "--node", "eve", "--server", h.URL, "--auth-key", "app")
+	if r.code != exitFailed || !strings.Contains(r.stdout, "QUOTA") || !strings.Contains(r.stderr, "no push service has taken it") {
+		t.Errorf("exit %d, printed\n%s%s", r.code, r.stdout, r.stderr)
 	}
 }

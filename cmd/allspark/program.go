@@ -38,6 +38,7 @@ type program struct {
 	Trace      traceCmd      `cmd:"" help:"Show what has become of a message."`
 	Drain      drainCmd      `cmd:"" help:"Have a server leave the mesh in peace and end, for the app."`
 	Disconnect disconnectCmd `cmd:"" help:"End the connections of a device or a user, for the app."`
+	Push       pushCmd       `cmd:"" help:"Try push notifications, and show those that were given up."`
 	Hooks      hooksCmd      `cmd:"" help:"Show how far the receivers of events have got, or have events sent again, for the app."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -110,6 +110,12 @@ func (s *Service) Certificate(t testing.TB) []byte {
 	return data
 }
 
+// Authority returns the certificate of the service's authority, in PEM: for a
+// process of its own, to which Roots cannot be given.
+func (s *Service) Authority() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.certificate.Raw})
+}
+
 // check returns nil for a request that the service has nothing against, or the
 // answer; body is what it read.
 type check func(r *http.Request, body *[]byte) *Answer
