@@ -37,8 +37,10 @@ func TestParse(t *testing.T) {
 	}{
 		{name: "nothing"},
 		{name: "half a length", in: []byte{typePublish, 0x80}},
-		{name: "answers", in: []byte{typeConnAck, 2, 1, 0, typeSubAck, 4, 0, 9, 1, 0x80, typePubAck, 2, 0, 7, typePingResp, 0}, used: 16,
-			want: []string{"2 id 0 code 0 ", "9 id 9 code 128 ", "4 id 7 code 0 ", "13 id 0 code 0 "}},
+		{
+			name: "answers", in: []byte{typeConnAck, 2, 1, 0, typeSubAck, 4, 0, 9, 1, 0x80, typePubAck, 2, 0, 7, typePingResp, 0}, used: 16,
+			want: []string{"2 id 0 code 0 ", "9 id 9 code 128 ", "4 id 7 code 0 ", "13 id 0 code 0 "},
+		},
 		{name: "messages", in: publish, used: len(publish), want: []string{"3 id 0 code 0 hello", "3 id 7 code 0 " + long}},
 		{name: "one and a half", in: publish[:len(publish)-1], used: 14, want: []string{"3 id 0 code 0 hello"}},
 		{name: "a length of five bytes", in: []byte{typePublish, 0x80, 0x80, 0x80, 0x80, 1}, bad: true},
