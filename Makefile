@@ -18,6 +18,8 @@ TIMEOUT  ?= 8m
 
 TOOL     := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 STANDIN  := internal/standin
+# The document of the HTTP API against a public validator; a module of its own.
+APICHECK := internal/apicheck
 
 .PHONY: test need tidy format vet standin unit build fmt bench fuzz clean
 
@@ -42,12 +44,15 @@ format:
 tidy:
 	go mod tidy -diff
 	go -C $(STANDIN) mod tidy -diff
+	go -C $(APICHECK) mod tidy -diff
 
 vet:
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	go -C $(STANDIN) vet ./...
 	cd $(STANDIN) && $(TOOL) staticcheck ./...
+	go -C $(APICHECK) vet ./...
+	cd $(APICHECK) && $(TOOL) staticcheck ./...
 
 # The stand-in for MongoDB, which the tests of the store start.
 standin:
@@ -57,6 +62,7 @@ standin:
 unit:
 	go test -race -shuffle=on -timeout=$(TIMEOUT) ./...
 	go -C $(STANDIN) test -race -shuffle=on -timeout=$(TIMEOUT) ./...
+	go -C $(APICHECK) test -timeout=$(TIMEOUT) ./...
 
 build:
 	go build -trimpath -buildvcs=auto -o bin/allspark ./cmd/allspark
