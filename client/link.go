@@ -35,6 +35,9 @@ type link struct {
 	cancel  context.CancelCauseFunc
 	leaving chan struct{} // closed when the writer says goodbye
 
+	beside  sync.WaitGroup // asks the user for auth keys
+	renewal renewal        // guarded by mu of the client
+
 	// only the reader
 	parser   envelope.Parser
 	buf      bytes.Buffer
@@ -142,6 +145,7 @@ func (l *link) serve() error {
 	}
 	l.cancel(err)
 	writer.Wait()
+	l.beside.Wait()
 	_ = l.ws.CloseNow()
 	if l.watchdog != nil {
 		l.watchdog.Stop()
@@ -217,6 +221,9 @@ func (l *link) nextWrite(now time.Time) job {
 	c := l.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if frame := l.takeRenewal(); frame != nil {
+		return job{frame: frame}
+	}
 	leave := c.closing || !c.resumeAt.IsZero() && !now.Before(c.resumeAt)
 	frame, ackDue := c.in.ack(now, leave)
 	if frame != nil {
@@ -329,7 +336,15 @@ func (l *link) control(frame []byte) {
 	switch f.Control {
 	case envelope.ControlAck:
 		l.answered(f)
+	case envelope.ControlExpiring:
+		l.renew(time.UnixMilli(f.At))
+	case envelope.ControlRefreshed:
+		l.renewed(f.ID)
 	case envelope.ControlNack:
+		if l.renewed(f.ID) {
+			c.opts.Logger.Warn("fresh auth key refused", "code", f.Code, "detail", f.Detail)
+			return
+		}
 		c.mu.Lock()
 		topics := c.topics.refused(f.ID, &envelope.Error{Code: f.Code, Detail: f.Detail, RetryMS: f.RetryMS}, time.Now())
 		c.mu.Unlock()

@@ -18,7 +18,8 @@ type Options struct {
 	// AuthKey is the device's credential.
 	AuthKey string
 	// NewAuthKey returns the credential instead, for each call anew; it may be
-	// called by several goroutines at a time.
+	// called by several goroutines at a time. Half a minute before the one of the
+	// connection ends it is asked for another, with which the connection goes on.
 	NewAuthKey func(ctx context.Context) (string, error)
 	// Session asks for a server that has members of this session.
 	Session envelope.SessionID
@@ -67,6 +68,8 @@ type Options struct {
 	HTTPClient *http.Client // default [http.DefaultClient]
 	Logger     *slog.Logger // default: none
 	Rand       rand.Source  // of the back-off's jitter; used by one goroutine; default: random
+
+	oneKey bool // there is no other auth key
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -77,6 +80,7 @@ func (o Options) withDefaults() (Options, error) {
 		if o.AuthKey == "" {
 			return o, errors.New("client: no auth key")
 		}
+		o.oneKey = true
 		key := o.AuthKey
 		o.NewAuthKey = func(context.Context) (string, error) { return key, nil }
 	}

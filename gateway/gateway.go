@@ -440,6 +440,9 @@ type Options struct {
 	// revoked; "" and zero when it does not say.
 	JTI    string
 	Issued time.Time
+	// Verify checks the auth keys that the client gives for [Refresh]; nil: the
+	// client knows no such thing, and the connection ends with its credential.
+	Verify Verify
 }
 
 // Core is what a node offers to gateways. All methods are safe for concurrent use.

@@ -45,9 +45,8 @@ type conn struct {
 	inflight  chan struct{} // a token for each message that waits for the store
 	drained   chan struct{} // a token when the write loop has taken the queue
 	follower  chan struct{} // held by whoever changes what is followed
-	ofDevice  share         // what it may still send, of the device,
-	ofClient  share         // of its user
-	ofAddress share         // and of the address
+	ofClient  share         // what it may still send, of its user
+	ofAddress share         // and of the address; see credential, too
 	wg        sync.WaitGroup
 	stall     *time.Timer   // runs while a frame is being written
 	opening   atomic.Bool   // delivery has begun, or is about to
@@ -57,6 +56,10 @@ type conn struct {
 	heard     atomic.Uint64 // frames read
 	reading   atomic.Bool   // the read loop waits for a frame, and so hears pongs
 	revoked   atomic.Bool   // the credential was: nothing is heard any more
+
+	credential atomic.Pointer[credential] // changed under mu
+	refreshing atomic.Bool                // another one is being checked
+	expiry     expiry
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
@@ -102,6 +105,10 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 		follower: make(chan struct{}, 1),
 		follows:  make(map[envelope.Address]*follow, 2),
 	}
+	c.who.Rights = nil // those of the credential count, see caller
+	c.credential.Store(c.credentialOf(gateway.Verified{
+		Who: who, Expires: o.Expires, Credential: gateway.Credential{JTI: o.JTI, Issued: o.Issued},
+	}))
 	c.limit()
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.ctx, t.Abort)()
@@ -159,14 +166,9 @@ func (c *conn) timers() []*time.Timer {
 		c.cancel(envelope.Errorf(envelope.SlowReader, "no progress while writing"))
 	})
 	c.stall.Stop()
-	timers := []*time.Timer{c.stall, c.pinger()}
+	timers := append(c.expires(), c.stall, c.pinger())
 	if c.options.Hello {
 		timers = append(timers, time.AfterFunc(c.n.timing.Hello, func() { c.spawn(func() { c.open(nil) }) }))
-	}
-	if !c.options.Expires.IsZero() {
-		timers = append(timers, time.AfterFunc(time.Until(c.options.Expires), func() {
-			c.close(envelope.Unauthorized, "the credential has expired")
-		}))
 	}
 	return timers
 }
@@ -234,7 +236,7 @@ func (c *conn) readLoop() error {
 		c.n.stats.FramesIn.Add(1)
 		cmd, id, err := c.codec.Decode(frame)
 		if err == nil {
-			err = mayDo(c.who, cmd)
+			err = mayDo(c.caller(), cmd)
 		}
 		if _, hello := cmd.(gateway.Hello); hello && err != nil {
 			return err // to go on without its topics and its cursors is not what it asks for
@@ -274,6 +276,10 @@ func (c *conn) readLoop() error {
 			}
 		case gateway.FetchPending:
 			c.fetchPending(cmd)
+		case gateway.Refresh:
+			if err := c.refresh(cmd); err != nil {
+				c.refuse(cmd.ID, err)
+			}
 		default:
 			c.refuse(id, envelope.Errorf(envelope.BadRequest, "that is an HTTP call"))
 		}
@@ -296,6 +302,11 @@ func (c *conn) refuse(id string, err error) {
 func (c *conn) close(code envelope.Code, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.part(code, reason)
+}
+
+// part is close under mu.
+func (c *conn) part(code envelope.Code, reason string) {
 	if c.goodbye == nil {
 		c.goodbye = envelope.Errorf(code, "%s", reason)
 		c.wake()

@@ -148,6 +148,9 @@ func TestCredentialExpires(t *testing.T) {
 				t.Error("closed too early")
 			}
 		}()
+		if f, err := r.next(2 * time.Hour); err != nil || f.ctl.Control != envelope.ControlExpiring {
+			t.Errorf("got %s, %v", f.text, err)
+		}
 		if _, err := r.next(2 * time.Hour); websocket.CloseStatus(err) != 4501 {
 			t.Errorf("ended with %v", err)
 		}

@@ -27,7 +27,7 @@ func mayGuest(who envelope.Principal, cmd gateway.Command) error {
 		return errGuest
 	}
 	switch cmd := cmd.(type) {
-	case gateway.Locate, gateway.Unsubscribe:
+	case gateway.Locate, gateway.Unsubscribe, gateway.Refresh:
 	case gateway.Hello:
 		return mayFollow(who, cmd.Topics)
 	case gateway.Subscribe:

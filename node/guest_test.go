@@ -88,6 +88,7 @@ func TestGuestRights(t *testing.T) {
 		},
 		"Subscribe":   {{gateway.Subscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, no}},
 		"Unsubscribe": {{gateway.Unsubscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, conn}},
+		"Refresh":     {{gateway.Refresh{}, conn, conn}},
 		"Locate":      {{gateway.Locate{Max: 3}, ok, ok}, {gateway.Locate{Session: "room", Max: 1}, ok, ok}},
 		"Acknowledge": {{gateway.Acknowledge{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},
 		"MarkRead":    {{gateway.MarkRead{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},

@@ -208,7 +208,7 @@ func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gatewa
 
 // mayFrame refuses a message, or what else a connection asks for.
 func (c *conn) mayFrame() error {
-	if err := c.ofDevice.take(); err != nil {
+	if err := c.credential.Load().ofDevice.take(); err != nil {
 		return err
 	}
 	if err := c.ofClient.take(); err != nil {
@@ -217,12 +217,12 @@ func (c *conn) mayFrame() error {
 	return c.ofAddress.take()
 }
 
-// limit gives the connection its buckets; the app's has none.
+// limit gives the connection its buckets, but for that of its credential; the
+// app's has none.
 func (c *conn) limit() {
 	if c.who.App {
 		return
 	}
-	c.ofDevice = c.n.limits.ofDevice(c.who)
 	c.ofClient = c.n.limits.client.share(c.who.Client)
 	if c.address.IsValid() {
 		c.ofAddress = c.n.limits.address.share(c.address)
@@ -236,6 +236,8 @@ func (c *conn) mayAsk(cmd gateway.Command) (id string, err error) {
 	case gateway.Subscribe:
 		id = cmd.ID
 	case gateway.Unsubscribe:
+		id = cmd.ID
+	case gateway.Refresh:
 		id = cmd.ID
 	case gateway.GetPresence, gateway.FetchPending:
 	default:

@@ -82,6 +82,7 @@ type Timing struct {
 	PeerBeat  time.Duration // between signs of life on a peer link; three without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link
 
+	Expiring    time.Duration // how long before its credential ends a client is told
 	MasterGrace time.Duration // how long the master of a game may be connected nowhere before there is another
 }
 
@@ -98,6 +99,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.Sweep, time.Minute)
 	set(&t.Tidy, 10*time.Minute)
 	set(&t.PeerBeat, 2*time.Second)
+	set(&t.Expiring, 30*time.Second)
 	set(&t.MasterGrace, 5*time.Second)
 	set(&t.PeerRetry, 2*time.Second)
 	return t

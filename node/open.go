@@ -186,6 +186,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 		}
 		c.replaying = true
 	}
+	c.setExpiry()
 	c.wake()
 	return nil
 }

@@ -173,7 +173,7 @@ func (c *conn) fetchPending(cmd gateway.FetchPending) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, pendingWithin)
 	defer cancel()
-	cmd.By = gateway.Credential{JTI: c.options.JTI, Issued: c.options.Issued}
+	cmd.By = c.credential.Load().Credential
 	reply, err := c.n.fetchPending(ctx, c.who, cmd)
 	if err != nil {
 		c.refuse(cmd.ID, err)

@@ -71,7 +71,7 @@ func (r *revoker) enforce() {
 
 // holds refuses a credential that was revoked.
 func (r *revoker) holds(c *conn) error {
-	return r.rows.Check(auth.Verified{Principal: c.who, JTI: c.options.JTI, Issued: c.options.Issued})
+	return r.rows.Check(c.verified())
 }
 
 // check ends a connection whose credential does not hold any more: what waits

@@ -30,7 +30,7 @@ func withinRights(who envelope.Principal, cmd gateway.Command) error {
 	// About itself, or read by who has a right to it as a member.
 	case gateway.Acknowledge, gateway.MarkRead, gateway.FetchPending, gateway.GetCursors, gateway.Trace,
 		gateway.PutPushToken, gateway.DropPushToken, gateway.Mute, gateway.TestPush,
-		gateway.Locate, gateway.GetPresence, gateway.Unsubscribe, gateway.LeaveSession, gateway.RevealAnonymity:
+		gateway.Locate, gateway.GetPresence, gateway.Unsubscribe, gateway.Refresh, gateway.LeaveSession, gateway.RevealAnonymity:
 		may = true
 	case gateway.Send:
 		to := cmd.Envelope.Dest()

@@ -54,6 +54,7 @@ func TestRightsOfCommands(t *testing.T) {
 		"History":         {{gateway.History{Log: room("room")}, "", ""}, {gateway.History{Log: room("topic:news")}, "join", "topic:news"}},
 		"GetHeader":       {{gateway.GetHeader{ID: "room"}, "", ""}, {gateway.GetHeader{ID: "topic:news"}, "join", "topic:news"}},
 		"GetSession":      {{gateway.GetSession{ID: "room"}, "", ""}, {gateway.GetSession{ID: "topic:news"}, "join", "topic:news"}},
+		"Refresh":         {{gateway.Refresh{}, "", ""}},
 		"Unsubscribe":     {{gateway.Unsubscribe{Topics: news}, "", ""}},
 		"LeaveSession":    {{gateway.LeaveSession{ID: "room"}, "", ""}},
 		"RevealAnonymity": {{gateway.RevealAnonymity{ID: "room"}, "", ""}},
@@ -248,13 +249,14 @@ func TestRightsOnEveryWay(t *testing.T) {
 		}
 		_, text := m.guestCall(none, http.MethodGet, "a", "/connectV3?get_pre_connection_info=True&auth_key="+none.AuthKey, "")
 		var info struct {
+			At  string `json:"node_id"`
 			Key string `json:"validation_key"`
 		}
 		if err := json.Unmarshal([]byte(text), &info); err != nil || info.Key == "" {
 			t.Fatalf("%s, %v", text, err)
 		}
 		pass(time.Millisecond)
-		ws, _, err := websocket.Dial(t.Context(), "ws://a/connectV3?auth_key="+none.AuthKey+"&validation_key="+info.Key,
+		ws, _, err := websocket.Dial(t.Context(), "ws://"+info.At+"/connectV3?auth_key="+none.AuthKey+"&validation_key="+info.Key,
 			&websocket.DialOptions{HTTPClient: m.network.Client()})
 		if err != nil {
 			t.Fatal(err)

@@ -40,6 +40,9 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 	}
 	defer func() { <-c.follower }()
 
+	if err := mayFollow(c.caller(), cmd.Topics); err != nil { // again: see dropTopics
+		return err
+	}
 	topics := slices.Compact(slices.Sorted(slices.Values(cmd.Topics)))
 	fresh, err := c.newTopics(topics)
 	if err != nil {

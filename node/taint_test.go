@@ -329,6 +329,7 @@ func (x *taint) look(t *testing.T, session string) {
 		l.send(`{"control":"ack","cursors":{"session:` + session + `":1000,"node:alice":1000,"node:dora":1000}}`)
 		l.send(`{"control":"read","cursors":{"session:` + session + `":1000,"node:alice":1000,"node:dora":1000}}`)
 	}
+	x.dora.send(refreshing(x.id(), x.mint("dora", "dora", time.Hour)))
 	x.larry.send(`{"id":"` + x.id() + `","type":-101,"payload":"{\"fetch_inbox_messages\":true}"}`)
 	for _, l := range []*listener{x.alice, x.mo, x.dora, x.eve, x.canary, x.turncoat} {
 		l.take()

@@ -78,8 +78,10 @@ func control(frame []byte) (gateway.Command, error) {
 		return gateway.MarkRead{Cursors: cursors}, nil
 	case envelope.ControlPresence:
 		return gateway.GetPresence{Clients: c.Clients, Session: c.Session, Subscribe: c.Subscribe}, nil
+	case envelope.ControlRefresh:
+		return gateway.Refresh{ID: c.ID, AuthKey: c.AuthKey}, nil
 	}
-	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello, ack, read, presence, subscribe and unsubscribe")
+	return nil, envelope.Errorf(envelope.BadRequest, "a client sends the control frames hello, ack, read, presence, subscribe, unsubscribe and refresh")
 }
 
 // Append implements [gateway.Codec].
@@ -179,6 +181,15 @@ func appendControl(dst []byte, ev gateway.Event) []byte {
 		w := envelope.NewControl(dst, envelope.ControlUnsubscribed)
 		w.ID("id", ev.ID)
 		w.Topics(ev.Topics)
+		return w.End()
+	case gateway.Expiring:
+		w := envelope.NewControl(dst, envelope.ControlExpiring)
+		w.Number("at", ev.At.UnixMilli())
+		return w.End()
+	case gateway.Refreshed:
+		w := envelope.NewControl(dst, envelope.ControlRefreshed)
+		w.ID("id", ev.ID)
+		w.Number("expires", ev.Expires.UnixMilli())
 		return w.End()
 	case gateway.Reconnect:
 		w := envelope.NewControl(dst, envelope.ControlReconnect)

@@ -107,6 +107,8 @@ func describe(cmd gateway.Command, id string, err error) string {
 		return fmt.Sprintf("subscribe id=%s topics=%v cursors=%s epoch=%s", cmd.ID, cmd.Topics, cursors, cmd.Epoch)
 	case gateway.Unsubscribe:
 		return fmt.Sprintf("unsubscribe id=%s topics=%v", cmd.ID, cmd.Topics)
+	case gateway.Refresh:
+		return fmt.Sprintf("refresh id=%s key=%s", cmd.ID, cmd.AuthKey)
 	case gateway.Acknowledge:
 		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
 		return fmt.Sprintf("acknowledge %s", cursors)
@@ -176,6 +178,8 @@ func events() map[string]gateway.Event {
 			Cursors: map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 3, envelope.SessionID("topic:b").Address(): 0},
 			Heads:   map[envelope.Address]uint64{envelope.SessionID("topic:a").Address(): 7, envelope.SessionID("topic:b").Address(): 0},
 		},
+		"expiring":        gateway.Expiring{At: time.UnixMilli(1700000000000)},
+		"refreshed":       gateway.Refreshed{ID: "1", Expires: time.UnixMilli(1700000000001)},
 		"unsubscribed":    gateway.Unsubscribed{Topics: []envelope.SessionID{"topic:a"}},
 		"pending nothing": gateway.Pending{Node: "bob"},
 		"pending clock":   gateway.Pending{Node: "bob", ID: "9", ClockOnly: true, ClockAdd: 1500},

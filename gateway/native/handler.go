@@ -42,7 +42,18 @@ func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true})
+	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Verify: h.verify})
+}
+
+// verify checks the auth key of a client that is connected already.
+func (h *Handler) verify(ctx context.Context, authKey string) (gateway.Verified, error) {
+	who, err := h.Verifier.Verify(ctx, authKey)
+	if err != nil {
+		return gateway.Verified{}, err
+	}
+	return gateway.Verified{
+		Who: who.Principal, Expires: who.Expires.Add(auth.Leeway), Credential: gateway.Credential{JTI: who.JTI, Issued: who.Issued},
+	}, nil
 }
 
 // redeem turns a validation token into its owner. Whether there is room is

@@ -1,0 +1,186 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/auth"
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+)
+
+// refreshWithin bounds the check of another credential.
+const refreshWithin = 10 * time.Second
+
+var (
+	errNoRefresh      = envelope.Errorf(envelope.BadRequest, "this connection lives by the credential that it has")
+	errRefreshing     = envelope.BusyError(1000, "the credential before is still being checked", nil)
+	errRefreshOther   = envelope.Errorf(envelope.Forbidden, "the auth key is not one of this device")
+	errRefreshTooLate = envelope.Errorf(envelope.GoingAway, "the connection is about to end")
+)
+
+// credential is what a connection lives by, until its client gives it another
+// one of the same device. It is never changed.
+type credential struct {
+	gateway.Credential
+	rights   *envelope.Rights
+	expires  time.Time // zero: never
+	ofDevice share     // what may still be sent with it
+}
+
+// expiry ends a connection with its credential, and tells its client before. The
+// timers are stopped when [Node.Serve] returns.
+type expiry struct {
+	end    *time.Timer // static after timers
+	warn   *time.Timer // static after timers
+	warnAt time.Time   // guarded by mu; zero: not
+	warned time.Time   // guarded by mu; of which end the client has been told
+}
+
+// caller returns who speaks, with the rights of the connection's credential now.
+func (c *conn) caller() envelope.Principal {
+	who := c.who
+	who.Rights = c.credential.Load().rights
+	return who
+}
+
+// credentialOf returns how a connection lives by a credential.
+func (c *conn) credentialOf(of gateway.Verified) *credential {
+	next := &credential{Credential: of.Credential, rights: of.Who.Rights, expires: of.Expires}
+	if !of.Who.App {
+		next.ofDevice = c.n.limits.ofDevice(of.Who)
+	}
+	return next
+}
+
+// verified returns the credential in the words of package auth.
+func (c *conn) verified() auth.Verified {
+	of := c.credential.Load()
+	return auth.Verified{Principal: c.who, JTI: of.JTI, Issued: of.Issued, Expires: of.expires}
+}
+
+// expires starts what ends the connection with its credential.
+func (c *conn) expires() []*time.Timer {
+	c.expiry.end = time.AfterFunc(time.Hour, c.expire)
+	c.expiry.end.Stop()
+	c.expiry.warn = time.AfterFunc(time.Hour, c.warn)
+	c.expiry.warn.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setExpiry()
+	return []*time.Timer{c.expiry.end, c.expiry.warn}
+}
+
+// setExpiry sets the timers for the credential that there is; under mu. It is
+// called again when the connection is open, because nothing comes before the
+// answer to hello.
+func (c *conn) setExpiry() {
+	at := c.credential.Load().expires
+	if at.IsZero() || c.over {
+		c.expiry.end.Stop()
+		c.expiry.warn.Stop()
+		return
+	}
+	left := time.Until(at)
+	c.expiry.end.Reset(left)
+	own := c.follows[c.who.Node.Address()]
+	if c.options.Verify == nil || own == nil || !own.started || !at.After(c.expiry.warned) {
+		return // once for each end: a client whose key is no newer would be asked over and over
+	}
+	wait := left - min(c.n.timing.Expiring, left/2)
+	c.expiry.warnAt = time.Now().Add(wait)
+	c.expiry.warn.Reset(wait)
+}
+
+// expire says goodbye, unless there is another credential by now.
+func (c *conn) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := c.credential.Load().expires; at.IsZero() || time.Until(at) > 0 {
+		c.setExpiry()
+		return
+	}
+	c.part(envelope.Unauthorized, "the credential has expired")
+}
+
+// warn tells the client that the credential is about to end.
+func (c *conn) warn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.goodbye != nil || time.Now().Before(c.expiry.warnAt) { // else there is another one by now
+		return
+	}
+	c.expiry.warned = c.credential.Load().expires
+	c.lane.push(c.codec.Append(nil, gateway.Expiring{At: c.expiry.warned}))
+	c.writeSoon()
+}
+
+// refresh has the connection live by another credential. It is checked beside
+// the read loop, one at a time: the key that it is signed with may have to be
+// fetched.
+func (c *conn) refresh(cmd gateway.Refresh) error {
+	switch {
+	case c.options.Verify == nil:
+		return errNoRefresh
+	case !c.refreshing.CompareAndSwap(false, true):
+		return errRefreshing
+	}
+	c.spawn(func() {
+		next, err := c.verify(cmd.AuthKey)
+		if err == nil {
+			err = c.adopt(next)
+		}
+		c.refreshing.Store(false)
+		switch {
+		case err != nil:
+			c.refuse(cmd.ID, err)
+		case !c.n.revoker.check(c): // again, after adopt: what was revoked meanwhile
+			c.reply(gateway.Refreshed{ID: cmd.ID, Expires: next.expires})
+			c.dropTopics()
+		}
+	})
+	return nil
+}
+
+// verify checks an auth key, which must be one of the same device and user.
+func (c *conn) verify(authKey string) (*credential, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, refreshWithin)
+	defer cancel()
+	of, err := c.options.Verify(ctx, authKey)
+	switch {
+	case err != nil:
+		return nil, err
+	case !of.Who.Same(c.who):
+		return nil, errRefreshOther
+	}
+	return c.credentialOf(of), nil
+}
+
+// adopt has the connection live by a credential from now on.
+func (c *conn) adopt(next *credential) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.goodbye != nil || c.revoked.Load() {
+		return errRefreshTooLate
+	}
+	c.credential.Store(next)
+	c.setExpiry()
+	return nil
+}
+
+// dropTopics stops following topics to which there is no right any more. Who
+// begins to follow one looks at the rights while it holds follower, as this does.
+func (c *conn) dropTopics() {
+	var lost []envelope.SessionID
+	rights := c.credential.Load().rights
+	c.mu.Lock()
+	for log := range c.follows {
+		if id := envelope.SessionID(log.ID); isTopic(log) && !c.who.App && !rights.MayJoin(id) {
+			lost = append(lost, id)
+		}
+	}
+	c.mu.Unlock()
+	if len(lost) > 0 {
+		_ = c.unsubscribe(gateway.Unsubscribe{Topics: lost}) // else the connection is over
+	}
+}
