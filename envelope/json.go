@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -66,14 +67,11 @@ func (e *Envelope) appendBody(dst []byte) []byte {
 	return append(append(dst, e.Body...), '}')
 }
 
-// closeObject ends an object: it takes back the comma behind the last member,
-// if there is one.
-func closeObject(dst []byte) []byte {
-	if dst[len(dst)-1] == ',' {
-		dst = dst[:len(dst)-1]
-	}
-	return append(dst, '}')
-}
+// closeObject ends an object, and closeArray an array: each takes back the comma
+// behind the last member, if there is one.
+func closeObject(dst []byte) []byte { return append(bytes.TrimSuffix(dst, []byte{','}), '}') }
+
+func closeArray(dst []byte) []byte { return append(bytes.TrimSuffix(dst, []byte{','}), ']') }
 
 // appendStringMember appends a member whose value needs no escaping, with a
 // comma behind it; nothing when the value is empty.

@@ -259,6 +259,18 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+// BenchmarkOracle is what [BenchmarkParse] would be with a library's decoder.
+func BenchmarkOracle(b *testing.B) {
+	var p oracle
+	b.ReportAllocs()
+	b.SetBytes(int64(len(sample)))
+	for b.Loop() {
+		if _, err := p.Parse(sample); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAppendJSON(b *testing.B) {
 	var p Parser
 	e, err := p.Parse(sample)

@@ -76,16 +76,16 @@ func (a Address) appendQuoted(dst []byte) []byte {
 
 // Positions writes positions in logs, in the order of the logs' text forms.
 func (w *ControlWriter) Positions(name string, of map[Address]uint64) {
-	writePositions(w, name, of, compareText, Address.appendQuoted)
+	w.buf = appendPositions(w.buf, name, of, compareText, Address.appendQuoted)
 }
 
 func compareText(a, b Address) int {
 	return cmp.Or(strings.Compare(a.Kind.String(), b.Kind.String()), strings.Compare(a.ID, b.ID))
 }
 
-func writePositions[K comparable](w *ControlWriter, name string, of map[K]uint64, compare func(a, b K) int, appendKey func(k K, dst []byte) []byte) {
+func appendPositions[K comparable](dst []byte, name string, of map[K]uint64, compare func(a, b K) int, appendKey func(k K, dst []byte) []byte) []byte {
 	if len(of) == 0 {
-		return
+		return dst
 	}
 	var few [8]K // more of them are allocated
 	keys := few[:0]
@@ -93,49 +93,44 @@ func writePositions[K comparable](w *ControlWriter, name string, of map[K]uint64
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, compare)
-	w.buf = append(appendName(w.buf, name), '{')
+	dst = append(appendName(dst, name), '{')
 	for _, k := range keys {
-		w.buf = append(appendKey(k, w.buf), ':')
-		w.buf = append(strconv.AppendUint(w.buf, of[k], 10), ',')
+		dst = append(appendKey(k, dst), ':')
+		dst = append(strconv.AppendUint(dst, of[k], 10), ',')
 	}
-	w.buf = append(closeObject(w.buf), ',')
+	return append(closeObject(dst), ',')
 }
 
 // Topics writes ids of topics.
-func (w *ControlWriter) Topics(ids []SessionID) { writeTexts(w, "topics", ids) }
+func (w *ControlWriter) Topics(ids []SessionID) { w.buf = appendTexts(w.buf, "topics", ids) }
 
 // Nodes writes URLs of servers.
-func (w *ControlWriter) Nodes(urls []string) { writeTexts(w, "nodes", urls) }
+func (w *ControlWriter) Nodes(urls []string) { w.buf = appendTexts(w.buf, "nodes", urls) }
 
-func writeTexts[S ~string](w *ControlWriter, name string, texts []S) {
-	for i, s := range texts {
-		if i == 0 {
-			w.buf = append(appendName(w.buf, name), '[')
-		}
-		w.buf = append(appendQuoted(w.buf, string(s)), ',')
+func appendTexts[S ~string](dst []byte, name string, texts []S) []byte {
+	if len(texts) == 0 {
+		return dst
 	}
-	if len(texts) > 0 {
-		w.buf[len(w.buf)-1] = ']'
-		w.buf = append(w.buf, ',')
+	dst = append(appendName(dst, name), '[')
+	for _, s := range texts {
+		dst = append(appendQuoted(dst, string(s)), ',')
 	}
+	return append(closeArray(dst), ',')
 }
 
 // Presence writes who is connected.
 func (w *ControlWriter) Presence(of []Presence) {
-	for i, p := range of {
-		if i == 0 {
-			w.buf = append(appendName(w.buf, "presence"), '[')
-		}
+	if len(of) == 0 {
+		return
+	}
+	w.buf = append(appendName(w.buf, "presence"), '[')
+	for _, p := range of {
 		w.buf = appendQuoted(append(w.buf, `{"client_id":`...), string(p.Client))
-		w.buf = strconv.AppendBool(append(w.buf, `,"online":`...), p.Online)
-		w.buf = append(w.buf, ',')
+		w.buf = append(strconv.AppendBool(append(w.buf, `,"online":`...), p.Online), ',')
 		w.Number("last_seen", p.LastSeen)
 		w.buf = append(closeObject(w.buf), ',')
 	}
-	if len(of) > 0 {
-		w.buf[len(w.buf)-1] = ']'
-		w.buf = append(w.buf, ',')
-	}
+	w.buf = append(closeArray(w.buf), ',')
 }
 
 // Payload writes a JSON value byte for byte.
@@ -151,8 +146,8 @@ func (c *Control) AppendJSON(dst []byte) []byte {
 	w.Text("id", c.ID)
 	w.Seq("seq", c.Seq)
 	w.Text("log", c.Log)
-	writePositions(&w, "cursors", c.Cursors, strings.Compare, appendKey)
-	writePositions(&w, "heads", c.Heads, strings.Compare, appendKey)
+	w.buf = appendPositions(w.buf, "cursors", c.Cursors, strings.Compare, appendKey)
+	w.buf = appendPositions(w.buf, "heads", c.Heads, strings.Compare, appendKey)
 	w.Text("epoch", c.Epoch)
 	w.Choice("resume", c.Resume)
 	w.Text("node_id", c.NodeID)
@@ -167,7 +162,7 @@ func (c *Control) AppendJSON(dst []byte) []byte {
 	w.Seq("floor", c.Floor)
 	w.Number("after_ms", c.AfterMS)
 	w.Nodes(c.Nodes)
-	writeTexts(&w, "clients", c.Clients)
+	w.buf = appendTexts(w.buf, "clients", c.Clients)
 	w.Text("session_id", string(c.Session))
 	w.Choice("subscribe", c.Subscribe)
 	w.Presence(c.Presence)
