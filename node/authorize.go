@@ -36,6 +36,8 @@ func questionOf(cmd gateway.Command) ask.Question {
 		return ask.Question{Action: ask.Connect}
 	case gateway.JoinSession:
 		return ask.Question{Action: ask.Join, Session: cmd.ID, Anonymous: cmd.As.Anonymous}
+	case gateway.CreateSession:
+		return ask.Question{Action: ask.Join, Session: cmd.ID, Anonymous: cmd.As.Anonymous, Create: true}
 	case gateway.History:
 		if isTopic(cmd.Log) {
 			return ask.Question{Action: ask.Join, Session: envelope.SessionID(cmd.Log.ID)}

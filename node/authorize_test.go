@@ -97,6 +97,9 @@ func (j *judge) take() []string {
 		if q.Anonymous {
 			text += " anonymously"
 		}
+		if q.Create {
+			text += " new"
+		}
 		if q.Guest {
 			text += " as guest"
 		}
@@ -170,6 +173,8 @@ func TestAuthorizeWhat(t *testing.T) {
 		{gateway.Locate{Session: "room"}, ask.Question{Action: ask.Connect}},
 		{gateway.JoinSession{ID: "room"}, join("room")},
 		{gateway.JoinSession{ID: "room", As: gateway.Alias{Anonymous: true, Name: "zorro"}}, anonymously},
+		{gateway.CreateSession{ID: "room"}, ask.Question{Action: ask.Join, Session: "room", Create: true}},
+		{gateway.CreateSession{As: gateway.Alias{Anonymous: true}}, ask.Question{Action: ask.Join, Anonymous: true, Create: true}},
 		{gateway.History{Log: room("topic:news")}, join("topic:news")},
 		{gateway.History{Log: room("room")}, nothing},
 		{gateway.History{Log: deviceAddr("topic:news")}, nothing},
@@ -190,7 +195,6 @@ func TestAuthorizeWhat(t *testing.T) {
 		{gateway.RevealAnonymity{}, nothing},
 		{gateway.GetSession{}, nothing},
 		{gateway.SetHeader{}, nothing},
-		{gateway.CreateSession{}, nothing},
 		{gateway.UpdateSession{}, nothing},
 		{gateway.ChangeMember{}, nothing},
 		{gateway.GetPresence{}, nothing},
@@ -291,6 +295,7 @@ func TestAuthorizeJoin(t *testing.T) {
 		if code := m.post("ann", "a", "/v1/sessions", `{"session_id":"room","anyone_can_join":true,"anonymous":true}`); code != "" {
 			t.Fatal(code)
 		}
+		j.want("join ann room new")
 		calls := func(want envelope.Code) {
 			t.Helper()
 			if code := m.post("bob", "a", "/v1/sessions/room/join", ``); code != want {
@@ -316,7 +321,10 @@ func TestAuthorizeJoin(t *testing.T) {
 		}
 		j.set(denies(ask.Join, "members only"))
 		calls(envelope.Forbidden)
-		j.want("join bob room", "join carl room", "join carl room", "join dora topic:news", "join dora topic:news", "join hid room anonymously")
+		if code := m.post("bob", "a", "/v1/sessions", `{"session_id":"mine"}`); code != envelope.Forbidden {
+			t.Errorf("a session of one's own: %q", code)
+		}
+		j.want("join bob mine new", "join bob room", "join carl room", "join carl room", "join dora topic:news", "join dora topic:news", "join hid room anonymously")
 
 		eve := m.raw("eve", "a")
 		eve.hello(`,"topics":["topic:one"]`)

@@ -34,7 +34,7 @@ type Action string
 // The actions.
 const (
 	Connect Action = "connect" // to be told of servers, and to open a connection to one
-	Join    Action = "join"    // a session; or to follow a topic, or read what was said there
+	Join    Action = "join"    // a session, also by making it; or to follow a topic, or read what was said there
 	Send    Action = "send"
 )
 
@@ -50,7 +50,8 @@ type Question struct {
 	Guest   bool              `json:"guest"`
 	Address netip.Addr        `json:"address,omitzero"` // the client's; zero: not known
 
-	Session   envelope.SessionID `json:"session_id,omitzero"` // to be joined
+	Session   envelope.SessionID `json:"session_id,omitzero"` // to be joined; "" with Create: of a random id
+	Create    bool               `json:"create,omitzero"`     // it is to be made, and who makes it is its first member
 	Anonymous bool               `json:"as_anonymous,omitzero"`
 
 	// Where a message is to go, as its sender has it; one or two of them.
@@ -88,7 +89,7 @@ type Config struct {
 	For      []Action      // what is asked about
 	Timeout  time.Duration // for an answer, waiting for the request's turn included; 0 means 3 s
 	Keep     time.Duration // how long an answer holds, unless it says less; 0: no longer than it is waited for
-	FailOpen bool          // what there is no answer about is allowed; else refused for now
+	FailOpen bool          // what the backend does not answer is allowed; else refused for now
 	Client   *http.Client  // nil means one of its own; redirects are not followed
 	Log      *slog.Logger
 }
@@ -302,7 +303,7 @@ func (b *Backend) verdict(a answer, err error) error {
 	default:
 		b.stats.FailedAnswer.Add(1)
 	}
-	if b.cfg.FailOpen {
+	if b.cfg.FailOpen && !errors.Is(err, errFull) { // else who asks for too much is let through
 		return nil
 	}
 	return envelope.BusyError(retryAfter.Milliseconds(), "the app does not say whether that is allowed", err)

@@ -81,6 +81,10 @@ func TestRequest(t *testing.T) {
 			`{"action":"join","node_id":"guest-1","client_id":"guest-1","guest":true,"session_id":"room","as_anonymous":true}`,
 		},
 		{
+			Question{Action: Join, Node: "phone", Client: "bob", Create: true},
+			`{"action":"join","node_id":"phone","client_id":"bob","guest":false,"create":true}`,
+		},
+		{
 			Question{Action: Send, Node: "phone", Client: "bob", DestNode: "room~zorro", DestSession: "room"},
 			`{"action":"send","node_id":"phone","client_id":"bob","guest":false,"dest_id":"room~zorro","dest_session_id":"room"}`,
 		},
@@ -232,6 +236,7 @@ func TestQuestionsDiffer(t *testing.T) {
 		{Action: Join, Node: "bob", Client: "bob"},
 		{Action: Join, Node: "bob", Client: "bob", Session: "room"},
 		{Action: Join, Node: "bob", Client: "bob", Session: "room", Anonymous: true},
+		{Action: Join, Node: "bob", Client: "bob", Session: "room", Create: true},
 		{Action: Send, Node: "bob", Client: "bob", DestSession: "room"},
 		{Action: Send, Node: "bob", Client: "bob", DestNode: "room"},
 		{Action: Send, Node: "bob", Client: "bob", DestClient: "room"},
@@ -369,9 +374,14 @@ func TestProbeIsOne(t *testing.T) {
 // One device has no more than its share of what may wait, and all together no
 // more than so many requests under way.
 func TestBounds(t *testing.T) {
+	t.Run("failing shut", func(t *testing.T) { testBounds(t, false) })
+	t.Run("failing open", func(t *testing.T) { testBounds(t, true) }) // which lets nobody through for asking much
+}
+
+func testBounds(t *testing.T, open bool) {
 	synctest.Test(t, func(t *testing.T) {
 		var under, most atomic.Int32
-		b := asking(t, Config{Timeout: 10 * time.Second}, func(r *http.Request) (*http.Response, error) {
+		b := asking(t, Config{Timeout: 10 * time.Second, FailOpen: open}, func(r *http.Request) (*http.Response, error) {
 			if n := under.Add(1); n > most.Load() {
 				most.Store(n)
 			}
