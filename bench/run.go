@@ -57,7 +57,7 @@ func (f *targetFlags) target(ctx context.Context) (*target.Target, error) {
 	if len(f.Servers) > 0 {
 		return target.Running(f.Servers, f.PIDs, f.AuthSecretFile, f.AuthKeys)
 	}
-	return target.Start(ctx, f.Target, f.MongoDBURI)
+	return target.Start(ctx, target.Options{Name: f.Target, MongoURI: f.MongoDBURI})
 }
 
 // showProgress returns what shows the progress, on a terminal, and what ends that.

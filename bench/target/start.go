@@ -26,35 +26,48 @@ const (
 	Mongo3 = "mongo3" // three server processes over one MongoDB
 )
 
-// Start builds the server and starts a target in a temporary directory. When
-// an error is returned, nothing runs any more.
-func Start(ctx context.Context, name, mongoURI string) (_ *Target, err error) {
-	t := &Target{Name: name}
+// Options say what is started.
+type Options struct {
+	Name     string // Demo, Serve1 or Mongo3
+	MongoURI string // of Mongo3
+	Program  string // of the server; empty: it is built first
+	Dir      string // an empty directory for data and logs; empty: a temporary one
+}
+
+// Start starts a target. When an error is returned, nothing runs any more.
+func Start(ctx context.Context, o Options) (_ *Target, err error) {
+	t := &Target{Name: o.Name, dir: o.Dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Close())
 		}
 	}()
-	if t.dir, err = os.MkdirTemp("", "allspark-bench-"); err != nil {
-		return nil, err
+	if t.dir == "" {
+		if t.dir, err = os.MkdirTemp("", "allspark-bench-"); err != nil {
+			return nil, err
+		}
+		t.temporary = true
 	}
-	program, err := build(ctx, t.dir)
-	if err != nil {
-		return nil, err
+	program := o.Program
+	if program == "" {
+		program = filepath.Join(t.dir, "allspark")
+		if err := Build(ctx, program); err != nil {
+			return nil, err
+		}
 	}
-	switch name {
+	switch o.Name {
 	case Demo:
 		err = t.startDemo(ctx, program)
 	case Serve1:
 		err = t.startServers(ctx, program, 1, "--data", filepath.Join(t.dir, "data"))
 	case Mongo3:
-		if mongoURI == "" {
+		if o.MongoURI == "" {
 			return nil, errors.New("target: mongo3 needs the URI of a MongoDB")
 		}
-		database := "allspark_bench_" + strconv.FormatInt(time.Now().Unix(), 36)
-		err = t.startServers(ctx, program, 3, "--mongodb-uri", mongoURI, "--mongodb-database", database)
+		database := "allspark_bench_" + strconv.FormatInt(time.Now().UnixMilli(), 36)
+		err = t.startServers(ctx, program, 3, "--mongodb-uri", o.MongoURI, "--mongodb-database", database)
 	default:
-		err = fmt.Errorf("target: no target is called %q", name)
+		err = fmt.Errorf("target: no target is called %q", o.Name)
 	}
 	return t, err
 }
@@ -80,7 +93,9 @@ func (t *Target) startServers(ctx context.Context, program string, n int, storag
 		args := append([]string{
 			"serve", "--host", "127.0.0.1", "--port", strconv.Itoa(client),
 			"--gossip-port", strconv.Itoa(gossip), "--peer-port", strconv.Itoa(peer),
-			"--metrics-addr", "", "--log-level", "warn", "--signal-rate", "0", "--device-rate", "0",
+			"--metrics-addr", "", "--log-level", "warn",
+			// The load is a few devices that say more than thousands would.
+			"--signal-rate", "0", "--device-rate", "0", "--session-rate", "0", "--max-connections", "1000000",
 			"--token-secret-file", tokenFile, "--mesh-key-file", meshFile,
 		}, storage...)
 		if i > 0 {
@@ -154,15 +169,13 @@ func readDemo(r io.Reader) (demoLine, error) {
 	return d, nil
 }
 
-// build compiles the server into dir and returns the program's path. It must
-// be called within the module.
-func build(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "allspark")
+// Build compiles the server. It must be called within the module.
+func Build(ctx context.Context, program string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/allsparkrt/allspark/cmd/allspark")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("target: building the server: %w\n%s", err, out)
+		return fmt.Errorf("target: building the server: %w\n%s", err, out)
 	}
-	return program, nil
+	return nil
 }
 
 // start starts one process of the target. stdout may be nil.

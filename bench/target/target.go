@@ -25,6 +25,7 @@ type Target struct {
 
 	processes []*process.Process
 	dir       string
+	temporary bool // dir is removed at the end
 }
 
 // keyLifetime is how long minted auth keys are valid.
@@ -39,20 +40,25 @@ func (t *Target) Devices(n int, run string) ([]scenario.Device, error) {
 		}
 		return t.Keys[:n], nil
 	}
-	now := time.Now()
 	devices := make([]scenario.Device, n)
 	for i := range devices {
 		id := fmt.Sprintf("bench-%s-%d", run, i)
-		key, err := auth.Mint(auth.MintKey{Secret: t.Secret}, auth.Claims{
-			Client: envelope.ClientID(id), Node: envelope.NodeID(id),
-			Issued: now, Expires: now.Add(keyLifetime),
-		})
+		key, err := t.Key(id, false)
 		if err != nil {
 			return nil, err
 		}
 		devices[i] = scenario.Device{ID: envelope.NodeID(id), Key: key}
 	}
 	return devices, nil
+}
+
+// Key makes an auth key with the secret, for a device and its user or for the
+// app.
+func (t *Target) Key(id string, app bool) (string, error) {
+	now := time.Now()
+	return auth.Mint(auth.MintKey{Secret: t.Secret}, auth.Claims{
+		Client: envelope.ClientID(id), Node: envelope.NodeID(id), App: app, Issued: now, Expires: now.Add(keyLifetime),
+	})
 }
 
 // CPU returns what the processes have used so far; nil when they are unknown.
@@ -72,7 +78,7 @@ func (t *Target) Close() error {
 	for _, p := range t.processes {
 		errs = append(errs, p.Stop())
 	}
-	if t.dir != "" {
+	if t.temporary {
 		errs = append(errs, os.RemoveAll(t.dir))
 	}
 	return errors.Join(errs...)
