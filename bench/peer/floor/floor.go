@@ -1,0 +1,107 @@
+// Package floor is what no server can do without: relays that only hand
+// messages on, each a process of its own, and a bare file for what is durable.
+package floor
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/internal/program"
+	"github.com/allsparkrt/allspark/bench/peer/wire"
+	"github.com/allsparkrt/allspark/bench/process"
+)
+
+// Relay is one kind of relay. It is made by [TCP], [WebSocket] and [Coder].
+type Relay struct {
+	// Static.
+	about peer.About
+	kind  string // for the program
+
+	// Written by Start.
+	env     peer.Env
+	address string
+	server  *process.Process // nil: it runs by itself
+	dialer  wire.Dialer
+}
+
+// TCP returns a relay of messages on plain TCP.
+func TCP() *Relay {
+	return newRelay("tcp", "tcp-relay", "TCP relay",
+		"event loop, no WebSocket; durable: one append and fdatasync for all that came together", true)
+}
+
+// WebSocket returns a relay with its own WebSocket framing.
+func WebSocket() *Relay {
+	return newRelay("ws", "ws-relay", "WebSocket relay",
+		"event loop, own framing; durable: one append and fdatasync for all that came together", true)
+}
+
+// Coder returns a relay on coder/websocket as its documentation shows it.
+func Coder() *Relay {
+	return newRelay("coder", "coder-relay", "coder/websocket relay", "net/http, a goroutine for each connection", false)
+}
+
+func newRelay(kind, name, title, settings string, durable bool) *Relay {
+	return &Relay{kind: kind, about: peer.About{
+		Name: name, Title: title, Version: runtime.Version(), Settings: settings, Floor: true,
+		Can: peer.Can{Volatile: true, Durable: durable, Topics: true, Servers: 1},
+	}}
+}
+
+// About says what it is.
+func (r *Relay) About() peer.About { return r.about }
+
+// Start builds the relay and starts it. It must be called within the module.
+func (r *Relay) Start(ctx context.Context, env peer.Env) error {
+	r.env, r.address = env, env.Address
+	if r.address != "" {
+		return nil
+	}
+	path := filepath.Join(env.Dir, "relay")
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/allsparkrt/allspark/bench/peer/floor/relay")
+	if out, err := build.CombinedOutput(); err != nil {
+		return errors.Join(err, errors.New(string(out)))
+	}
+	addresses, err := program.Addresses(1)
+	if err != nil {
+		return err
+	}
+	r.address = addresses[0]
+	args := []string{"-kind", r.kind, "-listen", r.address}
+	if r.about.Can.Durable {
+		args = append(args, "-log", filepath.Join(env.Dir, "relay.data"))
+	}
+	r.server, err = process.Start(process.Command{Program: path, Args: args, Dir: env.Dir, Name: "relay"})
+	if err != nil {
+		return err
+	}
+	if err := r.server.Ready(ctx, process.TCP(r.address)); err != nil {
+		return errors.Join(err, r.Stop())
+	}
+	return nil
+}
+
+// Stop stops what was started.
+func (r *Relay) Stop() error {
+	if r.server == nil {
+		return nil
+	}
+	err := r.server.Stop()
+	r.server = nil
+	return err
+}
+
+// PIDs is the relay.
+func (r *Relay) PIDs() []int {
+	if r.server == nil {
+		return r.env.PIDs
+	}
+	return []int{r.server.PID()}
+}
+
+// Group is something that relays do not know.
+func (r *Relay) Group(context.Context, string, []string) error { return peer.ErrCannot }
