@@ -131,7 +131,8 @@ func TestApple(t *testing.T) {
 		want string
 	}{
 		{
-			"alert", push.Notification{
+			"alert",
+			push.Notification{
 				CollapseID: "log", TitleKey: "FROM", TitleArgs: []string{"Ann"}, Body: "Hello", Sound: "ping", Badge: &badge,
 				Category: "MESSAGE", Channel: "chat", Mutable: true, Urgent: true, Expires: time.Unix(4000000000, 0),
 			},
@@ -140,11 +141,13 @@ func TestApple(t *testing.T) {
 			"category":"MESSAGE","thread-id":"log","mutable-content":1}}}`,
 		},
 		{
-			"silent", push.Notification{CollapseID: "log", Silent: true, Urgent: true, Mutable: true, Title: "no"},
+			"silent",
+			push.Notification{CollapseID: "log", Silent: true, Urgent: true, Mutable: true, Title: "no"},
 			`{"headers":{"apns-push-type":"background","apns-priority":"5","apns-collapse-id":"log"},"payload":{"aps":{"content-available":1}}}`,
 		},
 		{
-			"dismiss", push.Notification{CollapseID: "log", Dismiss: true, Silent: true, Badge: &none},
+			"dismiss",
+			push.Notification{CollapseID: "log", Dismiss: true, Silent: true, Badge: &none},
 			`{"headers":{"apns-push-type":"alert","apns-priority":"5"},"payload":{"aps":{"badge":0,"content-available":1}}}`,
 		},
 	} {
