@@ -39,13 +39,20 @@ func appending(c *Codec, buf []byte, event string) func() {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	c := NewCodec(false)
-	frame := []byte(`{"id":"0123456789abcdef","dest_id":"bob-phone","class":"volatile","payload":"a payload of some length, as people type"}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := c.Decode(frame); err != nil {
-			b.Fatal(err)
-		}
+	for _, frame := range []struct{ name, text string }{
+		{"message", `{"id":"0123456789abcdef","dest_id":"bob-phone","class":"volatile","payload":"a payload of some length, as people type"}`},
+		{"ack", `{"control":"ack","cursors":{"node:bob-phone":1234567}}`},
+	} {
+		b.Run(frame.name, func(b *testing.B) {
+			c := NewCodec(false)
+			text := []byte(frame.text)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := c.Decode(text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
