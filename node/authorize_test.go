@@ -186,6 +186,7 @@ func TestAuthorizeWhat(t *testing.T) {
 		{gateway.Hello{}, nothing},
 		{gateway.Subscribe{}, nothing},
 		{gateway.Unsubscribe{}, nothing},
+		{gateway.Refresh{}, nothing}, // but when the credential has turned out to be good
 		// One's own, and what is of those who have joined.
 		{gateway.Acknowledge{}, nothing},
 		{gateway.MarkRead{}, nothing},
@@ -263,6 +264,25 @@ func TestAuthorizeConnect(t *testing.T) {
 		if resp.StatusCode != http.StatusForbidden && !strings.Contains(events, `"code":"forbidden"`) {
 			t.Errorf("a stream: %s %s", resp.Status, events)
 		}
+	})
+}
+
+// Who goes on with a fresh credential is asked about as if it had connected anew.
+func TestAuthorizeRefresh(t *testing.T) {
+	inJudgedMesh(t, 1, func(*ask.Config) {}, func(t *testing.T, m *mesh, j *judge) {
+		bob := m.with(m.key(time.Hour, nil), "a")
+		j.want("connect bob", "connect bob")
+		bob.send(refreshing("r1", m.key(2*time.Hour, nil)))
+		bob.control("refreshed")
+		j.want("connect bob")
+		j.set(denies(ask.Connect, "pay first"))
+		bob.send(refreshing("r2", m.key(3*time.Hour, nil)))
+		if c := bob.control("nack"); c.ID != "r2" || c.Code != envelope.Forbidden || c.Detail != "pay first" {
+			t.Errorf("%+v", c)
+		}
+		bob.send(refreshing("r3", "x")) // about which nobody is asked
+		bob.control("nack")
+		j.want("connect bob")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/hook/ask"
 )
 
 // refreshWithin bounds the check of another credential.
@@ -152,6 +153,9 @@ func (c *conn) verify(authKey string) (*credential, error) {
 		return nil, err
 	case !of.Who.Same(c.who):
 		return nil, errRefreshOther
+	}
+	if err := c.ask(ask.Question{Action: ask.Connect}); err != nil { // else it would never be asked about again
+		return nil, err
 	}
 	return c.credentialOf(of), nil
 }
