@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,12 +25,16 @@ const (
 	hookPreviousSecret = "what it has known before that and still knows now"
 )
 
+// victimOf is what an event is about whose delivery a server dies of.
+const victimOf = "node:away-0"
+
 // backend is an app's backend that is told of events. It holds against what is
 // promised that each request is signed by both secrets, that in each partition
 // seqs rise, and that what comes again is the same.
 type backend struct {
-	t    *testing.T
-	down atomic.Bool
+	t      *testing.T
+	down   atomic.Bool
+	victim atomic.Pointer[server] // killed when an event about victimOf has been taken, before that is answered
 
 	mu       sync.Mutex
 	at       map[int]uint64        // guarded by mu; by partition
@@ -75,6 +78,12 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			b.at[said.Partition], b.seen[e.ID] = e.Seq, e
 			b.events = append(b.events, e)
 		}
+		if e.Subject != victimOf {
+			continue
+		}
+		if v := b.victim.Swap(nil); v != nil {
+			v.kill()
+		}
 	}
 }
 
@@ -103,8 +112,20 @@ func appKey(t *testing.T) string {
 	return key
 }
 
-// A backend that is away for a while, and a server that is killed meanwhile:
-// everything is told in order, and the killed server's connections are lost.
+// hooksState asks the program how far the only receiver has got.
+func hooksState(t *testing.T, server string) client.HookReceiver {
+	t.Helper()
+	out, stderr, code := run(t, "hooks", "--json", "--server", server, "--auth-key", appKey(t))
+	var receivers []client.HookReceiver
+	if err := json.Unmarshal([]byte(out), &receivers); code != 0 || err != nil || len(receivers) != 1 {
+		t.Fatalf("exit %d, %s, %s, %v", code, out, stderr, err)
+	}
+	return receivers[0]
+}
+
+// A server is killed when the backend has taken what it delivers, and then the
+// backend is away for a while: everything is told in order, what comes twice is
+// the same, and the killed server's connections are lost.
 func TestHooks(t *testing.T) {
 	b := &backend{t: t, at: make(map[int]uint64), seen: make(map[string]hook.Event)}
 	receiver := httptest.NewServer(b)
@@ -126,8 +147,6 @@ func TestHooks(t *testing.T) {
 	for _, s := range servers {
 		eventually(t, 15*time.Second, func() error { return linked(s, 2) })
 	}
-	killed := envelope.ServerID(strings.TrimPrefix(servers[1].url, "http://"))
-
 	ann := &client.API{Servers: urls, AuthKey: keyOf(authKey(t, "ann"))}
 	repeatedly := func(what string, call func() error) {
 		t.Helper()
@@ -174,6 +193,16 @@ func TestHooks(t *testing.T) {
 		dial(t, client.Options{Servers: urls, AuthKey: authKey(t, deviceName(i))})
 	}
 	work()
+	var killed envelope.ServerID // it delivers what is told of victimOf
+	for _, p := range hooksState(t, urls[0]).Partitions {
+		if p.Partition == hook.Partition(victimOf) {
+			killed = p.Server
+		}
+	}
+	at := slices.IndexFunc(servers, func(s *server) bool { return s.url == "http://"+string(killed) })
+	if at < 0 {
+		t.Fatalf("%q delivers what is told of %s", killed, victimOf)
+	}
 	var there []hook.Event // connections at the server that will be killed
 	eventually(t, 30*time.Second, func() error {
 		all := b.told("", hook.Connected)
@@ -183,10 +212,11 @@ func TestHooks(t *testing.T) {
 		}
 		return nil
 	})
-	b.down.Store(true)
+	b.victim.Store(servers[at])
 	work()
-	servers[1].kill()
-	urls = []string{urls[0], urls[2]}
+	servers[at].wait(30 * time.Second)
+	b.down.Store(true)
+	urls = slices.Delete(slices.Clone(urls), at, at+1)
 	ann.Servers = urls
 	work()
 	eventually(t, 30*time.Second, func() error {
@@ -239,12 +269,7 @@ func TestHooks(t *testing.T) {
 
 	// An operator sees that nothing is left.
 	eventually(t, 30*time.Second, func() error {
-		out, stderr, code := run(t, "hooks", "--json", "--server", urls[0], "--auth-key", appKey(t))
-		var receivers []client.HookReceiver
-		if err := json.Unmarshal([]byte(out), &receivers); code != 0 || err != nil || len(receivers) != 1 {
-			t.Fatalf("exit %d, %s, %s, %v", code, out, stderr, err)
-		}
-		for _, p := range receivers[0].Partitions {
+		for _, p := range hooksState(t, urls[0]).Partitions {
 			if p.Lag > 0 || p.FailingSince > 0 || p.Server == "" || p.Server == killed {
 				return fmt.Errorf("partition %d: %+v", p.Partition, p)
 			}
@@ -253,5 +278,8 @@ func TestHooks(t *testing.T) {
 	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.repeated == 0 {
+		t.Error("what the killed server had delivered did not come again")
+	}
 	t.Logf("%d events told, %d of them again, %d requests while the backend was down", len(b.events), b.repeated, b.refused)
 }
