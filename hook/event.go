@@ -1,12 +1,13 @@
 // Package hook tells the backend of an app what happens in the mesh: signed
-// HTTP requests with events, from an outbox that survives the servers.
+// HTTP requests with events to one receiver or several, from an outbox that
+// survives the servers.
 //
 // Events stand in partitions, chosen by what they are about (see [Partition]).
 // Each partition is a log: its events are numbered from 1 and delivered in that
 // order, at least once. One that comes again has the id and the seq that it had,
 // so a receiver drops what has a seq not above the last it has handled of that
 // partition. Between partitions there is no order, and a receiver that is slow
-// with one is no slower with the others.
+// with one is no slower with the others; nor are other receivers.
 package hook
 
 import (
