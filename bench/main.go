@@ -19,8 +19,7 @@ var errBroken = errors.New("messages were lost, duplicated or out of order")
 
 func main() {
 	var cli struct {
-		P2P    p2pCmd    `cmd:"" name:"p2p" help:"Devices send to one another, each message to a device picked at random."`
-		FanOut fanOutCmd `cmd:"" name:"fanout" help:"One device speaks in a topic that many others follow."`
+		P2P p2pCmd `cmd:"" name:"p2p" help:"Devices send to one another, each message to a device picked at random."`
 	}
 	k := kong.Parse(&cli, kong.Name("bench"), kong.Description("Load scenarios for AllSpark."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

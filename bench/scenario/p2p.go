@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/allsparkrt/allspark/bench/ledger"
 	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -61,7 +62,7 @@ type run struct {
 	id      string
 	clients []*client.Client
 	index   map[envelope.NodeID]int
-	ledger  *Ledger
+	ledger  *ledger.Ledger
 	start   time.Time
 	toAck   *histogram
 	toReach *histogram
@@ -81,7 +82,7 @@ func (p P2P) Run(ctx context.Context) (Report, error) {
 	}
 	r := &run{
 		P2P: p, id: fmt.Sprintf("%08x", rand.Uint32()), index: make(map[envelope.NodeID]int),
-		ledger: NewLedger(), toAck: newHistogram(), toReach: newHistogram(),
+		ledger: ledger.New(), toAck: newHistogram(), toReach: newHistogram(),
 	}
 	defer r.close()
 	if err := r.connect(ctx); err != nil {
@@ -216,7 +217,7 @@ func (r *run) receive(ctx context.Context, to int) {
 		}
 		at := time.Since(r.start)
 		r.toReach.record(at - s.due)
-		r.ledger.Receive(Stream{s.from, to}, s.n)
+		r.ledger.Receive(ledger.Stream{From: s.from, To: to}, s.n)
 		r.lastAt.Store(int64(at))
 		if r.Class != envelope.Durable && s.from < len(r.windows) {
 			r.release(s.from)
@@ -333,7 +334,7 @@ func (s *sender) one(ctx context.Context, due time.Duration, answered func(taken
 	if to >= s.from {
 		to++
 	}
-	st := Stream{s.from, to}
+	st := ledger.Stream{From: s.from, To: to}
 	n := s.ledger.Send(st)
 	e := envelope.Envelope{
 		ID:       fmt.Sprintf("%s-%d-%d-%d", s.id, s.from, to, n),

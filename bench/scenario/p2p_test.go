@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/allsparkrt/allspark/bench/ledger"
 	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -51,7 +52,7 @@ func TestP2PAgainstAGoodServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (Verdict{Sent: 500, Taken: 500, Received: 500}); r.Verdict != want {
+			if want := (ledger.Verdict{Sent: 500, Taken: 500, Received: 500}); r.Verdict != want {
 				t.Errorf("%v: %+v", class, r.Verdict)
 			}
 		})
@@ -70,11 +71,11 @@ func TestP2PFindsWhatAServerDoesWrong(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		s    *clienttest.Server
-		want Verdict
+		want ledger.Verdict
 	}{
-		{"loses one", &clienttest.Server{}, Verdict{Sent: 500, Taken: 500, Received: 499, Lost: 1}},
-		{"refuses one", &clienttest.Server{}, Verdict{Sent: 500, Taken: 499, Refused: 1, Received: 499}},
-		{"repeats one", &clienttest.Server{}, Verdict{Sent: 500, Taken: 500, Received: 500, Duplicated: 1}},
+		{"loses one", &clienttest.Server{}, ledger.Verdict{Sent: 500, Taken: 500, Received: 499, Lost: 1}},
+		{"refuses one", &clienttest.Server{}, ledger.Verdict{Sent: 500, Taken: 499, Refused: 1, Received: 499}},
+		{"repeats one", &clienttest.Server{}, ledger.Verdict{Sent: 500, Taken: 500, Received: 500, Duplicated: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			seen = 0
@@ -120,7 +121,7 @@ func TestP2PSurvivesBrokenConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := (Verdict{Sent: 500, Taken: 500, Received: 500}); r.Verdict != want || r.Reconnects < 5 {
+		if want := (ledger.Verdict{Sent: 500, Taken: 500, Received: 500}); r.Verdict != want || r.Reconnects < 5 {
 			t.Errorf("%+v, %d reconnects", r.Verdict, r.Reconnects)
 		}
 	})
@@ -172,7 +173,7 @@ func TestReportForms(t *testing.T) {
 	cpu := 12.5
 	r := Report{
 		Scenario: "p2p", Class: "durable", Servers: 3, Target: "demo", Devices: 100, Size: 200, Inflight: 16,
-		Verdict: Verdict{Sent: 5, Taken: 5, Received: 4, Lost: 1}, PerSecond: 100, ServerCPU: &cpu,
+		Verdict: ledger.Verdict{Sent: 5, Taken: 5, Received: 4, Lost: 1}, PerSecond: 100, ServerCPU: &cpu,
 		ToReceive: Latency{P50: 1500},
 	}
 	var table bytes.Buffer

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/allsparkrt/allspark/bench/ledger"
 )
 
 // Report is the result of a run.
@@ -17,7 +19,7 @@ type Report struct {
 	Inflight int     `json:"inflight,omitempty"` // closed loop
 	Rate     float64 `json:"rate,omitempty"`     // messages per second; open loop
 
-	Verdict
+	ledger.Verdict
 	Reconnects int `json:"reconnects"`
 	Gaps       int `json:"gaps"`
 
@@ -26,7 +28,6 @@ type Report struct {
 	ServerCPU *float64 `json:"server_cpu_us_per_message,omitempty"` // user and system
 	ToAck     Latency  `json:"send_to_ack"`
 	ToReceive Latency  `json:"send_to_receive"`
-	ToAll     *Latency `json:"send_to_last,omitempty"` // of a fan-out: until the last one had it
 }
 
 // WriteTable writes the report for people.
@@ -35,8 +36,6 @@ func (r *Report) WriteTable(w io.Writer) error {
 	switch {
 	case r.Rate > 0:
 		loop = fmt.Sprintf("open loop, %g/s, latencies from the moment due", r.Rate)
-	case r.ToAll != nil:
-		loop = fmt.Sprintf("one speaks, %d messages on their way; counted are deliveries", r.Inflight)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s, %s, %d devices, %d server(s) (%s), %d-byte bodies, %s\n\n",
@@ -68,9 +67,6 @@ func (r *Report) WriteTable(w io.Writer) error {
 		l    Latency
 	}
 	rows := []latencyRow{{"send to ack", r.ToAck}, {"send to receive", r.ToReceive}}
-	if r.ToAll != nil {
-		rows = []latencyRow{{"send to receive", r.ToReceive}, {"send to the last", *r.ToAll}}
-	}
 	for _, row := range rows {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", row.name,
 			ms(row.l.P50), ms(row.l.P90), ms(row.l.P99), ms(row.l.P999), ms(row.l.Max))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -54,8 +55,9 @@ type Target struct {
 	stop    context.CancelFunc
 	ticking sync.WaitGroup
 
-	mu   sync.Mutex
-	late []*client // have something to acknowledge within a second
+	mu        sync.Mutex
+	late      []*client                    // have something to acknowledge within a second
+	positions map[string]map[string]uint64 // of users who have gone: their cursors
 }
 
 // Options say how the servers are started, or reached when they run already.
@@ -104,7 +106,7 @@ func (t *Target) About() peer.About { return t.about }
 
 // Start implements [peer.Target].
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	t.env, t.dialer = env, new(wire.Dialer)
+	t.env, t.dialer, t.positions = env, new(wire.Dialer), make(map[string]map[string]uint64)
 	if env.Address != "" {
 		t.servers, err = target.Running(strings.Split(env.Address, ","), env.PIDs, t.options.SecretFile, "")
 	} else {
@@ -154,7 +156,10 @@ func (t *Target) Connect(ctx context.Context, u peer.User, h peer.Handler) (peer
 	if err != nil {
 		return nil, err
 	}
-	c := &client{t: t, name: u.Name, durable: u.Durable, handler: h, open: make(chan error, 1)}
+	c := &client{t: t, name: u.Name, durable: u.Durable, handler: h, topics: slices.Clone(u.Topics), open: make(chan error, 1)}
+	if u.Durable {
+		c.cursors = t.position(u.Name)
+	}
 	c.ws, err = ws.Dial(ctx, ws.Options{
 		Loop: t.env.Loop, Dialer: t.dialer, Address: where, Path: "/ws", Protocol: "allspark.v2.json, bearer." + token,
 		Message: c.read, Closed: c.gone,
@@ -162,7 +167,7 @@ func (t *Target) Connect(ctx context.Context, u peer.User, h peer.Handler) (peer
 	if err != nil {
 		return nil, err
 	}
-	if err := c.hello(ctx, u.Topics); err != nil {
+	if err := c.hello(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
@@ -220,6 +225,19 @@ func (t *Target) later(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.late = append(t.late, c)
+}
+
+// remember keeps the cursors of a user who goes: devices do that themselves.
+func (t *Target) remember(user string, cursors map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.positions[user] = cursors
+}
+
+func (t *Target) position(user string) map[string]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.positions[user])
 }
 
 // tick has clients acknowledge, until the target is stopped.

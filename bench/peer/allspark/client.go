@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -33,31 +34,24 @@ type client struct {
 	answered int
 
 	mu      sync.Mutex
-	handled map[string]uint64 // not acknowledged yet: log and seq
+	topics  []string          // followed
+	cursors map[string]uint64 // log and seq of the last message handled
 	count   int               // of messages not acknowledged
 	closed  bool
 }
 
 // hello is what the client says first, and what it has to wait for.
-func (c *client) hello(ctx context.Context, topics []string) error {
-	c.waits = 1
-	if len(topics) > 0 {
-		c.waits++
-	}
+func (c *client) hello(ctx context.Context) error {
+	c.waits = 1 + min(len(c.topics), 1)
 	err := c.write(func(b []byte) []byte {
-		return fmt.Appendf(b, `{"control":"hello","resume":%t}`, c.durable)
+		b = append(b, `{"control":"hello",`...)
+		if len(c.cursors) > 0 {
+			b = append(appendCursors(b, c.cursors), ',')
+		}
+		return fmt.Appendf(b, `"resume":%t}`, c.durable)
 	})
-	if err == nil && len(topics) > 0 {
-		err = c.write(func(b []byte) []byte {
-			b = append(b, `{"control":"subscribe","topics":[`...)
-			for i, topic := range topics {
-				if i > 0 {
-					b = append(b, ',')
-				}
-				b = strconv.AppendQuote(b, topicPrefix+topic)
-			}
-			return append(b, `]}`...)
-		})
+	if err == nil && len(c.topics) > 0 {
+		err = c.subscribe(c.topics)
 	}
 	if err != nil {
 		return err
@@ -70,6 +64,19 @@ func (c *client) hello(ctx context.Context, topics []string) error {
 	}
 }
 
+func (c *client) subscribe(topics []string) error {
+	return c.write(func(b []byte) []byte {
+		b = append(b, `{"control":"subscribe","topics":[`...)
+		for i, topic := range topics {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendQuote(b, topicPrefix+topic)
+		}
+		return append(b, `]}`...)
+	})
+}
+
 func (c *client) write(build func([]byte) []byte) error { return c.ws.Write(ws.Text, build) }
 
 // Send implements [peer.Client].
@@ -77,12 +84,30 @@ func (c *client) Send(to string, m peer.Message) error {
 	return c.write(func(b []byte) []byte { return appendMessage(b, "dest_id", to, m) })
 }
 
-// Publish implements [peer.Client]: topics are volatile and groups durable.
+// Publish implements [peer.Client]: topics are volatile and groups durable. Who
+// speaks in a topic has to follow it.
 func (c *client) Publish(to string, m peer.Message) error {
-	if !m.Durable {
-		to = topicPrefix + to
+	if m.Durable {
+		return c.write(func(b []byte) []byte { return appendMessage(b, "dest_session_id", to, m) })
 	}
-	return c.write(func(b []byte) []byte { return appendMessage(b, "dest_session_id", to, m) })
+	if c.begins(to) {
+		if err := c.subscribe([]string{to}); err != nil {
+			return err
+		}
+	}
+	return c.write(func(b []byte) []byte { return appendMessage(b, "dest_session_id", topicPrefix+to, m) })
+}
+
+// begins takes note that the client follows a topic, and reports whether it did
+// not before.
+func (c *client) begins(topic string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(c.topics, topic) {
+		return false
+	}
+	c.topics = append(c.topics, topic)
+	return true
 }
 
 // Watch implements [peer.Client].
@@ -99,10 +124,14 @@ func (c *client) Watch(users []string) error {
 	})
 }
 
-// Close implements [peer.Client].
+// Close implements [peer.Client]. Where a durable user is, is kept for when it
+// comes back.
 func (c *client) Close() error {
 	c.mu.Lock()
 	c.closed = true
+	if c.durable {
+		defer c.t.remember(c.name, maps.Clone(c.cursors))
+	}
 	c.mu.Unlock()
 	return c.ws.Close()
 }
@@ -179,10 +208,10 @@ func (c *client) handle(m message) {
 		log = "session:" + string(m.session)
 	}
 	c.mu.Lock()
-	if c.handled == nil {
-		c.handled = make(map[string]uint64)
+	if c.cursors == nil {
+		c.cursors = make(map[string]uint64)
 	}
-	c.handled[log] = max(c.handled[log], m.seq)
+	c.cursors[log] = max(c.cursors[log], m.seq)
 	c.count++
 	first, many := c.count == 1, c.count == ackEvery
 	c.mu.Unlock()
@@ -201,17 +230,21 @@ func (c *client) acknowledge() {
 		c.mu.Unlock()
 		return
 	}
-	handled := maps.Clone(c.handled)
-	clear(c.handled)
+	cursors := maps.Clone(c.cursors)
 	c.count = 0
 	c.mu.Unlock()
 	_ = c.write(func(b []byte) []byte { // a connection that is gone says so by itself
-		b = append(b, `{"control":"ack","cursors":{`...)
-		sep := ""
-		for log, seq := range handled {
-			b = append(strconv.AppendQuote(append(b, sep...), log), ':')
-			b, sep = strconv.AppendUint(b, seq, 10), ","
-		}
-		return append(b, "}}"...)
+		return append(appendCursors(append(b, `{"control":"ack",`...), cursors), '}')
 	})
+}
+
+// appendCursors appends the member of a control frame.
+func appendCursors(b []byte, cursors map[string]uint64) []byte {
+	b = append(b, `"cursors":{`...)
+	sep := ""
+	for log, seq := range cursors {
+		b = append(strconv.AppendQuote(append(b, sep...), log), ':')
+		b, sep = strconv.AppendUint(b, seq, 10), ","
+	}
+	return append(b, '}')
 }

@@ -185,7 +185,7 @@ func (s *suite) volatile(t *testing.T) {
 
 // burst sends more than fits into one frame or one read.
 func (s *suite) burst(t *testing.T) {
-	const n = 500
+	const n = 200
 	a, _ := s.connect(t, peer.User{Name: "b-alice"})
 	_, bi := s.connect(t, peer.User{Name: "b-bob", Index: 1})
 	var want []string

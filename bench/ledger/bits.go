@@ -1,12 +1,12 @@
-package scenario
+package ledger
 
 import mathbits "math/bits"
 
-// bits is a set of small numbers that are not negative.
-type bits []uint64
+// Bits is a set of small numbers that are not negative.
+type Bits []uint64
 
-// set adds n and reports whether it was not in the set.
-func (b *bits) set(n int) bool {
+// Set adds n and reports whether it was not in the set.
+func (b *Bits) Set(n int) bool {
 	for len(*b) <= n/64 {
 		*b = append(*b, 0)
 	}
@@ -17,7 +17,7 @@ func (b *bits) set(n int) bool {
 }
 
 // without returns how many numbers of b are not in other.
-func (b *bits) without(other *bits) (n int) {
+func (b *Bits) without(other *Bits) (n int) {
 	for i, word := range *b {
 		if i < len(*other) {
 			word &^= (*other)[i]

@@ -1,4 +1,4 @@
-package scenario
+package ledger
 
 import (
 	"slices"
@@ -40,7 +40,7 @@ func TestVerdictOnHistories(t *testing.T) {
 		{"never sent", []event{{'s', ab, 0}, {'r', ba, 1}, {'r', ab, 2}, {'r', ab, 0}}, Verdict{Sent: 1, Strange: 3}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := NewLedger()
+			l := New()
 			for _, e := range tt.history {
 				switch e.what {
 				case 's':
@@ -62,12 +62,12 @@ func TestVerdictOnHistories(t *testing.T) {
 
 func TestBits(t *testing.T) {
 	err := quick.Check(func(in, other []uint16) bool {
-		var a, b bits
+		var a, b Bits
 		for _, n := range in {
-			a.set(int(n))
+			a.Set(int(n))
 		}
 		for _, n := range other {
-			b.set(int(n))
+			b.Set(int(n))
 		}
 		slices.Sort(in)
 		want := 0
@@ -76,7 +76,7 @@ func TestBits(t *testing.T) {
 				want++
 			}
 		}
-		return a.without(&b) == want && (len(in) == 0 || !a.set(int(in[0])))
+		return a.without(&b) == want && (len(in) == 0 || !a.Set(int(in[0])))
 	}, nil)
 	if err != nil {
 		t.Error(err)

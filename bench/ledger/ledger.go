@@ -1,4 +1,6 @@
-package scenario
+// Package ledger keeps account of messages: what was lost, came twice or out of
+// order.
+package ledger
 
 import "sync"
 
@@ -15,8 +17,8 @@ type Ledger struct {
 
 type stream struct {
 	sent     int
-	taken    bits
-	received bits
+	taken    Bits
+	received Bits
 	last     int // highest number received
 }
 
@@ -37,8 +39,8 @@ func (v Verdict) Good() bool {
 	return v.Lost == 0 && v.Duplicated == 0 && v.OutOfOrder == 0 && v.Strange == 0
 }
 
-// NewLedger returns an empty ledger.
-func NewLedger() *Ledger { return &Ledger{streams: make(map[Stream]*stream)} }
+// New returns an empty ledger.
+func New() *Ledger { return &Ledger{streams: make(map[Stream]*stream)} }
 
 // Send counts a message as sent, and returns its number in its stream.
 func (l *Ledger) Send(s Stream) int {
@@ -58,7 +60,7 @@ func (l *Ledger) Send(s Stream) int {
 func (l *Ledger) Take(s Stream, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if st := l.streams[s]; st != nil && st.taken.set(n) {
+	if st := l.streams[s]; st != nil && st.taken.Set(n) {
 		l.count.Taken++
 	}
 }
@@ -79,7 +81,7 @@ func (l *Ledger) Receive(s Stream, n int) {
 		l.count.Strange++
 		return
 	}
-	if !st.received.set(n) {
+	if !st.received.Set(n) {
 		l.count.Duplicated++
 		return
 	}
