@@ -40,9 +40,9 @@ func (a *API) TestPush(ctx context.Context, t PushTest) ([]PushTry, error) {
 // FailedPush is a notification that was given up: the last one of a device.
 type FailedPush struct {
 	Node     envelope.NodeID `json:"node_id"`
-	At       int64           `json:"at"` // Unix milliseconds
-	Log      string          `json:"log"`
-	Seq      uint64          `json:"seq"`
+	At       int64           `json:"at"`            // Unix milliseconds
+	Log      string          `json:"log,omitempty"` // the device's own or its user's; "": a session's
+	Seq      uint64          `json:"seq,omitempty"` // there
 	Service  string          `json:"service"`
 	Reason   string          `json:"reason"` // the service's word
 	Attempts int             `json:"attempts"`

@@ -90,9 +90,9 @@ type (
 	// FailedPush is a notification that was given up.
 	FailedPush struct {
 		Node     envelope.NodeID
-		At       int64 // Unix milliseconds
-		Log      envelope.Address
-		Seq      uint64
+		At       int64            // Unix milliseconds
+		Log      envelope.Address // the device's own or its user's, else zero: it may be in a session by an alias
+		Seq      uint64           // there
 		Service  string
 		Reason   string // the service's word
 		Attempts int

@@ -85,9 +85,12 @@ func (n *Node) failedPushes(ctx context.Context, who envelope.Principal, cmd gat
 	for _, j := range jobs[:min(len(jobs), cmd.Limit)] {
 		f := j.Failed
 		reply.Next = envelope.NodeID(j.Addr.ID)
-		reply.Of = append(reply.Of, gateway.FailedPush{
-			Node: reply.Next, At: f.At, Log: f.Log, Seq: f.Seq, Service: string(f.Service), Reason: f.Reason, Attempts: f.Attempts,
-		})
+		of := gateway.FailedPush{Node: reply.Next, At: f.At, Service: string(f.Service), Reason: f.Reason, Attempts: f.Attempts}
+		// In which sessions a device is, and by what alias, is not said.
+		if f.Log == j.Addr || f.Log.Kind == envelope.KindClient {
+			of.Log, of.Seq = f.Log, f.Seq
+		}
+		reply.Of = append(reply.Of, of)
 	}
 	return reply, nil
 }

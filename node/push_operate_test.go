@@ -2,7 +2,10 @@ package node
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +18,26 @@ import (
 // asApp carries out a command of the app at a server.
 func (m *mesh) asApp(at string, cmd gateway.Command) (gateway.Event, error) {
 	return m.at(at).Do(m.t.Context(), envelope.Principal{Node: "backend", Client: "backend", App: true}, cmd)
+}
+
+// appCall makes an HTTP call of the app.
+func (m *mesh) appCall(at, method, path string) (status int, answer string) {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), method, "http://"+at+path, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+m.mintApp("backend"))
+	resp, err := m.network.Client().Do(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 // A test goes out at once to each token, between two notifications as well, and
@@ -166,6 +189,42 @@ func TestPushFailed(t *testing.T) {
 		pass(time.Minute)
 		if got := s.take(); len(got) != 0 {
 			t.Errorf("told of what it has: %+v", got)
+		}
+	})
+}
+
+// The app does not learn from what was given up where a device is by an alias.
+func TestPushFailedTaint(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		alice, hidden := m.api("alice", "alice", "a"), m.api("bob", "bob", "a")
+		if _, err := alice.CreateSession(t.Context(), "room", envelope.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+		m.registers("bob", "bob", "a")
+		if _, err := hidden.JoinSession(t.Context(), "room", client.Anonymously("zorro")); err != nil {
+			t.Fatal(err)
+		}
+		s.set(func(push.Token) error { return &push.Failure{Reason: "BAD"} })
+		private := envelope.Envelope{ID: "private", DestSession: "room", DestNode: envelope.AliasOf("room", "zorro")}
+		private.SetPayload("psst")
+		for _, e := range []envelope.Envelope{to(room("room"), "all", "hi"), private} {
+			if _, err := alice.SendHTTP(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+			pass(5 * time.Minute)
+			status, text := m.appCall("a", "GET", "/v1/push/failed")
+			if status != 200 || !strings.Contains(text, `"node_id":"bob"`) || strings.Contains(text, "room") || strings.Contains(text, "seq") {
+				t.Errorf("%s: %d %s", e.ID, status, text)
+			}
+			s.set(nil)
+			if _, err := m.asApp("a", gateway.SettleFailedPush{Node: "bob", Again: true}); err != nil {
+				t.Fatal(err)
+			}
+			pass(5 * time.Second)
+			if got := s.take(); len(got) != 1 || got[0].to.Node != "bob" {
+				t.Errorf("%s, again: %+v", e.ID, got)
+			}
+			s.set(func(push.Token) error { return &push.Failure{Reason: "BAD"} })
 		}
 	})
 }

@@ -31,7 +31,7 @@ func TestOperate(t *testing.T) {
 			`{"service":"apns","token":"apns:#2","sent":false,"reason":"Unregistered","gone":true},` +
 			`{"service":"webpush","token":"webpush:#3","sent":false,"reason":"HTTP 429","retry":true,"retry_ms":90000}]}`,
 		`POST /v1/push/test {"node_id":"eve"}`: `{"tokens":[{"service":"fcm","token":"fcm:#1","sent":false,"reason":"QUOTA","retry":true}]}`,
-		"GET /v1/push/failed": `{"failed":[{"node_id":"a","at":946684800000,"log":"session:r","seq":7,"service":"fcm","reason":"QUOTA","attempts":10}],` +
+		"GET /v1/push/failed": `{"failed":[{"node_id":"a","at":946684800000,"service":"fcm","reason":"QUOTA","attempts":10}],` +
 			`"next":"a","more":true}`,
 		"GET /v1/push/failed?after=a":  `{"failed":[{"node_id":"b","at":946684800000,"log":"node:b","seq":1,"service":"apns","reason":"BadTopic","attempts":1}],"more":false}`,
 		"POST /v1/push/failed/a/retry": `{}`, "POST /v1/push/failed/b/retry": `{}`, "DELETE /v1/push/failed/b": `{}`,
@@ -77,12 +77,12 @@ func TestOperate(t *testing.T) {
 				"apns     apns:#2     no    Unregistered  yes   no\nwebpush  webpush:#3  no    HTTP 429      no    1m30s\n",
 		},
 		{
-			"push failed", "NODE  AT                    LOG        SEQ  SERVICE  REASON    ATTEMPTS\na     2000-01-01T00:00:00Z  session:r  7    fcm      QUOTA     10\n" +
-				"b     2000-01-01T00:00:00Z  node:b     1    apns     BadTopic  1\n",
+			"push failed", "NODE  AT                    LOG     SEQ  SERVICE  REASON    ATTEMPTS\na     2000-01-01T00:00:00Z  -       0    fcm      QUOTA     10\n" +
+				"b     2000-01-01T00:00:00Z  node:b  1    apns     BadTopic  1\n",
 		},
 		{"push failed b --forget", "NODE  AT                    LOG     SEQ  SERVICE  REASON    ATTEMPTS\nb     2000-01-01T00:00:00Z  node:b  1    apns     BadTopic  1\n"},
 		{
-			"push failed --retry --json", `[{"node_id":"a","at":946684800000,"log":"session:r","seq":7,"service":"fcm","reason":"QUOTA","attempts":10},` +
+			"push failed --retry --json", `[{"node_id":"a","at":946684800000,"service":"fcm","reason":"QUOTA","attempts":10},` +
 				`{"node_id":"b","at":946684800000,"log":"node:b","seq":1,"service":"apns","reason":"BadTopic","attempts":1}]` + "\n",
 		},
 		{"push failed --retry --forget", ""},

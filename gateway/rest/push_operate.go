@@ -55,9 +55,9 @@ type failedPushesReply struct {
 
 type failedPushReply struct {
 	NodeID   envelope.NodeID `json:"node_id"`
-	At       int64           `json:"at"` // Unix milliseconds
-	Log      string          `json:"log"`
-	Seq      uint64          `json:"seq"`
+	At       int64           `json:"at"`            // Unix milliseconds
+	Log      string          `json:"log,omitempty"` // not of a session
+	Seq      uint64          `json:"seq,omitempty"`
 	Service  string          `json:"service"`
 	Reason   string          `json:"reason"`
 	Attempts int             `json:"attempts"`
@@ -80,7 +80,11 @@ func (h *Handler) failedPushes(r *http.Request, who auth.Verified) (any, error) 
 	page := ev.(gateway.FailedPushes)
 	reply := failedPushesReply{Failed: []failedPushReply{}, More: page.More}
 	for _, f := range page.Of {
-		reply.Failed = append(reply.Failed, failedPushReply{f.Node, f.At, f.Log.String(), f.Seq, f.Service, f.Reason, f.Attempts})
+		of := failedPushReply{NodeID: f.Node, At: f.At, Service: f.Service, Reason: f.Reason, Attempts: f.Attempts}
+		if f.Seq != 0 {
+			of.Log, of.Seq = f.Log.String(), f.Seq
+		}
+		reply.Failed = append(reply.Failed, of)
 	}
 	if page.More {
 		reply.Next = page.Next
