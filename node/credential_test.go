@@ -405,10 +405,13 @@ func TestRefreshIsSlow(t *testing.T) {
 func TestClientRefreshes(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		var asked atomic.Int64
-		var away atomic.Bool
+		var away, bad atomic.Bool
 		bob := m.deviceWith("bob", "bob", client.Options{NewAuthKey: func(context.Context) (string, error) {
 			if away.Load() {
 				return "", errors.New("the backend is away")
+			}
+			if bad.Load() {
+				return m.mint("bob", "tablet", time.Minute), nil
 			}
 			asked.Add(1)
 			return m.mint("bob", "bob", time.Minute), nil
@@ -421,6 +424,15 @@ func TestClientRefreshes(t *testing.T) {
 		n, keys := m.at("a").Stats().Connected.Load(), asked.Load()
 		if n != 2 || keys < 5 || keys > 12 {
 			t.Errorf("%d connections, asked for %d keys", n, keys)
+		}
+		m.within(2*time.Minute, "bob has a key for most of a minute", func() bool { return asked.Load() > keys })
+		bad.Store(true) // for the next one, which is refused
+		refused := m.at("a").Stats().Refusals()[envelope.Forbidden]
+		m.within(2*time.Minute, "another device's key is refused", func() bool { return m.at("a").Stats().Refusals()[envelope.Forbidden] > refused })
+		bad.Store(false)
+		pass(time.Minute)
+		if now := m.at("a").Stats().Connected.Load(); now != n+1 || m.at("a").Connections() != 2 {
+			t.Errorf("%d connections, %d of them now", now, m.at("a").Connections())
 		}
 		away.Store(true)
 		pass(2 * time.Minute)
