@@ -6,6 +6,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -423,6 +424,35 @@ type Transport interface {
 	Abort()
 }
 
+// ErrNothing is what a [Waiter] reads when it is not to wait.
+var ErrNothing = errors.New("gateway: no frame is there")
+
+// Waiter is a [Transport] that needs no goroutine while no frame is there, nor
+// to write. Somebody owns its input at any time, at first the caller of Serve.
+// Its Read says [ErrNothing] when the owner is to give the input back.
+type Waiter interface {
+	Transport
+	// Watch names who is called when there are frames. It is called once, before
+	// Await. Called inline, ready does not wait for anything: it reads until
+	// ErrNothing and returns false, or calls Keep, leaves the input to a goroutine
+	// and returns true. Called not inline, it is that goroutine.
+	Watch(ready func(inline bool) (kept bool))
+	// Keep makes the input that of a goroutine.
+	Keep()
+	// Await gives the input of a goroutine back. It reports false when there are
+	// frames by now, and the caller has to go on.
+	Await() bool
+
+	// Queue takes a frame to be written by Flush. It does not wait.
+	Queue(frame []byte) error
+	// Flush writes what was queued as far as that needs no waiting, and returns
+	// how many bytes are left. Those are on their way, too; see Drain.
+	Flush() (left int, err error)
+	// Drain waits until some of the bytes left are written, and returns how many
+	// there still are.
+	Drain() (left int, err error)
+}
+
 // Options say how a connection behaves.
 type Options struct {
 	// Hello is true when the protocol lets the client open with [Hello] and
@@ -451,7 +481,8 @@ type Core interface {
 	// for its reply. Errors are [*envelope.Error].
 	Do(ctx context.Context, who envelope.Principal, cmd Command) (Event, error)
 	// Serve runs a connection and returns when it is over and its goroutines
-	// have ended.
+	// have ended; one with a [Waiter] goes on without its caller. It goes on
+	// until ctx ends, at the latest.
 	Serve(ctx context.Context, who envelope.Principal, t Transport, c Codec, o Options)
 	// Self names this server and its boot, to which validation tokens are bound.
 	Self() (id envelope.ServerID, boot string)

@@ -38,6 +38,7 @@ type conn struct {
 	who       envelope.Principal
 	address   netip.Addr // by which it is bound; zero when it is not
 	t         gateway.Transport
+	waiter    gateway.Waiter // t, if it needs no goroutine to wait; else nil
 	codec     gateway.Codec
 	options   gateway.Options
 	ctx       context.Context // its cause says why the connection is over
@@ -48,6 +49,7 @@ type conn struct {
 	ofClient  share         // what it may still send, of its user
 	ofAddress share         // and of the address; see credential, too
 	wg        sync.WaitGroup
+	stop      []func() bool // what is to be stopped in the end
 	stall     *time.Timer   // runs while a frame is being written
 	opening   atomic.Bool   // delivery has begun, or is about to
 	acked     atomic.Bool   // something was acknowledged
@@ -96,7 +98,6 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	}
 	n.serving.Add(1)
 	n.life.Unlock()
-	defer n.serving.Done()
 
 	c := &conn{
 		n: n, id: rand.Text(), began: time.Now(), who: who, address: limitedAddress(ctx), t: t, codec: codec, options: o,
@@ -109,28 +110,16 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	c.credential.Store(c.credentialOf(gateway.Verified{
 		Who: who, Expires: o.Expires, Credential: gateway.Credential{JTI: o.JTI, Issued: o.Issued},
 	}))
+	c.waiter, _ = t.(gateway.Waiter)
 	c.limit()
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	defer context.AfterFunc(c.ctx, t.Abort)()
+	c.stop = append(c.stop, context.AfterFunc(c.ctx, t.Abort))
 
-	if err := c.ask(ask.Question{Action: ask.Connect}); err != nil { // before it takes the place of another
-		e := envelope.AsError(err)
-		n.stats.refused(e.Code)
-		t.Close(e.Code, e.Detail)
-		return
-	}
-	if err := n.revoker.holds(c); err != nil { // a validation token may be older than the revocation
-		n.stats.ClosedRevoked.Add(1)
-		t.Close(envelope.Revoked, envelope.AsError(err).Detail)
-		return
-	}
-	old, err := n.conns.add(c)
+	old, err := n.enter(c)
 	if err != nil {
 		e := envelope.AsError(err)
-		if e.Code == envelope.Busy { // others came between Admit and here
-			n.stats.RefusedFull.Add(1)
-		}
 		t.Close(e.Code, e.Detail)
+		c.release()
 		return
 	}
 	if old != nil {
@@ -144,22 +133,47 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	n.stats.Connected.Add(1)
 	n.sights.note(who)
 	n.hooks.connected(c)
-	log := n.log.With("conn", c.id, "node", who.Node)
-	log.Debug("connected")
-
-	for _, timer := range c.timers() {
-		defer timer.Stop()
-	}
+	n.log.Debug("connected", "conn", c.id, "node", who.Node)
+	c.timers()
 	if !o.Hello {
 		c.open(nil)
 	}
+	if c.waiter != nil {
+		c.waiter.Watch(c.readable)
+		c.readable(false)
+		return
+	}
 	err = c.readLoop()
 	c.end(err)
-	log.Debug("disconnected", "cause", context.Cause(c.ctx))
+}
+
+// enter makes the connection one of the server's. It returns the one of the
+// same device that it replaces, or nil.
+func (n *Node) enter(c *conn) (old *conn, err error) {
+	if err := c.ask(ask.Question{Action: ask.Connect}); err != nil { // before it takes the place of another
+		n.stats.refused(envelope.CodeOf(err))
+		return nil, err
+	}
+	if err := n.revoker.holds(c); err != nil { // a validation token may be older than the revocation
+		n.stats.ClosedRevoked.Add(1)
+		return nil, envelope.Errorf(envelope.Revoked, "%s", envelope.AsError(err).Detail)
+	}
+	if old, err = n.conns.add(c); envelope.CodeOf(err) == envelope.Busy { // others came between Admit and here
+		n.stats.RefusedFull.Add(1)
+	}
+	return old, err
+}
+
+// release is the end of what Serve has begun.
+func (c *conn) release() {
+	for _, stop := range c.stop {
+		stop()
+	}
+	c.n.serving.Done()
 }
 
 // timers starts what watches over a connection.
-func (c *conn) timers() []*time.Timer {
+func (c *conn) timers() {
 	c.stall = time.AfterFunc(time.Hour, func() {
 		c.n.stats.ClosedSlow.Add(1)
 		c.t.Close(envelope.SlowReader, "no progress while writing")
@@ -170,7 +184,9 @@ func (c *conn) timers() []*time.Timer {
 	if c.options.Hello {
 		timers = append(timers, time.AfterFunc(c.n.timing.Hello, func() { c.spawn(func() { c.open(nil) }) }))
 	}
-	return timers
+	for _, timer := range timers {
+		c.stop = append(c.stop, timer.Stop)
+	}
 }
 
 // pinger keeps the connection alive and ends it when the client does not answer.
@@ -215,76 +231,6 @@ func (c *conn) ping() error {
 // pong.
 func (c *conn) silent(heard uint64) bool {
 	return !c.blocked.Load() && c.reading.Load() && c.heard.Load() == heard
-}
-
-// readLoop reads frames until the connection is over.
-func (c *conn) readLoop() error {
-	for {
-		if err := c.waitForRoom(); err != nil {
-			return err
-		}
-		c.reading.Store(true)
-		frame, err := c.t.Read()
-		c.reading.Store(false)
-		if err != nil {
-			return err
-		}
-		if c.revoked.Load() {
-			return envelope.Errorf(envelope.Revoked, "the credential was revoked")
-		}
-		c.heard.Add(1)
-		c.n.stats.FramesIn.Add(1)
-		cmd, id, err := c.codec.Decode(frame)
-		if err == nil {
-			err = mayDo(c.caller(), cmd)
-		}
-		if _, hello := cmd.(gateway.Hello); hello && err != nil {
-			return err // to go on without its topics and its cursors is not what it asks for
-		}
-		if err != nil {
-			c.refuse(id, err)
-			continue
-		}
-		if id, err := c.mayAsk(cmd); err != nil {
-			c.refuse(id, err)
-			continue
-		}
-		switch cmd := cmd.(type) {
-		case gateway.Hello:
-			if !c.open(&cmd) {
-				c.refuse("", envelope.Errorf(envelope.BadRequest, "hello comes first and once"))
-			}
-			continue
-		case gateway.Subscribe:
-			c.open(nil)
-			if err := c.subscribe(cmd); err != nil {
-				c.refuse(cmd.ID, err)
-			}
-		case gateway.Unsubscribe:
-			if err := c.unsubscribe(cmd); err != nil {
-				c.refuse(cmd.ID, err)
-			}
-		case gateway.Send:
-			c.send(&cmd.Envelope)
-		case gateway.Acknowledge:
-			c.acknowledge(cmd.Cursors)
-		case gateway.MarkRead:
-			c.markRead(cmd.Cursors)
-		case gateway.GetPresence:
-			if err := c.presence(cmd); err != nil {
-				c.refuse("", err)
-			}
-		case gateway.FetchPending:
-			c.fetchPending(cmd)
-		case gateway.Refresh:
-			if err := c.refresh(cmd); err != nil {
-				c.refuse(cmd.ID, err)
-			}
-		default:
-			c.refuse(id, envelope.Errorf(envelope.BadRequest, "that is an HTTP call"))
-		}
-		c.open(nil) // the first frame was no hello
-	}
 }
 
 // refuse tells the client that a frame was refused; id names the message, if
@@ -337,6 +283,8 @@ func (c *conn) end(err error) {
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()
+	c.release()
+	c.n.log.Debug("disconnected", "conn", c.id, "node", c.who.Node, "cause", context.Cause(c.ctx))
 }
 
 // saveWithin bounds the wait for the cursors of a connection that has ended.

@@ -22,7 +22,15 @@ type waiting struct {
 	expires int64 // when it comes too late, Unix milliseconds; 0: never
 }
 
-func (w waiting) late() bool { return w.expires != 0 && time.Now().UnixMilli() >= w.expires }
+// writable reports whether a frame is to be written now: the protocol has words
+// for the event, and it does not come too late, having waited long behind others.
+func (w waiting) writable(n *Node) bool {
+	late := w.expires != 0 && time.Now().UnixMilli() >= w.expires
+	if late {
+		n.stats.Expired.Add(1)
+	}
+	return !late && len(w.frame) > 0
+}
 
 // slot is what messages of class latest replace each other in.
 type slot struct {
@@ -204,10 +212,109 @@ func (c *conn) wake() {
 // writeSoon starts the write loop if there is none, for what waits in the lane;
 // under mu.
 func (c *conn) writeSoon() {
-	if !c.writing && !c.over {
-		c.writing = true
+	switch {
+	case c.writing || c.over:
+		return
+	case c.waiter != nil && c.handy():
+		c.wg.Add(1)
+		c.n.flusher.add(c)
+	default:
 		c.wg.Go(c.writeLoop)
 	}
+	c.writing = true
+}
+
+// handy reports whether all there is to do for the connection is to write what
+// waits in the lane; under mu.
+func (c *conn) handy() bool { return !c.lagging && !c.replaying && !c.owesMarks && c.goodbye == nil }
+
+// flush writes what waits in the lane without waiting for the network. What that
+// does not do is left to a write loop.
+func (c *conn) flush() {
+	defer c.wg.Done()
+	for {
+		c.mu.Lock()
+		switch {
+		case !c.handy():
+			c.wg.Go(c.writeLoop)
+			c.mu.Unlock()
+			return
+		case len(c.lane.frames) == 0:
+			c.writing = false
+			c.mu.Unlock()
+			return
+		}
+		frames, stored := c.takeLane()
+		if left, err := c.queue(frames); left > 0 && err == nil {
+			c.wg.Go(func() {
+				if c.drain(left) {
+					c.written(frames, stored)
+					c.writeLoop()
+				}
+			})
+			return
+		} else if err != nil {
+			c.cancel(err)
+			return // writing stays true: the connection is over
+		}
+		c.written(frames, stored)
+	}
+}
+
+// takeLane empties the lane to be written; it unlocks mu.
+func (c *conn) takeLane() (frames []waiting, stored map[envelope.Address]uint64) {
+	frames = c.lane.take()
+	c.flushing = true
+	stored = c.sentMarks()
+	c.mu.Unlock()
+	select {
+	case c.drained <- struct{}{}:
+	default:
+	}
+	return frames, stored
+}
+
+// queue puts frames on the wire as far as that needs no waiting, and returns how
+// many bytes are left.
+func (c *conn) queue(frames []waiting) (left int, err error) {
+	queued := uint64(0)
+	for _, w := range frames {
+		if !w.writable(c.n) {
+			continue
+		}
+		if err := c.waiter.Queue(w.frame); err != nil {
+			return 0, err
+		}
+		queued++
+	}
+	c.n.stats.FramesOut.Add(queued)
+	return c.waiter.Flush()
+}
+
+// drain waits until the bytes left are on the wire. It returns false when the
+// connection broke.
+func (c *conn) drain(left int) bool {
+	c.blocked.Store(true)
+	defer c.blocked.Store(false)
+	for left > 0 {
+		c.stall.Reset(c.n.timing.Stall)
+		var err error
+		if left, err = c.waiter.Drain(); err != nil {
+			c.cancel(err)
+			return false
+		}
+	}
+	c.stall.Stop()
+	return true
+}
+
+// written does what is to be done when frames are on the wire.
+func (c *conn) written(frames []waiting, stored map[envelope.Address]uint64) {
+	c.mu.Lock()
+	c.lane.giveBack(frames)
+	c.flushing = false
+	c.mu.Unlock()
+	c.confirmDelivery(stored)
 }
 
 // writeLoop writes what waits, then what is behind, and ends when there is
@@ -227,17 +334,11 @@ func (c *conn) writeSome() bool {
 	}
 	if len(c.lane.frames) > 0 && !c.parting {
 		c.parting = c.goodbye != nil // what waits now is the last
-		frames := c.lane.take()
-		c.flushing = true
-		stored := c.sentMarks()
-		c.mu.Unlock()
-		select {
-		case c.drained <- struct{}{}:
-		default:
-		}
-		if !c.write(frames, stored) {
+		frames, stored := c.takeLane()
+		if !c.write(frames) {
 			return false
 		}
+		c.written(frames, stored)
 		c.mu.Lock() // and now the logs: for a slow reader something may always wait
 		c.payMarks()
 	}
@@ -266,14 +367,17 @@ func (c *conn) writeSome() bool {
 }
 
 // write puts frames on the wire. It returns false when the connection broke.
-func (c *conn) write(frames []waiting, stored map[envelope.Address]uint64) bool {
-	written := uint64(0)
+func (c *conn) write(frames []waiting) bool {
+	if c.waiter != nil {
+		left, err := c.queue(frames)
+		if err != nil {
+			c.cancel(err)
+			return false
+		}
+		return c.drain(left)
+	}
 	for _, w := range frames {
-		switch {
-		case len(w.frame) == 0: // an event the protocol has no words for
-			continue
-		case w.late(): // it may have waited long behind others
-			c.n.stats.Expired.Add(1)
+		if !w.writable(c.n) {
 			continue
 		}
 		c.stall.Reset(c.n.timing.Stall)
@@ -284,15 +388,9 @@ func (c *conn) write(frames []waiting, stored map[envelope.Address]uint64) bool 
 			c.cancel(err)
 			return false
 		}
-		written++
+		c.n.stats.FramesOut.Add(1)
 	}
 	c.stall.Stop()
-	c.n.stats.FramesOut.Add(written)
-	c.mu.Lock()
-	c.lane.giveBack(frames)
-	c.flushing = false
-	c.mu.Unlock()
-	c.confirmDelivery(stored)
 	return true
 }
 

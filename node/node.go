@@ -136,6 +136,7 @@ type Node struct {
 	masters   *masters
 	signals   *signals
 	revoker   revoker
+	flusher   flusher
 	limits    limits
 	waker     *waker        // nil: nobody is woken
 	hooks     *hooks        // nil: nobody is told

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/allsparkrt/allspark/client/clienttest"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/internal/loop"
 )
 
 // echoCore sends every frame back, as it is. What is tested is the transport.
@@ -29,7 +32,14 @@ func (echoCore) Admit() error                      { return nil }
 func (echoCore) Self() (envelope.ServerID, string) { return "a", "boot" }
 
 func (echoCore) Serve(ctx context.Context, _ envelope.Principal, t gateway.Transport, _ gateway.Codec, _ gateway.Options) {
-	defer context.AfterFunc(ctx, t.Abort)()
+	stop := context.AfterFunc(ctx, t.Abort)
+	if w, ok := t.(gateway.Waiter); ok {
+		e := &evented{w, stop}
+		w.Watch(e.readable)
+		e.readable(false)
+		return
+	}
+	defer stop()
 	for {
 		frame, err := t.Read()
 		if err != nil {
@@ -42,6 +52,45 @@ func (echoCore) Serve(ctx context.Context, _ envelope.Principal, t gateway.Trans
 		if t.Write(frame) != nil {
 			t.Abort()
 			return
+		}
+	}
+}
+
+// evented is an echo without a goroutine: it answers inline, but long frames.
+type evented struct {
+	gateway.Waiter
+	stop func() bool
+}
+
+func (e *evented) readable(inline bool) (kept bool) {
+	for {
+		frame, err := e.Read()
+		switch {
+		case errors.Is(err, gateway.ErrNothing) && (inline || e.Await()):
+			return false
+		case errors.Is(err, gateway.ErrNothing):
+		case err != nil:
+			if inline {
+				e.Keep()
+			}
+			go func() {
+				defer e.stop()
+				if refusal, ok := errors.AsType[*envelope.Error](err); ok {
+					e.Close(refusal.Code, refusal.Detail)
+				}
+				e.Abort()
+			}()
+			return true
+		case inline && len(frame) > 100:
+			frame = bytes.Clone(frame)
+			e.Keep()
+			go func() {
+				_ = e.Write(frame)
+				e.readable(false)
+			}()
+			return true
+		default:
+			_ = e.Write(frame) // an error comes of Read, too
 		}
 	}
 }
@@ -124,9 +173,17 @@ func closePayload(code int, reason string) string {
 	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
 }
 
-// TestConformance covers in spirit the cases 1 to 7, 9 and 10 of the Autobahn
+// conversation is what a client says and what it should hear.
+type conversation struct {
+	name   string
+	frames []wireFrame
+	want   []string // t text, p pong
+	close  []int    // acceptable statuses; none: it stays open, 0: ended without one
+}
+
+// conversations covers in spirit the cases 1 to 7, 9 and 10 of the Autobahn
 // test suite with frames written by hand.
-func TestConformance(t *testing.T) {
+func conversations() []conversation {
 	one := func(op byte, payload string) []wireFrame { return []wireFrame{{op: op, payload: payload}} }
 	echo := func(payloads ...string) []string { // what comes back, by opcode letter and payload
 		for i := range payloads {
@@ -135,12 +192,7 @@ func TestConformance(t *testing.T) {
 		return payloads
 	}
 	long := strings.Repeat("ä", maxFrame/2)
-	for _, tt := range []struct {
-		name   string
-		frames []wireFrame
-		want   []string // t text, p pong
-		close  []int    // acceptable statuses; none: it stays open, 0: ended without one
-	}{
+	return []conversation{
 		{"1 empty text", one(text, ""), echo(""), nil},
 		{"1 125 bytes", one(text, strings.Repeat("*", 125)), echo(strings.Repeat("*", 125)), nil},
 		{"1 126 bytes", one(text, strings.Repeat("*", 126)), echo(strings.Repeat("*", 126)), nil},
@@ -193,49 +245,93 @@ func TestConformance(t *testing.T) {
 		{"9 too large in fragments", fragments(strings.Repeat("x", maxFrame+1), 8<<10), nil, []int{1009}},
 		{"9 too large and without end", []wireFrame{{op: text, payload: long + long, claim: 1 << 40}}, nil, []int{1009}},
 		{"9 negative length", []wireFrame{{op: text, claim: -1 << 62}}, nil, []int{1002, 0}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for _, c := range conversations() {
+		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				conn := dialEcho(t)
-				var out []byte
-				for _, f := range tt.frames {
-					out = f.append(out)
-				}
-				go func() { _, _ = conn.Write(out) }()
-				r := bufio.NewReader(conn)
-				for i, want := range tt.want {
-					op, payload, err := readWire(r)
-					got := map[byte]string{text: "t", pong: "p"}[op] + payload
-					if err != nil || got != want {
-						t.Fatalf("answer %d is %x %.100q, %v; want %.100q", i, op, payload, err, want)
-					}
-				}
-				if len(tt.close) == 0 {
-					_, _ = conn.Write(wireFrame{op: text, payload: "alive"}.append(nil))
-					if op, payload, err := readWire(r); op != text || payload != "alive" {
-						t.Errorf("not alive: %x %q %v", op, payload, err)
-					}
-					return
-				}
-				start := time.Now()
-				status := 0
-				if op, payload, err := readWire(r); err == nil && op == close {
-					status = 1005
-					if len(payload) >= 2 {
-						status = int(binary.BigEndian.Uint16([]byte(payload)))
-					}
-				} else if err == nil {
-					t.Fatalf("got %x %q", op, payload)
-				}
-				if !bytes.Contains(statuses(tt.close), statuses([]int{status})) {
-					t.Errorf("closed with %d, want %d", status, tt.close)
-				}
-				_, _ = io.Copy(io.Discard, r)
-				if took := time.Since(start); took > closeWithin {
-					t.Errorf("the connection stayed for %v", took)
-				}
+				c.hold(t, dialEcho(t, nil), 1<<30)
 			})
 		})
+	}
+}
+
+// TestConformanceInLoop is the same for connections without goroutines, with
+// what the client says in one piece, and in small ones.
+func TestConformanceInLoop(t *testing.T) {
+	loops, err := loop.New(loop.Config{})
+	if errors.Is(err, loop.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(loops.Close)
+	for _, piece := range []int{1 << 29, 2000, 3} {
+		for _, c := range conversations() {
+			t.Run(c.name+" by "+strconv.Itoa(piece), func(t *testing.T) {
+				if size := len(c.bytes()); size/piece > 5000 {
+					t.Skip("too many pieces")
+				}
+				t.Parallel()
+				c.hold(t, dialEcho(t, loops), piece)
+			})
+		}
+	}
+}
+
+func (c *conversation) bytes() []byte {
+	var out []byte
+	for _, f := range c.frames {
+		out = f.append(out)
+	}
+	return out
+}
+
+// hold has the conversation, writing so many bytes at a time.
+func (c *conversation) hold(t *testing.T, conn net.Conn, piece int) {
+	go func() {
+		for out := range slices.Chunk(c.bytes(), piece) {
+			if _, err := conn.Write(out); err != nil {
+				return
+			}
+		}
+	}()
+	r := bufio.NewReader(conn)
+	for i, want := range c.want {
+		op, payload, err := readWire(r)
+		got := map[byte]string{text: "t", pong: "p"}[op] + payload
+		if err != nil || got != want {
+			t.Fatalf("answer %d is %x %.100q, %v; want %.100q", i, op, payload, err, want)
+		}
+	}
+	if len(c.close) == 0 {
+		_, _ = conn.Write(wireFrame{op: text, payload: "alive"}.append(nil))
+		if op, payload, err := readWire(r); op != text || payload != "alive" {
+			t.Errorf("not alive: %x %q %v", op, payload, err)
+		}
+		return
+	}
+	start := time.Now()
+	status := 0
+	if op, payload, err := readWire(r); err == nil && op == close {
+		status = 1005
+		if len(payload) >= 2 {
+			status = int(binary.BigEndian.Uint16([]byte(payload)))
+		}
+	} else if err == nil {
+		t.Fatalf("got %x %q", op, payload)
+	}
+	if !bytes.Contains(statuses(c.close), statuses([]int{status})) {
+		t.Errorf("closed with %d, want %d", status, c.close)
+	}
+	if piece < 1<<30 { // else nothing is said any more
+		_, _ = conn.Write(wireFrame{op: close}.append(nil))
+	}
+	_, _ = io.Copy(io.Discard, r)
+	if took := time.Since(start); took > closeWithin+time.Second/2 {
+		t.Errorf("the connection stayed for %v", took)
 	}
 }
 
@@ -269,8 +365,9 @@ func fragments(s string, size int) (all []wireFrame) {
 	return all
 }
 
-// dialEcho opens a WebSocket to a Handler over echoCore.
-func dialEcho(t *testing.T) net.Conn {
+// dialEcho opens a WebSocket to a Handler over echoCore: over the network with
+// loops, in memory without.
+func dialEcho(t *testing.T, loops *loop.Loops) net.Conn {
 	t.Helper()
 	tickets, err := auth.NewTickets([]byte("a mesh key for tests, long enough"), nil)
 	if err != nil {
@@ -284,13 +381,26 @@ func dialEcho(t *testing.T) net.Conn {
 	}
 	ctx, abort := context.WithCancel(context.Background())
 	mux := http.NewServeMux()
-	(&Handler{Core: echoCore{}, Tickets: tickets, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler), Context: ctx}).Register(mux)
-	network := new(clienttest.Network)
+	(&Handler{Core: echoCore{}, Tickets: tickets, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler), Loops: loops, Context: ctx}).Register(mux)
 	srv := &http.Server{Handler: mux}
 	var serving sync.WaitGroup
-	l := network.Listen("a:80")
+	network := new(clienttest.Network)
+	listen := func() (net.Listener, error) { return network.Listen("a:80"), nil }
+	dial := network.Client().Transport.(*http.Transport).DialContext
+	if loops != nil {
+		listen = func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+		dial = new(net.Dialer).DialContext
+	}
+	l, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
 	serving.Go(func() { _ = srv.Serve(l) })
-	conn, err := network.Client().Transport.(*http.Transport).DialContext(t.Context(), "tcp", "a:80")
+	addr := "a:80"
+	if loops != nil {
+		addr = l.Addr().String()
+	}
+	conn, err := dial(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

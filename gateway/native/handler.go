@@ -11,6 +11,7 @@ import (
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/internal/loop"
 )
 
 // bearerPrefix marks the subprotocol entry that carries the validation token,
@@ -25,6 +26,8 @@ type Handler struct {
 	Origins  []string // allowed Origin hosts besides our own, as patterns of path.Match
 	MaxFrame int      // bytes
 	Log      *slog.Logger
+	// Loops wait for the clients' frames; nil: a goroutine for each client does.
+	Loops *loop.Loops
 	// Context ends when connections must end at once.
 	Context context.Context
 }
@@ -68,12 +71,16 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
 	o.Expires, o.JTI, o.Issued = who.Expires.Add(auth.Leeway), who.JTI, who.Issued
-	ws, below, err := h.accept(w, r, websocket.AcceptOptions{Subprotocols: []string{Subprotocol}})
+	ws, hijacked, err := h.accept(w, r, websocket.AcceptOptions{Subprotocols: []string{Subprotocol}})
 	if err != nil {
 		return // it has been told
 	}
 	ws.SetReadLimit(-1) // the transport has its own
-	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, &transport{ws: ws, net: below, max: h.MaxFrame}, codec, o)
+	var t gateway.Transport = &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}
+	if hijacked.looped != nil {
+		t = &waiter{transport: transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, conn: hijacked.looped, reader: hijacked.reader}
+	}
+	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, t, codec, o)
 }
 
 // ticketOf finds the validation token in a handshake: a subprotocol entry, or

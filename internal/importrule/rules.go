@@ -79,7 +79,7 @@ func Rules() []Rule {
 			Why: "a contract between node and protocols that knows neither",
 		},
 		{
-			Package: "gateway/*", May: []string{"envelope", "auth", "gateway"},
+			Package: "gateway/*", May: []string{"envelope", "auth", "gateway", "internal/loop"},
 			Tests: []string{"gateway/*", "client/...", "internal/..."}, Never: []string{mongo, pebble},
 			Why: "a protocol turns bytes into commands; it decides nothing, so it sees neither node nor stores nor other protocols",
 		},

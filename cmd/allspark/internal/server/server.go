@@ -24,6 +24,7 @@ import (
 	"github.com/allsparkrt/allspark/gateway/stream"
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/inbox"
+	"github.com/allsparkrt/allspark/internal/loop"
 	"github.com/allsparkrt/allspark/node"
 	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
@@ -190,13 +191,19 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 
+	loops, err := loop.New(loop.Config{Begin: n.Hold, End: n.Release})
+	if err != nil && !errors.Is(err, loop.ErrUnsupported) {
+		return err
+	}
+	defer loops.Close()
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", gateway.Unmatched(mux, n, s.log))
 	(&rest.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Guests: guests, PushKey: services.key, MayMakeGuest: n.MayMakeGuest, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log,
 	}).Register(mux)
 	(&native.Handler{
-		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Context: hard,
+		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Loops: loops, Context: hard,
 	}).Register(mux)
 	(&stream.Handler{
 		Core: n, Verifier: verifier, Tickets: tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: s.log, Context: hard,

@@ -1,0 +1,84 @@
+package native
+
+import (
+	"bufio"
+	"errors"
+	"sync"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/internal/loop"
+)
+
+// waiter is a WebSocket connection of a loop as a [gateway.Waiter].
+type waiter struct {
+	transport
+	conn   *loop.Conn    // below the library
+	reader *bufio.Reader // of the library, above conn
+	lent   *[]byte       // where the read buffer goes back to
+}
+
+// readBuffers hold frames while they are handled: a connection has none while
+// it waits.
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// Read implements [gateway.Transport]. That nothing is there the library need
+// not be asked: it makes errors of it, which cost.
+func (t *waiter) Read() ([]byte, error) {
+	if t.reader.Buffered() == 0 && t.conn.Empty() {
+		t.giveBack()
+		return nil, gateway.ErrNothing
+	}
+	if t.lent == nil {
+		t.lent = readBuffers.Get().(*[]byte)
+		t.buf = (*t.lent)[:0]
+	}
+	frame, err := t.transport.Read()
+	if err != nil {
+		t.giveBack()
+		if errors.Is(err, loop.ErrNothing) {
+			return nil, gateway.ErrNothing
+		}
+	}
+	return frame, err
+}
+
+func (t *waiter) giveBack() {
+	if t.lent != nil && cap(t.buf) <= keepBuffer {
+		*t.lent = t.buf[:0]
+		readBuffers.Put(t.lent)
+	}
+	t.buf, t.lent = nil, nil
+}
+
+// Write implements [gateway.Transport].
+func (t *waiter) Write(frame []byte) error {
+	if err := t.Queue(frame); err != nil {
+		return err
+	}
+	left, err := t.Flush()
+	for left > 0 && err == nil {
+		left, err = t.conn.Drain()
+	}
+	return err
+}
+
+// Close has the library wait for the client's goodbye, which it reads.
+func (t *waiter) Close(code envelope.Code, reason string) {
+	t.conn.Block()
+	t.transport.Close(code, reason)
+}
+
+func (t *waiter) Watch(ready func(inline bool) (kept bool)) { t.conn.Watch(ready) }
+func (t *waiter) Keep()                                     { t.conn.Keep() }
+func (t *waiter) Await() bool                               { return t.conn.Await() }
+func (t *waiter) Flush() (left int, err error)              { return t.conn.Uncork() }
+func (t *waiter) Drain() (left int, err error)              { return t.conn.Drain() }
+
+// Queue implements [gateway.Waiter]. The library writes the frame to conn.
+func (t *waiter) Queue(frame []byte) error {
+	t.conn.Cork()
+	return t.transport.Write(frame)
+}
+
+var _ gateway.Waiter = (*waiter)(nil)

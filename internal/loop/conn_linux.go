@@ -1,0 +1,316 @@
+package loop
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a network connection of a loop. It implements [net.Conn], without
+// deadlines. Read is called by one goroutine at a time, all else by any.
+//
+// Somebody owns its input at any time: at first who has called [Loops.Take].
+// [Conn.Await] gives it to the loop, which calls the function of [Conn.Watch]
+// when whole messages are there.
+type Conn struct {
+	// static after construction
+	loop          *loop
+	fd            int
+	generation    int32
+	local, remote net.Addr
+	ready         func(inline bool) (kept bool) // set by Watch
+	more          chan struct{}                 // a token when Read is to look again
+
+	life   sync.RWMutex // held for reading around each system call, so that the descriptor is not another's
+	closed bool         // guarded by life
+
+	mu       sync.Mutex
+	busy     bool // guarded by mu; somebody else than the loop owns the input
+	again    bool // guarded by mu; more came in meanwhile
+	blocking bool // guarded by mu; Block was called
+
+	// Only who owns the input.
+	in     []byte // what has come in and was not read
+	ahead  int    // so much of it may be read: it is whole frames, or is not waited for
+	rest   uint64 // so much of a large frame has yet to be counted into ahead
+	frames frames
+	inline bool  // the loop handles it: nothing may wait
+	end    error // what comes after in; nil: more
+
+	write  sync.Mutex
+	room   sync.Cond // of write: out is shorter, or failed set
+	out    []byte    // guarded by write; not yet taken by the network
+	lent   *[]byte   // guarded by write; where out's memory goes back to
+	corked bool      // guarded by write; more comes before it is to be sent
+	failed error     // guarded by write
+}
+
+func newConn(at *loop, fd int, from net.Conn, early []byte) *Conn {
+	c := &Conn{
+		loop: at, fd: fd, local: from.LocalAddr(), remote: from.RemoteAddr(),
+		more: make(chan struct{}, 1), busy: true, in: append([]byte(nil), early...),
+	}
+	c.room.L = &c.write
+	return c
+}
+
+// Watch says who is called when there is input: by the loop, inline, to read
+// until [ErrNothing] and to return false, or to call [Conn.Keep], leave the input
+// to a goroutine and return true; or in a goroutine, not inline, to read until
+// [ErrNothing] and then call Await. Watch is called once, before Await.
+func (c *Conn) Watch(ready func(inline bool) (kept bool)) { c.ready = ready }
+
+// Await gives the input to the loop, after Read has said [ErrNothing]. It reports
+// false when there is something by now, and the caller has to go on.
+func (c *Conn) Await() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.again || c.blocking || c.isClosed() {
+		c.again = false
+		return false
+	}
+	c.busy = false
+	return true
+}
+
+// Keep makes the input that of a goroutine, which may wait within a message.
+func (c *Conn) Keep() {
+	c.inline = false
+	c.in = append([]byte(nil), c.in...) // it was in the loop's memory
+}
+
+// Block has Read wait for what has not come yet instead of saying [ErrNothing],
+// for good. If the loop has the input, a goroutine gets it.
+func (c *Conn) Block() {
+	c.mu.Lock()
+	c.blocking = true
+	idle := !c.busy && c.ready != nil
+	c.busy = true
+	c.mu.Unlock()
+	signal(c.more)
+	if idle {
+		go c.ready(false)
+	}
+}
+
+// handle does what an event calls for; by the leader of the loop.
+func (c *Conn) handle(what uint32, memory *input) {
+	if what&unix.EPOLLOUT != 0 {
+		c.writable()
+	}
+	if what&^unix.EPOLLOUT == 0 {
+		return
+	}
+	c.mu.Lock()
+	if c.busy {
+		c.again = true
+		c.mu.Unlock()
+		signal(c.more)
+		return
+	}
+	c.busy = true
+	c.mu.Unlock()
+	for c.round(memory) && !c.Await() {
+	}
+}
+
+// round reads once and has whole messages handled. It reports whether the loop
+// still has the input.
+func (c *Conn) round(memory *input) bool {
+	buf := memory.buf[:]
+	n := copy(buf, c.in)
+	c.in = nil
+	for full := true; full; {
+		m, err := c.recv(buf[n:])
+		full = err == nil && m == len(buf)-n // else the kernel has no more
+		c.in = buf[:n+m]
+		var large bool
+		if c.ahead, large = c.frames.whole(c.in); large || c.frames.within || err != nil && !errors.Is(err, unix.EAGAIN) || c.blocks() {
+			if !errors.Is(err, unix.EAGAIN) {
+				c.end = err
+			}
+			c.in = append([]byte(nil), c.in...)
+			go c.ready(false)
+			return false
+		}
+		if c.ahead > 0 {
+			c.inline = true
+			if c.ready(true) {
+				return false
+			}
+			c.inline = false
+		}
+		n = copy(buf, c.in)
+	}
+	c.in = nil
+	if n > 0 {
+		c.in = append([]byte(nil), buf[:n]...)
+	}
+	return true
+}
+
+// Empty reports whether Read would say [ErrNothing]. Where that may wait for the
+// rest of a message, so does it.
+func (c *Conn) Empty() bool {
+	return c.ahead == 0 && (c.inline || errors.Is(c.advance(), ErrNothing))
+}
+
+// Read reads of what has come in, in messages that are there as a whole if it
+// can. It says [ErrNothing] between messages only, when there is no other.
+func (c *Conn) Read(p []byte) (int, error) {
+	for c.ahead == 0 {
+		if c.inline {
+			return 0, ErrNothing
+		}
+		if err := c.advance(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.in[:c.ahead])
+	c.in, c.ahead = c.in[n:], c.ahead-n
+	return n, nil
+}
+
+// advance finds something that may be read, and waits for it within a message.
+func (c *Conn) advance() error {
+	for {
+		if c.rest > 0 && len(c.in) > 0 {
+			c.ahead = int(min(c.rest, uint64(len(c.in))))
+			c.rest -= uint64(c.ahead)
+			return nil
+		}
+		if c.rest == 0 {
+			n, large := c.frames.whole(c.in)
+			if c.ahead = n; n > 0 {
+				return nil
+			}
+			if large {
+				c.rest = c.frames.begin(c.in)
+				continue
+			}
+		}
+		if c.end != nil {
+			if c.ahead = len(c.in); c.ahead > 0 {
+				return nil
+			}
+			return c.end
+		}
+		if err := c.fetch(); err != nil {
+			return err
+		}
+	}
+}
+
+// readSize is what a goroutine reads at once, in bytes.
+const readSize = 16 << 10
+
+// fetch reads more, and waits for it if it has to.
+func (c *Conn) fetch() error {
+	have := len(c.in)
+	if cap(c.in)-have < readSize/4 {
+		c.in = append(make([]byte, 0, max(readSize, 2*have)), c.in...)
+	}
+	n, err := c.recv(c.in[have:cap(c.in)])
+	c.in = c.in[:have+n]
+	switch {
+	case err == nil:
+	case !errors.Is(err, unix.EAGAIN):
+		c.end = err
+	case c.rest == 0 && !c.frames.within && !c.blocks():
+		if have == 0 {
+			c.in = nil
+		}
+		return ErrNothing
+	default:
+		<-c.more
+	}
+	return nil
+}
+
+func (c *Conn) blocks() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocking
+}
+
+// recv reads from the network without waiting: [unix.EAGAIN] when nothing is
+// there, [io.EOF] when nothing comes any more.
+func (c *Conn) recv(p []byte) (int, error) {
+	c.life.RLock()
+	defer c.life.RUnlock()
+	for {
+		if c.closed {
+			return 0, net.ErrClosed
+		}
+		n, err := unix.Read(c.fd, p)
+		switch {
+		case err == nil && n == 0:
+			return 0, io.EOF
+		case err == nil:
+			return n, nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return 0, err
+		default:
+			return 0, &net.OpError{Op: "read", Net: "tcp", Source: c.local, Addr: c.remote, Err: os.NewSyscallError("read", err)}
+		}
+	}
+}
+
+// Close ends the connection at once. What was not written is lost.
+func (c *Conn) Close() error {
+	c.life.Lock()
+	if c.closed {
+		c.life.Unlock()
+		return net.ErrClosed
+	}
+	c.closed = true
+	c.loop.remove(c)
+	err := unix.Close(c.fd)
+	c.life.Unlock()
+	c.fail(net.ErrClosed)
+
+	c.mu.Lock()
+	idle := !c.busy && c.ready != nil
+	c.busy = true
+	c.mu.Unlock()
+	signal(c.more)
+	if idle {
+		go c.ready(false) // to read that it is over
+	}
+	return err
+}
+
+func (c *Conn) isClosed() bool {
+	c.life.RLock()
+	defer c.life.RUnlock()
+	return c.closed
+}
+
+// LocalAddr implements [net.Conn].
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr implements [net.Conn].
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline implements [net.Conn]: there are none.
+func (c *Conn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetReadDeadline implements [net.Conn]: there are none.
+func (c *Conn) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetWriteDeadline implements [net.Conn]: there are none.
+func (c *Conn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// signal leaves a token, if there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,72 @@
+package loop
+
+import "encoding/binary"
+
+// frames finds where messages end in what comes in (RFC 6455, section 5.2). It
+// judges nothing: what is wrong with a frame the library finds out.
+type frames struct {
+	// within is true between the first and the last frame of a message.
+	within bool
+}
+
+// Opcodes below this are of data frames.
+const opControl = 8
+
+// whole returns how many bytes of input are frames that have come whole, and
+// whether what follows them cannot be waited for: because it is too large.
+func (f *frames) whole(in []byte) (n int, large bool) {
+	for {
+		size, fin, op, ok := header(in[n:])
+		if !ok {
+			return n, false
+		}
+		if size > maxWhole {
+			return n, true
+		}
+		if int(size) > len(in)-n {
+			return n, false
+		}
+		n += int(size)
+		if op < opControl {
+			f.within = !fin
+		}
+	}
+}
+
+// header reads what a frame says of itself: its size with its header. It
+// reports false when the header is not there as a whole.
+func header(in []byte) (size uint64, fin bool, op byte, ok bool) {
+	if len(in) < 2 {
+		return 0, false, 0, false
+	}
+	fin, op = in[0]&0x80 != 0, in[0]&0x0f
+	head := uint64(2)
+	if in[1]&0x80 != 0 {
+		head += 4 // the masking key
+	}
+	switch n := in[1] & 0x7f; n {
+	case 126:
+		if len(in) < 4 {
+			return 0, false, 0, false
+		}
+		size, head = uint64(binary.BigEndian.Uint16(in[2:])), head+2
+	case 127:
+		if len(in) < 10 {
+			return 0, false, 0, false
+		}
+		size, head = binary.BigEndian.Uint64(in[2:])&(1<<63-1), head+8
+	default:
+		size = uint64(n)
+	}
+	return size + head, fin, op, true
+}
+
+// begin notes that the frame at the beginning of input is read as it comes, and
+// returns its size.
+func (f *frames) begin(in []byte) uint64 {
+	size, fin, op, _ := header(in)
+	if op < opControl {
+		f.within = !fin
+	}
+	return size
+}

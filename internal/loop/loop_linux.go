@@ -1,0 +1,246 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxEvents is how many connections are looked at in one round.
+	maxEvents = 128
+	// patience is how long the owner of one connection may keep the others of
+	// its loop waiting. Then another goroutine goes on with them.
+	patience = time.Millisecond
+)
+
+// Loops wait for the input of connections. It is safe for concurrent use.
+type Loops struct {
+	of   []*loop
+	next atomic.Uint32 // the loop that gets the next connection
+}
+
+// New starts loops: one for each processor. [Loops.Close] ends them.
+func New(cfg Config) (*Loops, error) {
+	l := new(Loops)
+	for range runtime.GOMAXPROCS(0) {
+		one, err := newLoop(cfg)
+		if err != nil {
+			l.Close()
+			return nil, fmt.Errorf("loop: %w", err)
+		}
+		l.of = append(l.of, one)
+		go one.lead(0)
+	}
+	return l, nil
+}
+
+// Close ends the loops. Connections hear nothing any more; close them first.
+func (l *Loops) Close() {
+	if l == nil {
+		return
+	}
+	for _, one := range l.of {
+		one.close()
+	}
+}
+
+// Take takes a network connection over; early is what was read of it already.
+// The connection given is closed, its descriptor lives on in the one returned.
+// On an error it is as it was.
+func (l *Loops) Take(from *net.TCPConn, early []byte) (*Conn, error) {
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var dup error
+	// A duplicate leaves Go's own poller with its descriptor; it would wake up
+	// for each packet as well.
+	if err := raw.Control(func(of uintptr) { fd, dup = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return nil, err
+	}
+	if dup != nil {
+		return nil, os.NewSyscallError("fcntl", dup)
+	}
+	at := l.of[l.next.Add(1)%uint32(len(l.of))]
+	c := newConn(at, fd, from, early)
+	if err := at.add(c); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	_ = from.Close()
+	return c, nil
+}
+
+// loop waits for its connections with one goroutine at a time, the leader. When
+// the owner of a connection blocks in it, another becomes leader and goes on with
+// the round; the old one ends when it comes back.
+type loop struct {
+	// static after construction
+	cfg  Config
+	file *os.File // of the epoll set, in Go's own poller: a thread blocked in epoll_wait costs more
+	raw  syscall.RawConn
+	fd   int
+
+	term  atomic.Uint64 // of the leader
+	taken atomic.Uint64 // events taken, ever
+
+	watch *time.Timer           // runs within a round
+	poll  func(fd uintptr) bool // fills events, if there are any
+
+	// only the leader between rounds
+	events [maxEvents]unix.EpollEvent
+	came   int   // so many of events
+	failed error // why there will be none
+
+	mu         sync.Mutex
+	conns      map[int32]*Conn   // guarded by mu; by descriptor
+	generation int32             // guarded by mu; of the connection added last
+	round      []unix.EpollEvent // guarded by mu; what is left of events
+	working    bool              // guarded by mu; within a round
+	watched    uint64            // guarded by mu; taken when watch looked last
+}
+
+func newLoop(cfg Config) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &loop{cfg: cfg, file: os.NewFile(uintptr(fd), "epoll"), fd: fd, conns: make(map[int32]*Conn)}
+	if l.raw, err = l.file.SyscallConn(); err != nil {
+		_ = l.file.Close()
+		return nil, err
+	}
+	l.poll = func(fd uintptr) bool {
+		for {
+			l.came, l.failed = unix.EpollWait(int(fd), l.events[:], 0)
+			if !errors.Is(l.failed, unix.EINTR) {
+				return l.came != 0
+			}
+		}
+	}
+	l.watch = time.AfterFunc(time.Hour, l.look)
+	l.watch.Stop()
+	return l, nil
+}
+
+func (l *loop) close() { _ = l.file.Close() }
+
+// add has the loop wait for a connection. Events are edge triggered: one for
+// what comes in, and one when there is room again after there was none.
+func (l *loop) add(c *Conn) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.generation++
+	c.generation = l.generation
+	l.conns[int32(c.fd)] = c
+	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.generation,
+	})
+	if err != nil {
+		delete(l.conns, int32(c.fd))
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+// remove forgets a connection whose descriptor is about to be closed, which
+// takes it out of the epoll set.
+func (l *loop) remove(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, int32(c.fd))
+}
+
+// lead does the leader's work until the term is over.
+func (l *loop) lead(term uint64) {
+	in := inputs.Get().(*input)
+	defer inputs.Put(in)
+	for l.term.Load() == term {
+		c, what, ok := l.take(term)
+		if c != nil {
+			c.handle(what, in)
+		}
+		if !ok && !l.wait(term) {
+			return
+		}
+	}
+}
+
+// take takes the next event of the round. It reports false when there is none,
+// and has then ended the round.
+func (l *loop) take(term uint64) (c *Conn, what uint32, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term.Load() != term { // somebody else goes on with the round
+		return nil, 0, true
+	}
+	if len(l.round) == 0 {
+		if l.working {
+			l.working = false
+			l.watch.Stop()
+			if l.cfg.End != nil {
+				l.mu.Unlock()
+				l.cfg.End()
+				l.mu.Lock()
+			}
+		}
+		return nil, 0, false
+	}
+	event := l.round[0]
+	l.round = l.round[1:]
+	l.taken.Add(1)
+	if c = l.conns[event.Fd]; c != nil && c.generation != event.Pad {
+		c = nil // of a connection that had the descriptor before
+	}
+	return c, event.Events, true
+}
+
+// wait waits for events and begins a round. It reports false when the loop is
+// closed.
+func (l *loop) wait(term uint64) bool {
+	if err := l.raw.Read(l.poll); err != nil || l.failed != nil {
+		return false
+	}
+	if l.cfg.Begin != nil {
+		l.cfg.Begin()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.round, l.working, l.watched = l.events[:l.came], true, l.taken.Load()
+	l.watch.Reset(patience)
+	return true
+}
+
+// look has another goroutine lead when the leader does not get on.
+func (l *loop) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.working {
+		return
+	}
+	if taken := l.taken.Load(); taken != l.watched {
+		l.watched = taken
+	} else {
+		go l.lead(l.term.Add(1))
+	}
+	l.watch.Reset(patience)
+}
+
+// input is what a leader reads into.
+type input struct{ buf [inputSize + maxWhole]byte }
+
+var inputs = sync.Pool{New: func() any { return new(input) }}

@@ -1,0 +1,70 @@
+package node
+
+import "sync"
+
+// flusher writes to many connections what a round of input has brought them. A
+// loop that handles input holds it and writes in the end, so that what comes for
+// one connection leaves together, and nobody is woken up to write it. While nobody
+// holds it, a goroutine writes.
+type flusher struct {
+	mu      sync.Mutex
+	dirty   []*conn // guarded by mu
+	spare   []*conn // guarded by mu; the slice last written
+	held    int     // guarded by mu
+	running bool    // guarded by mu; a goroutine writes
+}
+
+// add has a connection flushed.
+func (f *flusher) add(c *conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty = append(f.dirty, c)
+	if f.held == 0 && !f.running {
+		f.running = true
+		go f.run()
+	}
+}
+
+// hold has what comes now wait for release.
+func (f *flusher) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held++
+}
+
+// release writes what waits.
+func (f *flusher) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held--
+	f.flush()
+}
+
+func (f *flusher) run() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flush()
+	f.running = false
+}
+
+// flush writes until nothing waits; under mu, which it gives up meanwhile.
+func (f *flusher) flush() {
+	for len(f.dirty) > 0 {
+		batch := f.dirty
+		f.dirty, f.spare = f.spare[:0], nil
+		f.mu.Unlock()
+		for _, c := range batch {
+			c.flush()
+		}
+		clear(batch)
+		f.mu.Lock()
+		f.spare = batch
+	}
+}
+
+// Hold has what is to be written to clients wait until Release, for a moment, so
+// that it is written together. Each Hold needs its Release.
+func (n *Node) Hold() { n.flusher.hold() }
+
+// Release writes what waits.
+func (n *Node) Release() { n.flusher.release() }
