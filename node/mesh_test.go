@@ -167,7 +167,11 @@ func (m *mesh) start(id string) *server {
 	}).Register(clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+PeerPath, s.ServePeer)
-	s.listen(id+":80", clients, m.tap)
+	var checked http.Handler = clients
+	if m.bubble { // and nothing is measured
+		checked = m.documented(clients)
+	}
+	s.listen(id+":80", checked, m.tap)
 	s.listen(peerHost(id)+":80", peers, nil)
 	ctx, s.stop = context.WithCancel(context.Background())
 	go func() { s.ran <- s.Run(ctx) }()
