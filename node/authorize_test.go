@@ -546,6 +546,20 @@ func TestAuthorizeEnds(t *testing.T) {
 	}
 }
 
+// A server that ends waits for no answer about who wants to connect.
+func TestAuthorizeEndsConnecting(t *testing.T) {
+	inJudgedMesh(t, 1, func(c *ask.Config) { c.Timeout = 10 * time.Second }, func(t *testing.T, m *mesh, j *judge) {
+		defer j.silence()()
+		ann := m.raw("ann", "a")
+		m.settle()
+		began := time.Now()
+		m.at("a").stop()
+		if got := ann.closed(); got != websocket.StatusCode(envelope.GoingAway.CloseCode()) || time.Since(began) > time.Second {
+			t.Errorf("closed with %d after %v", got, time.Since(began))
+		}
+	})
+}
+
 // While the backend is away, what is done follows the configuration, and only
 // the first who ask wait for it.
 func TestAuthorizeAway(t *testing.T) {
