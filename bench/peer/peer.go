@@ -85,7 +85,7 @@ type User struct {
 	// were away. Drivers acknowledge what the handler has taken, as the
 	// protocol recommends.
 	Durable bool
-	// Presence and Receipts: see [Client].
+	// Presence users say that they are online, where a protocol has them say it.
 	Presence bool
 }
 

@@ -1,0 +1,147 @@
+package load
+
+import (
+	"context"
+	"time"
+
+	"github.com/allsparkrt/allspark/bench/peer"
+)
+
+// roomSize is how many users follow the same topic, where users do nothing else.
+const roomSize = 10
+
+// room returns how a user of an idle crowd is connected: with one topic that ten
+// share, where the target has topics.
+func (r *run) room(i int) peer.User {
+	if !r.Target.About().Can.Topics {
+		return peer.User{}
+	}
+	return peer.User{Topics: []string{r.name("room", i/roomSize)}}
+}
+
+// idle is connections that do nothing, then say a little, then do nothing again.
+type idle struct {
+	Connections int
+	Messages    int           // of each connection, to the next one
+	Rate        float64       // of all together, per second
+	Rest        time.Duration // before memory is read
+	Watch       time.Duration // how long CPU time is looked at
+}
+
+func (c idle) run(ctx context.Context, r *run) error {
+	x := newExchange(r, pairs{Users: c.Connections, Messages: c.Messages * c.Connections, Rate: c.Rate})
+	x.to = func(u *pairUser) int { return (u.index + 1) % c.Connections }
+	if err := r.sleep(ctx, c.Rest/2); err != nil {
+		return err
+	}
+	empty, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	connects := newHistogram()
+	err = r.connectAll(ctx, c.Connections, func(i int) error {
+		began := time.Now()
+		err := r.connect(ctx, x.users[i].user, r.room(i), x.handler(i))
+		connects.record(time.Since(began))
+		if i%50 == 0 {
+			r.progress(int64(i+1), int64(c.Connections))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	open, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	r.result.Latency = connects.latency()
+	r.result.figure("connects", "connections/s", float64(c.Connections)/open.at.Sub(empty.at).Seconds(), More)
+	r.costs(empty, open, c.Connections, "connection")
+	perConn := func(name string, now reading) {
+		if len(r.meter.pids) > 0 {
+			r.result.figure(name, "KB/connection", float64(now.server.RSS-empty.server.RSS)/1000/float64(c.Connections), Less)
+		}
+	}
+	if err := r.sleep(ctx, c.Rest); err != nil {
+		return err
+	}
+	rested, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	perConn("memory", rested)
+	if err := r.sleep(ctx, c.Watch); err != nil {
+		return err
+	}
+	watched, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	if len(r.meter.pids) > 0 {
+		share := float64(watched.server.CPU-rested.server.CPU) / float64(watched.at.Sub(rested.at))
+		r.result.figure("idle CPU", "% of a core", 100*share, Less)
+	}
+
+	ph := newPhase(r.id+1, x.Messages, false)
+	if err := x.exchange(ctx, ph); err != nil {
+		return err
+	}
+	if err := r.sleep(ctx, c.Rest); err != nil {
+		return err
+	}
+	after, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	perConn("memory after traffic", after)
+	r.verdict(ph.ledger.Verdict())
+	return nil
+}
+
+// herd is connections that are all lost at once and come back as fast as they can.
+type herd struct{ Connections int }
+
+func (h herd) run(ctx context.Context, r *run) error {
+	users := make([]*user, h.Connections)
+	for i := range users {
+		users[i] = r.user(i)
+	}
+	connects := newHistogram()
+	connect := func(i int) error {
+		began := time.Now()
+		err := r.connect(ctx, users[i], r.room(i), peer.Handler{})
+		connects.record(time.Since(began))
+		if i%50 == 0 {
+			r.progress(int64(i+1), int64(h.Connections))
+		}
+		return err
+	}
+	if err := r.connectAll(ctx, h.Connections, connect); err != nil {
+		return err
+	}
+	connects = newHistogram()
+	before, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		if err := u.client.Close(); err != nil {
+			return err
+		}
+	}
+	if err := r.connectAll(ctx, h.Connections, connect); err != nil {
+		return err
+	}
+	after, err := r.meter.read()
+	if err != nil {
+		return err
+	}
+	took := after.at.Sub(before.at)
+	r.result.Latency = connects.latency()
+	r.result.figure("all back after", "s", took.Seconds(), Less)
+	r.result.figure("connects", "connections/s", float64(h.Connections)/took.Seconds(), More)
+	r.costs(before, after, h.Connections, "connection")
+	r.percentiles()
+	return nil
+}

@@ -1,0 +1,141 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/allsparkrt/allspark/bench/peer"
+)
+
+// Scenario is something that is done to a target.
+type Scenario struct {
+	Name  string // as on the command line
+	Title string // for people, short
+	About string // for people: what is done and counted, one sentence
+
+	clients int                   // connections, for the limits of target and machine
+	needs   func(peer.Can) string // what is missing; empty: nothing
+	run     func(context.Context, *run) error
+}
+
+// shape is what carries a scenario out.
+type shape interface {
+	run(context.Context, *run) error
+}
+
+func volatile(can peer.Can) string {
+	if !can.Volatile {
+		return "volatile messages"
+	}
+	return ""
+}
+
+func durable(can peer.Can) string {
+	if !can.Durable {
+		return "durable messages"
+	}
+	return ""
+}
+
+func topics(can peer.Can) string {
+	if !can.Topics {
+		return "topics"
+	}
+	return ""
+}
+
+func waiting(can peer.Can) string {
+	if !can.Offline {
+		return "messages that wait for who is away"
+	}
+	return ""
+}
+
+func groups(can peer.Can) string {
+	if !can.Groups {
+		return "groups"
+	}
+	return ""
+}
+
+// Scenarios returns all scenarios. Quick ones show in seconds that everything
+// works; their figures mean nothing.
+func Scenarios(quick bool) []Scenario {
+	var all []Scenario
+	add := func(name, title, about string, clients int, needs func(peer.Can) string, s shape) {
+		all = append(all, Scenario{Name: name, Title: title, About: about, clients: clients, needs: needs, run: s.run})
+	}
+	// of returns the value for a full run, or the one for a quick one.
+	of := func(full, short int) int {
+		if quick {
+			return short
+		}
+		return full
+	}
+	seconds := func(full int) time.Duration {
+		if quick {
+			return 300 * time.Millisecond
+		}
+		return time.Duration(full) * time.Second
+	}
+
+	for _, p := range []struct{ users, messages int }{{100, 300_000}, {1000, 300_000}} {
+		users := of(p.users, p.users/20)
+		add(fmt.Sprintf("p2p-%d", p.users), fmt.Sprintf("User to user, %d clients, closed loop", p.users),
+			"Users send 200-byte volatile messages to users picked at random, the next one when fewer than 4 have not arrived.",
+			users, volatile, pairs{Users: users, Messages: of(p.messages, 2000), Inflight: 4})
+	}
+	for _, p := range []struct{ rate, name int }{{5000, 5}, {20_000, 20}} {
+		users := of(1000, 20)
+		add(fmt.Sprintf("rate-%dk", p.name), fmt.Sprintf("User to user, %d,000 messages a second", p.name),
+			"1,000 users, 200-byte volatile messages at a fixed rate; latencies count from the moment each was due.",
+			users, volatile, pairs{Users: users, Messages: of(10*p.rate, p.rate/5), Rate: float64(p.rate)})
+	}
+	for _, p := range []struct{ listeners, single, pipelined int }{{1000, 200, 1000}, {10_000, 30, 100}} {
+		listeners := of(p.listeners, p.listeners/50)
+		for _, way := range []struct {
+			name, title, about string
+			messages, inflight int
+		}{
+			{"", "one at a time", "the next one when all have the last one", p.single, 1},
+			{"-pipelined", "pipelined", "the next one when fewer than 8 have not reached all", p.pipelined, 8},
+		} {
+			add(fmt.Sprintf("fanout-%dk%s", p.listeners/1000, way.name),
+				fmt.Sprintf("One speaks, %d,000 listen, %s", p.listeners/1000, way.title),
+				"200-byte volatile messages to a topic, "+way.about+"; counted are deliveries.",
+				listeners+1, topics, fanOut{Listeners: listeners, Messages: of(way.messages, 20), Inflight: way.inflight})
+		}
+	}
+	for _, n := range []int{10_000, 50_000} {
+		conns := of(n, n/500)
+		add(fmt.Sprintf("idle-%dk", n/1000), fmt.Sprintf("%d,000 idle connections", n/1000),
+			"Connections that follow a topic of ten do nothing, then send five messages each, then do nothing again; latencies are those of connecting.",
+			conns, volatile, idle{Connections: conns, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
+	}
+	for _, senders := range []int{1, 16, 256} {
+		add(fmt.Sprintf("durable-%d", senders), fmt.Sprintf("Durable messages, %d at a time", senders),
+			"Senders write 200-byte messages to users who are there, each the next one when the server has the last one on disk.",
+			max(2, senders), durable, pairs{
+				Users: max(2, senders), Senders: senders, Messages: of(map[int]int{1: 3000, 16: 30_000, 256: 100_000}[senders], 200+2*senders),
+				Inflight: 1, Durable: true,
+			})
+	}
+	receivers := of(200, 10)
+	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
+		receivers+16, waiting, offline{Receivers: receivers, Senders: 16, Messages: of(40_000, 1000), Inflight: 4})
+	members := of(256, 16)
+	add("group", "A group of 256, half of them away", "8 members speak in turn, the next message when fewer than 4 have not reached all who are there; then the others come back.",
+		members, groups, group{Members: members, Away: members / 2, Speakers: min(8, members/4), Messages: of(2000, 40), Inflight: 4})
+	users := of(1000, 21)
+	add("mesh", "User to user across servers, 5,000 messages a second",
+		"As rate-5k, but every message goes to a user of another server, where a target has several.",
+		users, volatile, pairs{Users: users, Messages: of(50_000, 1000), Rate: 5000, Apart: true})
+	conns := of(5000, 100)
+	add("herd", "5,000 come back at once", "All connections are lost at the same moment and opened again, 16 at a time; latencies are those of connecting.",
+		conns, volatile, herd{Connections: conns})
+	users = of(2000, 60)
+	add("mixed", "A mixed day", "2,000 users of whom 200 write 1,000 messages a second (durable with receipts, signals, groups of ten); all watch three others, and 20 a second go and come back.",
+		users, volatile, mixed{Users: users, Active: of(200, 20), Rate: float64(of(1000, 500)), Lasts: max(seconds(20), time.Second), Churn: 20})
+	return all
+}
