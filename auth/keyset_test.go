@@ -95,6 +95,34 @@ func TestRotationByURLWhileRunning(t *testing.T) {
 	wantRefused(t, verify(v, t1), t1, notValid) // withdrawn
 }
 
+// Each of several issuers changes its keys for itself, under names that others
+// use too, and is away for itself.
+func TestSeveralIssuers(t *testing.T) {
+	p1, p2, next := newPair(t, "p256"), newPair(t, "ed25519"), newPair(t, "p256")
+	first, second := newIssuer(t, jwks(t, p1.jwk("k"))), newIssuer(t, jwks(t, p2.jwk("k")))
+	c := newClock()
+	v := newVerifier(t, Config{
+		Keys: []KeySource{{JWKSURL: first.URL}, {JWKSURL: second.URL}}, HTTPClient: first.Client(), Now: c.now,
+	})
+	t1, t2, t3 := mint(t, MintKey{ID: "k", PEM: p1.pem}), mint(t, MintKey{ID: "k", PEM: p2.pem}), mint(t, MintKey{ID: "next", PEM: next.pem})
+	for name, token := range map[string]string{"first": t1, "second": t2} {
+		if err := verify(v, token); err != nil {
+			t.Errorf("the %s issuer's: %v", name, err)
+		}
+	}
+	first.set.Store(nil)
+	set := jwks(t, next.jwk("next"))
+	second.set.Store(&set)
+	c.add(minRefresh)
+	if err := verify(v, t3); err != nil {
+		t.Errorf("the second's next key while the first is away: %v", err)
+	}
+	wantRefused(t, verify(v, t2), t2, notValid) // withdrawn, though the first has one by that name
+	if err := verify(v, t1); err != nil {
+		t.Errorf("the first's while it is away: %v", err)
+	}
+}
+
 func TestStaleKeysWhileTheIssuerIsAway(t *testing.T) {
 	p1, p2 := newPair(t, "p256"), newPair(t, "p256")
 	web := newIssuer(t, jwks(t, p1.jwk("1")))
