@@ -55,10 +55,10 @@ type ticketClaims struct {
 
 	Rights *envelope.Rights `json:"rights,omitempty"`
 
-	KeyExpires           int64  `json:"key_exp"`
-	KeyIssued            int64  `json:"key_iat,omitempty"`
-	KeyID                string `json:"key_jti,omitempty"`
-	KeyIssuer            string `json:"key_iss,omitempty"`
+	KeyExpires int64  `json:"key_exp"`
+	KeyIssued  int64  `json:"key_iat,omitempty"`
+	KeyID      string `json:"key_jti,omitempty"`
+	KeyIssuer  string `json:"key_iss,omitempty"`
 }
 
 // NewTickets derives the signing key from the mesh key, which needs at least
