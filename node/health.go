@@ -58,8 +58,12 @@ func (n *Node) healthOf(ctx context.Context, servers []graph.Record) map[envelop
 		select {
 		case h := <-answer:
 			all[id] = h
-		case <-ctx.Done():
-			return all
+		case <-ctx.Done(): // others may have answered
+			select {
+			case h := <-answer:
+				all[id] = h
+			default:
+			}
 		}
 	}
 	return all

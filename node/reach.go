@@ -85,8 +85,12 @@ func (n *Node) reachOf(ctx context.Context, servers []envelope.ServerID, log env
 		select {
 		case r := <-answer:
 			all[id] = r
-		case <-ctx.Done():
-			return all
+		case <-ctx.Done(): // others may have answered
+			select {
+			case r := <-answer:
+				all[id] = r
+			default:
+			}
 		}
 	}
 	return all
