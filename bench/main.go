@@ -19,9 +19,12 @@ var errBroken = errors.New("messages were lost, duplicated or out of order")
 
 func main() {
 	var cli struct {
-		P2P p2pCmd `cmd:"" name:"p2p" help:"Devices send to one another, each message to a device picked at random."`
+		Run    runCmd    `cmd:"" help:"Run scenarios against targets that take turns, and report what it cost."`
+		List   listCmd   `cmd:"" help:"List scenarios and targets."`
+		Report reportCmd `cmd:"" help:"Show again what was run before."`
+		P2P    p2pCmd    `cmd:"" name:"p2p" help:"The load test of the original system, by way of the Go client."`
 	}
-	k := kong.Parse(&cli, kong.Name("bench"), kong.Description("Load scenarios for AllSpark."))
+	k := kong.Parse(&cli, kong.Name("bench"), kong.Description("Loads for AllSpark and its peers, side by side."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	k.BindTo(ctx, (*context.Context)(nil))
 	k.BindTo(os.Stdout, (*io.Writer)(nil))

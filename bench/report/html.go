@@ -1,0 +1,151 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+
+	"github.com/allsparkrt/allspark/bench/load"
+	"github.com/allsparkrt/allspark/bench/peer"
+)
+
+//go:embed page.html
+var pageText string
+
+// page is what the template gets.
+type page struct {
+	*Report
+	Date    string
+	Targets []*pageTarget
+	Glance  []glanceRow
+	Tables  []*pageTable
+}
+
+// pageTarget is a target with the number of its colour.
+type pageTarget struct {
+	peer.About
+	Series int
+}
+
+type pageTable struct {
+	*Table
+	Charts []*Chart
+}
+
+// glanceRow is a scenario in the overview.
+type glanceRow struct {
+	Name, Title, Unit string
+	Cells             []glanceCell // of each target
+}
+
+type glanceCell struct {
+	Value string
+	Ratio string // to the first target
+	Best  bool
+	Why   string // why there is no value
+}
+
+// drawn are the figures that are drawn as bars, where a scenario has them; the
+// others are in its table.
+func drawn() []string {
+	return []string{load.ServerCPU, load.Throughput, "connects", "memory", "memory after traffic", "idle CPU", "all back after", "replay", "replay CPU"}
+}
+
+// WriteHTML writes a page that needs nothing else.
+func (r *Report) WriteHTML(w io.Writer) error {
+	t, err := template.New("page").Funcs(template.FuncMap{
+		"number": number, "grouped": grouped, "faults": faults,
+		"add": func(a, b float64) float64 { return a + b },
+	}).Parse(pageText)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return t.Execute(w, r.page())
+}
+
+func (r *Report) page() *page {
+	p := &page{Report: r, Date: r.Started.Format("2 January 2006")}
+	tables := r.Tables()
+	series := make(map[string]int)
+	for _, t := range tables {
+		for _, row := range t.Rows {
+			name := row.Target.Name
+			k, known := series[name]
+			if !known {
+				k = len(series)
+				series[name] = k
+				p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k})
+			}
+			if row.Rounds > 0 { // now it is known which version ran
+				p.Targets[k].About = row.Target
+			}
+		}
+	}
+	for _, t := range tables {
+		if g, ok := t.glance(p.Targets); ok {
+			p.Glance = append(p.Glance, g)
+		}
+		p.Tables = append(p.Tables, &pageTable{Table: t, Charts: t.charts(series)})
+	}
+	return p
+}
+
+func (t *Table) charts(series map[string]int) (charts []*Chart) {
+	add := func(c *Chart) {
+		if c != nil {
+			charts = append(charts, c)
+		}
+	}
+	for _, name := range drawn() {
+		for _, col := range t.Columns {
+			if col.Name == name {
+				add(barChart(col, t.Rows, series))
+			}
+		}
+	}
+	add(latencyChart(t.Rows, series))
+	add(timeChart("Resident memory", "MB", t.Rows, series, func(s load.Sample) float64 { return s.RSS }))
+	add(timeChart("CPU of the servers", "% of a core", t.Rows, series, func(s load.Sample) float64 { return s.CPU }))
+	return charts
+}
+
+// glance returns the row of the overview: the servers' CPU time.
+func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {
+	k := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == load.ServerCPU })
+	if k < 0 {
+		return g, false
+	}
+	g = glanceRow{Name: t.Name, Title: t.Title, Unit: t.Columns[k].Unit}
+	base, best := 0.0, -1.0
+	for _, target := range targets {
+		var cell glanceCell
+		i := slices.IndexFunc(t.Rows, func(r *Row) bool { return r.Target.Name == target.Name })
+		if i >= 0 {
+			row := t.Rows[i]
+			s, has := row.Figures[load.ServerCPU]
+			switch {
+			case has:
+				cell.Value = number(s.Median)
+				if len(g.Cells) == 0 {
+					base = s.Median
+				} else if base > 0 {
+					cell.Ratio = "× " + number(s.Median/base)
+				}
+				if !target.Floor && (best < 0 || s.Median < best) {
+					best = s.Median
+				}
+			case row.Skipped != "":
+				cell.Why = row.Skipped
+			case len(row.Failed) > 0:
+				cell.Why = "failed"
+			}
+		}
+		g.Cells = append(g.Cells, cell)
+	}
+	for i := range g.Cells {
+		g.Cells[i].Best = best > 0 && g.Cells[i].Value == number(best) && !targets[i].Floor
+	}
+	return g, true
+}

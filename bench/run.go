@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/allsparkrt/allspark/bench/load"
+	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/allspark"
+	"github.com/allsparkrt/allspark/bench/peer/wire"
+	"github.com/allsparkrt/allspark/bench/report"
+)
+
+// runCmd is the command line of scenarios against targets.
+type runCmd struct {
+	Scenario []string      `default:"all" placeholder:"NAME" help:"Scenarios, or all; see list."`
+	Target   []string      `default:"allspark" placeholder:"NAME" help:"Targets, or all; see list. They take turns in each round."`
+	Rounds   int           `default:"5" help:"How often each scenario is run against each target."`
+	Quick    bool          `help:"Everything in small, to see that it works."`
+	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
+	Timeout  time.Duration `default:"5m" help:"Give one run up after this time."`
+	Dir      string        `placeholder:"DIR" help:"Where servers keep their data, on the disk that is to be measured. Default: a temporary directory."`
+
+	Address    map[string]string `placeholder:"TARGET=ADDRESS" group:"Servers that run" help:"HOST:PORT or URL of a target that runs already and is not to be started. Of AllSpark, URLs with commas between them."`
+	PIDs       map[string][]int  `name:"pids" placeholder:"TARGET=PID,…" group:"Servers that run" help:"Its processes, for CPU time and memory; on this machine."`
+	SecretFile string            `name:"auth-secret-file" placeholder:"FILE" group:"Servers that run" help:"File with the secret that AllSpark's auth keys are signed with (HS256)."`
+	MongoDBURI string            `name:"mongodb-uri" placeholder:"URI" help:"MongoDB of the target allspark-mongo, which exists only with it."`
+
+	outputs
+}
+
+// outputs say how results are shown.
+type outputs struct {
+	JSON      string `name:"json" placeholder:"FILE" group:"Results" help:"Write everything as JSON; report reads it."`
+	HTML      string `name:"html" placeholder:"FILE" group:"Results" help:"Write a page with plots."`
+	Benchfmt  string `name:"benchfmt" placeholder:"FILE" group:"Results" help:"Write lines for benchstat, as of Go benchmarks."`
+	Unchecked bool   `group:"Results" help:"End with status 0 even when messages were lost, duplicated or out of order."`
+}
+
+// write writes all that is asked for, and tables to stdout.
+func (o outputs) write(r *report.Report, stdout io.Writer) error {
+	errs := []error{r.WriteText(stdout)}
+	if o.JSON != "" {
+		errs = append(errs, r.WriteJSON(o.JSON))
+	}
+	for path, write := range map[string]func(io.Writer) error{o.HTML: r.WriteHTML, o.Benchfmt: r.WriteBenchmarks} {
+		if path != "" {
+			errs = append(errs, writeFile(path, write))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if !r.Good() && !o.Unchecked {
+		return errBroken
+	}
+	return nil
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// Run makes all runs and writes the report, also of those before an interrupt.
+func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
+	scenarios, err := choose(load.Scenarios(c.Quick), func(s load.Scenario) string { return s.Name }, c.Scenario)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	// A server under an account of its own has to get through to its directory.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	chosen, err := choose(targets(allspark.Options{
+		Builder: &allspark.Builder{Dir: dir}, MongoURI: c.MongoDBURI, SecretFile: c.SecretFile,
+	}), func(t peer.Target) string { return t.About().Name }, c.Target)
+	if err != nil {
+		return err
+	}
+	rep := &report.Report{Started: time.Now().UTC().Truncate(time.Second), Machine: report.ThisMachine(), Quick: c.Quick}
+	for _, s := range scenarios {
+		rep.About = append(rep.About, report.About{Name: s.Name, Title: s.Title, About: s.About})
+	}
+	bar := newBar(len(scenarios) * len(chosen) * c.Rounds)
+	for round := range c.Rounds {
+		for _, s := range scenarios {
+			for _, t := range chosen {
+				if ctx.Err() != nil {
+					break
+				}
+				bar.begin(fmt.Sprintf("%d/%d %s %s", round+1, c.Rounds, s.Name, t.About().Name))
+				res, err := c.one(ctx, s, t, round+1, filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name, t.About().Name, round+1)), bar.progress)
+				if err != nil {
+					return err
+				}
+				rep.Results = append(rep.Results, res)
+				bar.end()
+			}
+		}
+	}
+	bar.close()
+	return errors.Join(c.write(rep, stdout), context.Cause(ctx))
+}
+
+// one makes one run.
+func (c *runCmd) one(ctx context.Context, s load.Scenario, t peer.Target, round int, dir string, progress func(float64)) (res load.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return res, err
+	}
+	loop, err := wire.NewLoop(max(1, runtime.NumCPU()/2))
+	if err != nil {
+		return res, err
+	}
+	name := t.About().Name
+	res = s.Run(ctx, load.Options{
+		Target: t, Round: round, Settle: c.Settle, Progress: progress,
+		Env: peer.Env{Dir: dir, Address: c.Address[name], PIDs: c.PIDs[name], Loop: loop},
+	})
+	err = errors.Join(loop.Close(), os.RemoveAll(dir))
+	runtime.GC() // not during the next run
+	return res, err
+}
+
+// bar shows the progress of all runs, on a terminal.
+type bar struct {
+	bar   *progressbar.ProgressBar // nil: nothing is shown
+	ended int
+}
+
+// parts is what one run is on the bar.
+const parts = 1000
+
+func newBar(runs int) *bar {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return new(bar)
+	}
+	return &bar{bar: progressbar.NewOptions(runs*parts,
+		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionFullWidth(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
+}
+
+func (b *bar) begin(what string) {
+	if b.bar != nil {
+		b.bar.Describe(what)
+	}
+}
+
+// progress may be called by any goroutine while a run goes on. A bar that cannot
+// be drawn is no reason to end it.
+func (b *bar) progress(done float64) {
+	if b.bar != nil {
+		_ = b.bar.Set(b.ended*parts + int(min(done, 1)*(parts-1)))
+	}
+}
+
+func (b *bar) end() {
+	b.ended++
+	if b.bar != nil {
+		_ = b.bar.Set(b.ended * parts)
+	}
+}
+
+func (b *bar) close() {
+	if b.bar != nil {
+		_ = b.bar.Finish()
+	}
+}
+
+// reportCmd is the command line of showing what was run before.
+type reportCmd struct {
+	Files []string `arg:"" type:"existingfile" help:"What run --json has written; several are put together."`
+	outputs
+}
+
+// Run reads and writes.
+func (c *reportCmd) Run(stdout io.Writer) error {
+	var all *report.Report
+	for _, path := range c.Files {
+		r, err := report.Read(path)
+		if err != nil {
+			return err
+		}
+		if all == nil {
+			all = r
+		} else {
+			all.Add(r)
+		}
+	}
+	return c.write(all, stdout)
+}
+
+// listCmd is the command line of what there is.
+type listCmd struct{}
+
+// Run prints it.
+func (listCmd) Run(stdout io.Writer) error {
+	fmt.Fprintln(stdout, "scenarios")
+	for _, s := range load.Scenarios(false) {
+		fmt.Fprintf(stdout, "  %-20s %s. %s\n", s.Name, s.Title, s.About)
+	}
+	_, err := fmt.Fprintln(stdout, "targets")
+	for _, t := range append(targets(allspark.Options{}), allspark.Mongo(allspark.Options{})) {
+		a := t.About()
+		_, err = fmt.Fprintf(stdout, "  %-20s %s: %s\n", a.Name, a.Title, a.Settings)
+	}
+	return err
+}
