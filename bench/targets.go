@@ -7,10 +7,7 @@ import (
 
 	"github.com/allsparkrt/allspark/bench/peer"
 	"github.com/allsparkrt/allspark/bench/peer/allspark"
-	"github.com/allsparkrt/allspark/bench/peer/ejabberd"
-	"github.com/allsparkrt/allspark/bench/peer/floor"
-	"github.com/allsparkrt/allspark/bench/peer/mosquitto"
-	"github.com/allsparkrt/allspark/bench/peer/nats"
+	"github.com/allsparkrt/allspark/bench/peer/peers"
 )
 
 // targets returns all that can be driven, ours first and floors last.
@@ -19,10 +16,7 @@ func targets(o allspark.Options) []peer.Target {
 	if o.MongoURI != "" {
 		all = append(all, allspark.Mongo(o))
 	}
-	return append(all,
-		nats.New(), mosquitto.New(), ejabberd.New(),
-		floor.Coder(), floor.WebSocket(), floor.TCP(), floor.NewDisk(),
-	)
+	return append(all, peers.All()...)
 }
 
 // choose returns those whose names are given, in the order of all; "all" means

@@ -31,7 +31,9 @@ type pageTarget struct {
 
 type pageTable struct {
 	*Table
-	Charts []*Chart
+	Keys  []*pageTarget // those that ran
+	Bars  []*Chart
+	Plots []*Chart
 }
 
 // glanceRow is a scenario in the overview.
@@ -87,29 +89,37 @@ func (r *Report) page() *page {
 		if g, ok := t.glance(p.Targets); ok {
 			p.Glance = append(p.Glance, g)
 		}
-		p.Tables = append(p.Tables, &pageTable{Table: t, Charts: t.charts(series)})
+		pt := &pageTable{Table: t, Bars: t.bars(series), Plots: t.plots(series)}
+		for _, row := range t.Rows {
+			if row.Rounds > 0 {
+				pt.Keys = append(pt.Keys, p.Targets[series[row.Target.Name]])
+			}
+		}
+		p.Tables = append(p.Tables, pt)
 	}
 	return p
 }
 
-func (t *Table) charts(series map[string]int) (charts []*Chart) {
-	add := func(c *Chart) {
-		if c != nil {
-			charts = append(charts, c)
-		}
-	}
+func (t *Table) bars(series map[string]int) []*Chart {
+	var charts []*Chart
 	for _, name := range drawn() {
-		for _, col := range t.Columns {
-			if col.Name == name {
-				add(barChart(col, t.Rows, series))
-			}
+		if k := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name }); k >= 0 {
+			charts = append(charts, barChart(t.Columns[k], t.Rows, series))
 		}
 	}
-	add(latencyChart(t.Rows, series))
-	add(timeChart("Resident memory", "MB", t.Rows, series, func(s load.Sample) float64 { return s.RSS }))
-	add(timeChart("CPU of the servers", "% of a core", t.Rows, series, func(s load.Sample) float64 { return s.CPU }))
-	return charts
+	return slices.DeleteFunc(charts, isNil)
 }
+
+func (t *Table) plots(series map[string]int) []*Chart {
+	return slices.DeleteFunc([]*Chart{
+		latencyChart(t.Rows, series),
+		timeChart("Resident memory", "MB", t.Rows, series, func(s load.Sample) float64 { return s.RSS }),
+		timeChart("CPU of the servers", "% of a core", t.Rows, series, func(s load.Sample) float64 { return s.CPU }),
+	}, isNil)
+}
+
+// isNil is of charts without anything to draw.
+func isNil(c *Chart) bool { return c == nil }
 
 // glance returns the row of the overview: the servers' CPU time.
 func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {
@@ -118,7 +128,7 @@ func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {
 		return g, false
 	}
 	g = glanceRow{Name: t.Name, Title: t.Title, Unit: t.Columns[k].Unit}
-	base, best := 0.0, -1.0
+	base, best, servers := 0.0, -1.0, 0
 	for _, target := range targets {
 		var cell glanceCell
 		i := slices.IndexFunc(t.Rows, func(r *Row) bool { return r.Target.Name == target.Name })
@@ -133,7 +143,10 @@ func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {
 				} else if base > 0 {
 					cell.Ratio = "× " + number(s.Median/base)
 				}
-				if !target.Floor && (best < 0 || s.Median < best) {
+				if target.Floor {
+					break
+				}
+				if servers++; best < 0 || s.Median < best {
 					best = s.Median
 				}
 			case row.Skipped != "":
@@ -145,7 +158,7 @@ func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {
 		g.Cells = append(g.Cells, cell)
 	}
 	for i := range g.Cells {
-		g.Cells[i].Best = best > 0 && g.Cells[i].Value == number(best) && !targets[i].Floor
+		g.Cells[i].Best = servers > 1 && best > 0 && g.Cells[i].Value == number(best) && !targets[i].Floor
 	}
 	return g, true
 }

@@ -43,7 +43,7 @@ type Machine struct {
 // ThisMachine describes this machine, as far as it says what it is.
 func ThisMachine() Machine {
 	m := Machine{
-		CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: field("/proc/meminfo", "MemTotal"),
+		CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: memory(field("/proc/meminfo", "MemTotal")),
 		System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
@@ -66,6 +66,15 @@ func field(path, name string) string {
 		}
 	}
 	return ""
+}
+
+// memory writes a size in kB, as the kernel says it, in GB.
+func memory(size string) string {
+	var kb float64
+	if _, err := fmt.Sscanf(size, "%f kB", &kb); err != nil {
+		return size
+	}
+	return fmt.Sprintf("%.0f GB", kb*1024/1e9)
 }
 
 func (m Machine) String() string {
