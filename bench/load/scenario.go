@@ -83,8 +83,8 @@ func Scenarios(quick bool) []Scenario {
 	for _, p := range []struct{ users, messages int }{{100, 300_000}, {1000, 300_000}} {
 		users := of(p.users, p.users/20)
 		add(fmt.Sprintf("p2p-%d", p.users), fmt.Sprintf("User to user, %d clients, closed loop", p.users),
-			"Users send 200-byte volatile messages to users picked at random, the next one when fewer than 4 have not arrived.",
-			users, volatile, pairs{Users: users, Messages: of(p.messages, 2000), Inflight: 4})
+			"Users send 200-byte volatile messages to users picked at random, the next one when the last one has arrived.",
+			users, volatile, pairs{Users: users, Messages: of(p.messages, 2000), Inflight: 1})
 	}
 	for _, p := range []struct{ rate, name int }{{5000, 5}, {20_000, 20}} {
 		users := of(1000, 20)

@@ -19,6 +19,25 @@ type CloseError struct {
 
 func (e *CloseError) Error() string { return fmt.Sprintf("ws: closed with %d %q", e.Code, e.Reason) }
 
+// appendFrame appends a client's frame whose payload build appends.
+func appendFrame(out []byte, op byte, key [4]byte, build func(b []byte) []byte) []byte {
+	// A payload of 126 bytes to 64 KB has a header of eight bytes; others move.
+	const usual = 8
+	start := len(out)
+	out = build(append(out, make([]byte, usual)...))
+	size := len(out) - start - usual
+	mask(out[start+usual:], key)
+	var room [14]byte
+	header := appendHeader(room[:0], op, size, key)
+	if more := len(header) - usual; more != 0 {
+		out = append(out, make([]byte, max(more, 0))...)
+		copy(out[start+len(header):], out[start+usual:start+usual+size])
+		out = out[:start+len(header)+size]
+	}
+	copy(out[start:], header)
+	return out
+}
+
 // appendHeader appends the header of a client's frame (section 5.2).
 func appendHeader(b []byte, op byte, size int, key [4]byte) []byte {
 	b = append(b, final|op)

@@ -136,25 +136,7 @@ func shake(nc interface {
 
 // Write sends a message whose payload build appends. It never waits.
 func (c *Conn) Write(op byte, build func(b []byte) []byte) error {
-	return c.wire.Write(func(out []byte) []byte {
-		// A payload of 126 bytes to 64 KB has a header of eight bytes; others move.
-		const usual = 8
-		start := len(out)
-		out = build(append(out, make([]byte, usual)...))
-		payload := out[start+usual:]
-		mask(payload, c.key)
-		var room [14]byte
-		header := appendHeader(room[:0], op, len(payload), c.key)
-		if len(header) != usual {
-			if len(header) > usual {
-				out = append(out, make([]byte, len(header)-usual)...)
-			}
-			n := copy(out[start+len(header):], payload)
-			out = out[:start+len(header)+n]
-		}
-		copy(out[start:], header)
-		return out
-	})
+	return c.wire.Write(func(out []byte) []byte { return appendFrame(out, op, c.key, build) })
 }
 
 // Close closes the connection without a closing handshake.
