@@ -23,6 +23,7 @@ const (
 type key struct {
 	id    string
 	algs  []string // the only algorithms it may be used with
+	of    string   // the only issuer whose tokens it verifies; "" any
 	value any      // []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 }
 

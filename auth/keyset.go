@@ -31,6 +31,9 @@ type KeySource struct {
 	// ID is what a token's kid must be; "" for tokens without a kid. JWK sets
 	// bring their own ids, so it must be "" for them.
 	ID string
+	// Issuer is what a token's iss must be; "" for any. Where several issuers
+	// have keys, one could sign for another without it (RFC 8725, section 3.8).
+	Issuer string
 	// Secret is shared with whoever mints the tokens: at least 32 bytes, and
 	// random, since a token lets anybody try guesses at it.
 	Secret Secret
@@ -67,6 +70,7 @@ type snapshot struct {
 type source struct {
 	// static after construction
 	name string
+	of   string                               // the issuer of the tokens that its keys verify; "" any
 	load func(context.Context) ([]key, error) // nil when the keys never change
 
 	// only the refresh under way
@@ -84,6 +88,7 @@ func newKeySet(ctx context.Context, c *Config) (*keySet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("auth: key source %d: %w", i+1, err)
 		}
+		src.of = ks.Issuer
 		s.sources = append(s.sources, src)
 	}
 	if err := s.refresh(ctx, ctx, 0); err != nil {
@@ -172,18 +177,18 @@ func readFile(path string) ([]byte, error) {
 	return readLimited(f, maxSetSize)
 }
 
-// find returns the keys that a token with this kid and algorithm may be
+// find returns the keys that a token with this kid, algorithm and issuer may be
 // checked with, after a refresh when nobody knows the kid.
-func (s *keySet) find(ctx context.Context, kid, alg string) ([]key, error) {
+func (s *keySet) find(ctx context.Context, kid, alg, iss string) ([]key, error) {
 	snap := s.current.Load()
-	known := snap.byID[kid]
+	known := snap.of(kid, iss)
 	if known == nil && !strings.HasPrefix(alg, "HS") && s.reloads() {
 		// Only secrets verify HS…, and they do not change.
 		if err := s.refresh(ctx, context.WithoutCancel(ctx), minRefresh); err != nil {
 			return nil, envelope.BusyError(0, "", err)
 		}
 		snap = s.current.Load()
-		if known = snap.byID[kid]; known == nil && snap.failing {
+		if known = snap.of(kid, iss); known == nil && snap.failing {
 			return nil, envelope.BusyError(minRefresh.Milliseconds(), "keys are not available", errUnknownKey)
 		}
 	}
@@ -200,6 +205,16 @@ func (s *keySet) find(ctx context.Context, kid, alg string) ([]key, error) {
 		return nil, errAlgorithm
 	}
 	return fit, nil
+}
+
+// of returns the keys by a name that may sign for an issuer.
+func (s *snapshot) of(kid, iss string) (keys []key) {
+	for _, k := range s.byID[kid] {
+		if k.of == "" || k.of == iss {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // reloads reports whether any source can change.
@@ -255,6 +270,7 @@ func (s *keySet) refresh(wait, work context.Context, minAge time.Duration) error
 	snap := &snapshot{byID: make(map[string][]key)}
 	for _, src := range s.sources {
 		for _, k := range src.keys {
+			k.of = src.of
 			snap.byID[k.id] = append(snap.byID[k.id], k)
 		}
 		snap.failing = snap.failing || src.err != nil

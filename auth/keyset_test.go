@@ -123,6 +123,42 @@ func TestSeveralIssuers(t *testing.T) {
 	}
 }
 
+// An issuer signs for itself only, also by the name of another's key.
+func TestIssuerSignsForItself(t *testing.T) {
+	p1, p2, p3 := newPair(t, "p256"), newPair(t, "p256"), newPair(t, "p256")
+	first, second := newIssuer(t, jwks(t, p1.jwk("k"))), newIssuer(t, jwks(t, p2.jwk("l")))
+	c := newClock()
+	v := newVerifier(t, Config{
+		Keys:       []KeySource{{JWKSURL: first.URL, Issuer: "first"}, {JWKSURL: second.URL, Issuer: "second"}, {ID: "k", Secret: Secret(secretA), Issuer: "third"}},
+		HTTPClient: first.Client(), Now: c.now,
+	})
+	by := func(k MintKey, iss string) string {
+		t.Helper()
+		token, err := Mint(k, Claims{Client: "alice", Issuer: iss, Issued: start, Expires: start.Add(48 * time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	k1, k2, k3 := MintKey{ID: "k", PEM: p1.pem}, MintKey{ID: "l", PEM: p2.pem}, MintKey{ID: "k", Secret: Secret(secretA)}
+	for _, token := range []string{by(k1, "first"), by(k2, "second"), by(k3, "third")} {
+		if err := verify(v, token); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, token := range []string{by(k1, "second"), by(k2, "first"), by(k1, ""), by(k3, "first"), by(k1, "third")} {
+		wantRefused(t, verify(v, token), token, notValid)
+	}
+	set := jwks(t, p3.jwk("k")) // the second one takes a name that the first has
+	second.set.Store(&set)
+	c.add(minRefresh)
+	if err := verify(v, by(MintKey{ID: "k", PEM: p3.pem}, "second")); err != nil {
+		t.Error(err)
+	}
+	stolen := by(MintKey{ID: "k", PEM: p3.pem}, "first")
+	wantRefused(t, verify(v, stolen), stolen, notValid)
+}
+
 func TestStaleKeysWhileTheIssuerIsAway(t *testing.T) {
 	p1, p2 := newPair(t, "p256"), newPair(t, "p256")
 	web := newIssuer(t, jwks(t, p1.jwk("1")))

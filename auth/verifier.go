@@ -125,7 +125,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (Verified, error) {
 		if err := checkHeader(t.Header, "", "jwt", "at+jwt"); err != nil {
 			return nil, err
 		}
-		return v.key(ctx, t)
+		return v.key(ctx, t, c.iss)
 	})
 	if err != nil {
 		if e, ok := errors.AsType[*envelope.Error](err); ok {
@@ -158,12 +158,12 @@ func (v *Verified) lasts(now time.Time) time.Duration {
 }
 
 // key returns what the library is to check the signature with.
-func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
+func (v *Verifier) key(ctx context.Context, t *jwt.Token, iss string) (any, error) {
 	kid, ok := t.Header["kid"].(string)
 	if _, present := t.Header["kid"]; present && !ok {
 		return nil, errUnknownKey
 	}
-	keys, err := v.keys.find(ctx, kid, t.Method.Alg())
+	keys, err := v.keys.find(ctx, kid, t.Method.Alg(), iss)
 	if err != nil {
 		return nil, err
 	}

@@ -145,7 +145,8 @@ type Config struct {
 // TokenKey is one key that auth keys are checked with. Exactly one of its
 // sources is given; Secret is filled from SecretFile.
 type TokenKey struct {
-	KID        string `name:"kid"` // of auth keys signed with it; "" for those without, and for a JWKS, which has its own
+	KID        string `name:"kid"`    // of auth keys signed with it; "" for those without, and for a JWKS, which has its own
+	Issuer     string `name:"issuer"` // whose auth keys it is for; "": anybody's
 	Secret     string `name:"secret" secret:""`
 	SecretFile string `name:"secret-file" fills:"secret"`
 	PEMFile    string `name:"pem-file" file:""`
@@ -182,7 +183,7 @@ func (c *Config) KeySources() []auth.KeySource {
 	}
 	for _, k := range c.TokenKeys {
 		sources = append(sources, auth.KeySource{
-			ID: k.KID, Secret: auth.Secret(k.Secret), PEMFile: k.PEMFile, JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL,
+			ID: k.KID, Issuer: k.Issuer, Secret: auth.Secret(k.Secret), PEMFile: k.PEMFile, JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL,
 		})
 	}
 	return sources
