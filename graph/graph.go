@@ -291,6 +291,13 @@ func (g *Graph) Route(addr envelope.Address, seq uint64, f func(servers []envelo
 	g.routes.route(addr, seq, f)
 }
 
+// Settled is Route for an address of which it is known where it is, and the call
+// is at once: it returns what f would be called with. Else it returns false and
+// the call is to be made by Route.
+func (g *Graph) Settled(addr envelope.Address, seq uint64) (servers []envelope.ServerID, ok bool) {
+	return g.routes.settled(addr, seq)
+}
+
 // EdgeChanged notes that a peer has written an edge for addr. What was known
 // of the address is forgotten. It returns the highest seq that was routed
 // without that edge, as far as remembered: the peer must hear of it.

@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,14 +97,36 @@ func (r *route) live(v *view) []envelope.ServerID {
 	return servers
 }
 
+// settled answers a call for an address that is settled; false for another.
+func (t *routes) settled(addr envelope.Address, seq uint64) (servers []envelope.ServerID, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.fresh(addr); ok {
+		return t.hit(r, seq), true
+	}
+	return nil, false
+}
+
+// fresh returns the entry of an address, and whether the address is settled. mu
+// is held.
+func (t *routes) fresh(addr envelope.Address) (r *route, ok bool) {
+	r, ok = t.cache.Get(addr)
+	return r, ok && !r.stale && r.flushes == t.flushes && time.Since(r.at) < routeAge
+}
+
+// hit returns where the address of a fresh entry is. mu is held.
+func (t *routes) hit(r *route, seq uint64) []envelope.ServerID {
+	r.last = max(r.last, seq)
+	t.counts.routeHits.Add(1)
+	return r.live(t.view)
+}
+
 func (t *routes) route(addr envelope.Address, seq uint64, f func([]envelope.ServerID)) {
 	t.mu.Lock()
-	r, ok := t.cache.Get(addr)
-	if ok && !r.stale && r.flushes == t.flushes && time.Since(r.at) < routeAge {
-		r.last = max(r.last, seq)
-		servers := r.live(t.view)
+	r, ok := t.fresh(addr)
+	if ok {
+		servers := t.hit(r, seq)
 		t.mu.Unlock()
-		t.counts.routeHits.Add(1)
 		f(servers)
 		return
 	}
@@ -117,6 +140,7 @@ func (t *routes) route(addr envelope.Address, seq uint64, f func([]envelope.Serv
 	if l == nil {
 		if r == nil {
 			r = &route{}
+			addr.ID = strings.Clone(addr.ID) // else the message that it came with would stay in memory
 			t.cache.Add(addr, r)
 		}
 		r.stale = true // until the calls that wait have been answered

@@ -20,6 +20,10 @@ func (n *Node) publishStored(log envelope.Address, env *envelope.Envelope, seq u
 // servers with an edge for it. It never blocks. env is read-only from here on.
 func (n *Node) publish(addr envelope.Address, env *envelope.Envelope) {
 	reached := n.deliver(addr, env) > 0
+	if servers, ok := n.graph.Settled(addr, env.Seq); ok {
+		n.forward(servers, addr, env, reached)
+		return
+	}
 	n.graph.Route(addr, env.Seq, func(servers []envelope.ServerID) { n.forward(servers, addr, env, reached) })
 }
 
