@@ -33,6 +33,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"parse", 1, func() { _, _ = p.Parse(short) }},
 		{"parse, escapes and other alphabets", 1, func() { _, _ = p.Parse(escaped) }},
+		{"parse with its envelope", 1, func() { _, _ = p.ParseNew(short) }},
 		{"parse a long one", 3, func() { _, _ = p.Parse(long) }}, // its ids on their own
 		{"find out that it is a control frame", 0, func() { _, _ = p.Parse(control) }},
 		{"message", 0, func() { _ = e.AppendJSON(buf) }},

@@ -19,6 +19,10 @@ func agree(t *testing.T, frame []byte) {
 		if !bytes.Equal(given, frame) {
 			t.Fatalf("%q: the frame was changed", frame)
 		}
+		alone, aloneErr := (&Parser{From: from}).ParseNew(given)
+		if !reflect.DeepEqual(*alone, got) || !reflect.DeepEqual(aloneErr, err) {
+			t.Fatalf("%q from %d\ngot %+v, %v\nand %+v, %v", frame, from, got, err, *alone, aloneErr)
+		}
 		clear(given) // what is got is not in it
 		want, wantErr := (&oracle{From: from}).Parse(frame)
 		if !reflect.DeepEqual(got, want) {

@@ -9,9 +9,30 @@ type keeper struct {
 	free []byte // the buffer up to the last id
 }
 
-// keepTogether is the largest frame, in bytes, whose ids are kept beside its body:
-// whoever remembers an id for long keeps the whole buffer with it.
-const keepTogether = 512
+const (
+	// keepTogether is the largest frame, in bytes, whose ids are kept beside its
+	// body: whoever remembers an id for long keeps the whole buffer with it.
+	keepTogether = 512
+	// shortFrame is the largest frame, in bytes, that is kept beside its envelope:
+	// as most are that people type or games send. With it a parcel has 448 bytes,
+	// one of the sizes that the allocator knows.
+	shortFrame = 232
+)
+
+// parcel is an envelope and room for what it keeps of a short frame.
+type parcel struct {
+	Envelope
+	room [shortFrame]byte
+}
+
+// newParcel returns an envelope for a frame of that size, and its keeper.
+func newParcel(size int) (*Envelope, keeper) {
+	if size > shortFrame {
+		return new(Envelope), keeper{size: size}
+	}
+	p := new(parcel)
+	return &p.Envelope, keeper{size: size, free: p.room[:size]}
+}
 
 func (k *keeper) buffer() []byte {
 	if k.free == nil {

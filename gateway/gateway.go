@@ -17,8 +17,9 @@ type Command interface{ command() }
 
 type (
 	// Send carries one message. The reply is [Ack] or an error; there is none
-	// for a message without an ID that was taken.
-	Send struct{ Envelope envelope.Envelope }
+	// for a message without an ID that was taken. The envelope belongs to the
+	// Core from then on.
+	Send struct{ Envelope *envelope.Envelope }
 
 	// Hello opens a connection that acknowledges for itself.
 	Hello struct {
@@ -402,6 +403,9 @@ type Codec interface {
 	// Append appends the frame for an event to dst. It returns dst unchanged
 	// when the protocol has no words for the event.
 	Append(dst []byte, ev Event) []byte
+	// AppendAck is Append for an Ack, of which there are as many as messages: it
+	// takes no memory for an Event.
+	AppendAck(dst []byte, ack Ack) []byte
 	// Shared names a form of frames: connections with equal names get equal
 	// bytes for equal events, so that the node encodes once for all of them.
 	Shared() string

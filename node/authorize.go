@@ -47,7 +47,7 @@ func questionOf(cmd gateway.Command) ask.Question {
 			return ask.Question{Action: ask.Join, Session: cmd.ID}
 		}
 	case gateway.Send:
-		return ofMessage(&cmd.Envelope)
+		return ofMessage(cmd.Envelope)
 	}
 	return ask.Question{}
 }

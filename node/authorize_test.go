@@ -180,8 +180,8 @@ func TestAuthorizeWhat(t *testing.T) {
 		{gateway.History{Log: deviceAddr("topic:news")}, nothing},
 		{gateway.GetHeader{ID: "topic:news"}, join("topic:news")},
 		{gateway.GetHeader{ID: "room"}, nothing},
-		{gateway.Send{Envelope: message}, ask.Question{Action: ask.Send, DestNode: "room~zorro", DestSession: "room"}},
-		{gateway.Send{Envelope: envelope.Envelope{DestClient: "bob"}}, ask.Question{Action: ask.Send, DestClient: "bob"}},
+		{gateway.Send{Envelope: new(message)}, ask.Question{Action: ask.Send, DestNode: "room~zorro", DestSession: "room"}},
+		{gateway.Send{Envelope: &envelope.Envelope{DestClient: "bob"}}, ask.Question{Action: ask.Send, DestClient: "bob"}},
 		// On connections only, where topics are asked about one by one.
 		{gateway.Hello{}, nothing},
 		{gateway.Subscribe{}, nothing},
@@ -304,7 +304,7 @@ func TestAuthorizeGuestAndApp(t *testing.T) {
 		}
 		do(gateway.CreateSession{ID: "room", Empty: true})
 		do(gateway.SendMany{Envelope: envelope.Envelope{Body: []byte(`"payload":1`)}, To: []gateway.Destination{{Session: "room"}, {Node: "bob"}}})
-		do(gateway.Send{Envelope: to(deviceAddr("bob"), "x", "x")})
+		do(gateway.Send{Envelope: new(to(deviceAddr("bob"), "x", "x"))})
 		j.want()
 	})
 }
@@ -375,7 +375,7 @@ func TestAuthorizeJoin(t *testing.T) {
 
 // publishText says something in a topic in the name of the app.
 func (s *server) publishText(topic string) {
-	_, err := s.Do(s.mesh.t.Context(), backend, gateway.Send{Envelope: to(room(topic), "", "x")})
+	_, err := s.Do(s.mesh.t.Context(), backend, gateway.Send{Envelope: new(to(room(topic), "", "x"))})
 	if err != nil {
 		s.mesh.t.Error(err)
 	}

@@ -33,7 +33,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	}
 	switch cmd := cmd.(type) {
 	case gateway.Send:
-		return n.sendWait(ctx, who, cmd.Envelope)
+		return n.sendWait(ctx, who, *cmd.Envelope)
 	case gateway.CreateSession:
 		create := n.sessions.Create
 		if cmd.Empty || cmd.ID.IsTopic() {
@@ -164,7 +164,7 @@ func (n *Node) sendWait(ctx context.Context, who envelope.Principal, env envelop
 		err error
 	}
 	done := make(chan result, 1)
-	n.send(ctx, who, &env, nil, func(ack gateway.Ack, err error) { done <- result{ack, err} })
+	n.send(ctx, who, &env, answer(func(ack gateway.Ack, err error) { done <- result{ack, err} }))
 	select {
 	case r := <-done:
 		return r.ack, r.err

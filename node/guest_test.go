@@ -57,7 +57,7 @@ func TestGuestRights(t *testing.T) {
 	limit := 5
 	message := func(e envelope.Envelope) gateway.Send {
 		e.Body = []byte(`"payload":"hi"`)
-		return gateway.Send{Envelope: e}
+		return gateway.Send{Envelope: &e}
 	}
 	change := func(action gateway.MemberAction, id, node string) gateway.ChangeMember {
 		return gateway.ChangeMember{

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -14,7 +15,17 @@ type lane struct {
 	bytes  int
 	spare  []waiting    // the slice last written, to be used again
 	latest map[slot]int // index in frames of the newest value of a slot
+
+	acks  *ackFrames // where those of frames are that acknowledge; nil while there is none
+	taken *ackFrames // and of those that are being written
 }
+
+// ackFrames is memory for acknowledgements, which are as many as messages and
+// are soon written.
+type ackFrames struct{ buf []byte }
+
+// maxAckFrames is how many bytes of it are used again.
+const maxAckFrames = 8 << 10
 
 // waiting is a frame that waits to be written.
 type waiting struct {
@@ -43,6 +54,21 @@ func (l *lane) full() bool { return len(l.frames) >= windowMessages || l.bytes >
 
 func (l *lane) push(frame []byte) { l.add(waiting{frame: frame}) }
 
+// pushAck is push for an acknowledgement. It reports false when the protocol has
+// no words for it.
+func (l *lane) pushAck(ack gateway.Ack, codec gateway.Codec, free *sync.Pool) bool {
+	if l.acks == nil {
+		l.acks = free.Get().(*ackFrames)
+	}
+	from := len(l.acks.buf)
+	l.acks.buf = codec.AppendAck(l.acks.buf, ack)
+	frame := l.acks.buf[from:]
+	if len(frame) > 0 {
+		l.push(frame)
+	}
+	return len(frame) > 0
+}
+
 // pushMessage is push for a message, which may come too late.
 func (l *lane) pushMessage(m *encoded, codec gateway.Codec) { l.add(m.waiting(codec)) }
 
@@ -68,12 +94,18 @@ func (l *lane) take() []waiting {
 	frames := l.frames
 	l.frames, l.spare = l.spare[:0], nil
 	l.bytes = 0
+	l.taken, l.acks = l.acks, nil
 	clear(l.latest)
 	return frames
 }
 
 // giveBack returns a slice that take gave, when its frames are written.
-func (l *lane) giveBack(frames []waiting) {
+func (l *lane) giveBack(frames []waiting, free *sync.Pool) {
+	if l.taken != nil && cap(l.taken.buf) <= maxAckFrames {
+		l.taken.buf = l.taken.buf[:0]
+		free.Put(l.taken)
+	}
+	l.taken = nil
 	clear(frames)
 	if cap(frames) <= windowMessages {
 		l.spare = frames[:0]
@@ -115,6 +147,15 @@ func (c *conn) reply(ev gateway.Event) {
 	defer c.mu.Unlock()
 	c.lane.push(frame)
 	c.writeSoon()
+}
+
+// acknowledged queues an acknowledgement.
+func (c *conn) acknowledged(ack gateway.Ack) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lane.pushAck(ack, c.codec, &c.n.ackFrames) {
+		c.writeSoon()
+	}
 }
 
 // waitForRoom blocks the read loop while the client does not read its replies.
@@ -311,7 +352,7 @@ func (c *conn) drain(left int) bool {
 // written does what is to be done when frames are on the wire.
 func (c *conn) written(frames []waiting, stored map[envelope.Address]uint64) {
 	c.mu.Lock()
-	c.lane.giveBack(frames)
+	c.lane.giveBack(frames, &c.n.ackFrames)
 	c.flushing = false
 	c.mu.Unlock()
 	c.confirmDelivery(stored)

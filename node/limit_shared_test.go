@@ -68,7 +68,7 @@ func TestLimitOfSession(t *testing.T) {
 		}
 		say := func(who envelope.Principal, e envelope.Envelope) error {
 			e.Body = []byte(`"payload":1`)
-			_, err := m.at("a").Do(t.Context(), who, gateway.Send{Envelope: e})
+			_, err := m.at("a").Do(t.Context(), who, gateway.Send{Envelope: &e})
 			return err
 		}
 		who := func(id string) envelope.Principal {

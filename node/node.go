@@ -144,6 +144,9 @@ type Node struct {
 	lookUps   chan struct{} // a token for each look into a log for receipts
 	stats     Stats
 
+	submissions sync.Pool // of *submission
+	ackFrames   sync.Pool // of *ackFrames
+
 	draining atomic.Bool
 	leaving  chan struct{}  // a token when this server has been asked to drain
 	serving  sync.WaitGroup // connections; Add only while not closed, under life
@@ -161,6 +164,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.MaxConnections = defaultMaxConnections
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults(), process: rand.Text(), began: time.Now()}
+	n.submissions.New = func() any { return new(submission) }
+	n.ackFrames.New = func() any { return new(ackFrames) }
 	n.conns = newRegistry(connectionCaps{cfg.MaxConnections, cfg.Limits.ClientConnections, cfg.Limits.AddressConnections})
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)

@@ -143,7 +143,7 @@ func (c *conn) obey(cmd gateway.Command, id string) {
 			c.refuse(cmd.ID, err)
 		}
 	case gateway.Send:
-		c.send(&cmd.Envelope)
+		c.send(cmd.Envelope)
 	case gateway.Acknowledge:
 		c.acknowledge(cmd.Cursors)
 	case gateway.MarkRead:

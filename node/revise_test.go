@@ -34,7 +34,7 @@ func deletion(addr envelope.Address, id string, seq uint64) envelope.Envelope {
 func (m *mesh) sendAs(who envelope.Principal, at string, e envelope.Envelope) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	ev, err := m.at(at).Do(ctx, who, gateway.Send{Envelope: e})
+	ev, err := m.at(at).Do(ctx, who, gateway.Send{Envelope: &e})
 	if err != nil {
 		return 0, err
 	}

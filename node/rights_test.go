@@ -25,7 +25,7 @@ import (
 // Of everything that can be asked for: which right bounds it, and what is let
 // through besides. What has no row is refused to whoever has any rights.
 func TestRightsOfCommands(t *testing.T) {
-	message := func(e envelope.Envelope) gateway.Send { return gateway.Send{Envelope: e} }
+	message := func(e envelope.Envelope) gateway.Send { return gateway.Send{Envelope: &e} }
 	change := func(action gateway.MemberAction) gateway.ChangeMember {
 		return gateway.ChangeMember{ID: "room", Action: action, Node: "bob"}
 	}

@@ -16,61 +16,74 @@ func stamp(env *envelope.Envelope, who envelope.Principal) {
 	env.Seq = 0
 }
 
-// send takes one message from a sender to its log and on to its readers.
-// done is called once, possibly before send returns, from any goroutine, and
-// must not block. before is asked for leave once the address is known, and may
-// be nil. env belongs to the node from here on.
-func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
+// submitter is who waits for what becomes of a message.
+type submitter interface {
+	// leave is asked for once the address is known; an error refuses the message.
+	leave(log envelope.Address) error
+	// done is called once, possibly before send returns, from any goroutine, and
+	// must not block. For a volatile message without a receipt send calls it.
+	done(ack gateway.Ack, err error)
+}
+
+// answer is a submitter that gives every leave.
+type answer func(gateway.Ack, error)
+
+func (answer) leave(envelope.Address) error      { return nil }
+func (f answer) done(ack gateway.Ack, err error) { f(ack, err) }
+
+// send takes one message from a sender to its log and on to its readers. env
+// belongs to the node from here on.
+func (n *Node) send(ctx context.Context, who envelope.Principal, env *envelope.Envelope, from submitter) {
 	stamp(env, who)
 	addr, err := n.resolve(ctx, who, env)
-	n.dispatch(ctx, who, addr, err, env, before, done)
+	n.dispatch(ctx, who, addr, err, env, from)
 }
 
 // dispatch is send for a message that is stamped and resolved; err says why it
 // could not be.
-func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelope.Address, err error, env *envelope.Envelope, before func(log envelope.Address) error, done func(gateway.Ack, error)) {
+func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelope.Address, err error, env *envelope.Envelope, from submitter) {
 	if err == nil && env.Revises() != 0 {
 		err = n.mayRevise(ctx, who, addr, env)
 	}
-	if err == nil && before != nil {
-		err = before(addr)
+	if err == nil {
+		err = from.leave(addr)
 	}
 	if err != nil {
-		done(gateway.Ack{}, err)
+		from.done(gateway.Ack{}, err)
 		return
 	}
 	if err := n.limits.maySendTo(who, env.DestSession); err != nil {
-		done(gateway.Ack{}, err)
+		from.done(gateway.Ack{}, err)
 		return
 	}
 	if env.Class != envelope.Durable {
 		if err := n.maySignal(ctx, who, env.DestSession); err != nil {
-			done(gateway.Ack{}, err)
+			from.done(gateway.Ack{}, err)
 			return
 		}
 		n.stats.Volatile.Add(1)
 		if addr.IsZero() { // a game without a master
 			n.stats.DroppedAway.Add(1)
-			done(gateway.Ack{ID: env.ID, Offline: env.Receipt}, nil)
+			from.done(gateway.Ack{ID: env.ID, Offline: env.Receipt}, nil)
 			return
 		}
 		if env.Receipt && env.ID != "" && !n.cfg.PresenceOff {
-			n.publishAsked(addr, env, done)
+			n.publishAsked(addr, env, from.done)
 			return
 		}
 		n.publish(addr, env)
-		done(gateway.Ack{ID: env.ID}, nil)
+		from.done(gateway.Ack{ID: env.ID}, nil)
 		return
 	}
 	id := env.ID
 	n.waker.before(ctx, addr, env)
 	n.owners.append(addr, env, func(seq uint64, err error) {
 		if err != nil {
-			done(gateway.Ack{}, err)
+			from.done(gateway.Ack{}, err)
 			return
 		}
 		n.waker.appended(addr, env, seq)
-		n.hooks.waiting(addr, env, seq, func() { done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil) })
+		n.hooks.waiting(addr, env, seq, func() { from.done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil) })
 	})
 }
 
@@ -92,6 +105,21 @@ func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *enve
 	return seq, n.hooks.noticed(ctx, log, env, seq)
 }
 
+// submission is a message from a connection on its way.
+type submission struct {
+	c      *conn
+	env    *envelope.Envelope
+	id     string
+	number uint64 // of the message on its connection, when it came first
+	denied error  // what the app's backend says
+
+	// Of the message as it was sent, to be told with a refusal.
+	log     envelope.Address
+	node    envelope.NodeID
+	session envelope.SessionID
+	durable bool
+}
+
 // send takes a message from this connection. It holds back the read loop while
 // too many of its messages wait for the store.
 func (c *conn) send(env *envelope.Envelope) {
@@ -105,52 +133,67 @@ func (c *conn) send(env *envelope.Envelope) {
 	number := c.submitted
 	c.mu.Unlock()
 
-	id, durable := env.ID, env.Class == envelope.Durable
-	log := env.Dest() // also when it is refused before that is known to be right
-	node, session := env.DestNode, env.DestSession
-	denied := c.ask(ofMessage(env)) // which may take a while: what was refused meanwhile comes before it
-	before := func(addr envelope.Address) error {
-		durable = env.Class == envelope.Durable // a topic may keep nothing
-		if durable && id != "" {
-			c.mu.Lock()
-			var err error
-			if number, err = c.gates.pass(addr, id, number, time.Now()); err == nil {
-				c.passage.begin(number)
-			}
-			c.mu.Unlock()
-			if err != nil {
-				return err
-			}
-		}
-		if denied != nil { // behind the gate: who comes again keeps its turn
-			return denied
-		}
-		return c.mayFrame()
+	atOnce := env.Class != envelope.Durable && !env.Receipt
+	s := c.n.submissions.Get().(*submission)
+	*s = submission{
+		c: c, env: env, id: env.ID, number: number, durable: env.Class == envelope.Durable,
+		log:  env.Dest(), // also when it is refused before that is known to be right
+		node: env.DestNode, session: env.DestSession,
+		denied: c.ask(ofMessage(env)), // which may take a while: what was refused meanwhile comes before it
 	}
-	c.n.send(c.ctx, c.who, env, before, func(ack gateway.Ack, err error) {
-		<-c.inflight
-		if err == nil {
-			if id != "" {
-				c.reply(ack)
-			}
-			c.answerAway(env)
-			return
-		}
-		if e := envelope.AsError(err); durable && id != "" && e.Code.Retry() {
-			c.mu.Lock()
-			c.passage.wait(&c.mu, number)
-			room := c.gates.shut(log, id, number, time.Now())
-			c.mu.Unlock()
-			if !room { // a client that connects again sends everything anew, in order
-				c.close(envelope.Busy, "messages to too many addresses were refused")
-			}
-		}
-		switch {
-		case id == "" && !durable && envelope.CodeOf(err) == envelope.RateLimited:
-			c.n.stats.DroppedRate.Add(1) // a word for each would be more of the same
-		case !c.answerNotMember(id, node, session, err):
-			c.refuse(id, err)
-		}
-	})
+	c.n.send(c.ctx, c.who, env, s)
 	c.passage.end(&c.mu)
+	if atOnce {
+		*s = submission{}
+		c.n.submissions.Put(s)
+	}
+}
+
+// leave implements [submitter].
+func (s *submission) leave(addr envelope.Address) error {
+	c := s.c
+	s.durable = s.env.Class == envelope.Durable // a topic may keep nothing
+	if s.durable && s.id != "" {
+		c.mu.Lock()
+		var err error
+		if s.number, err = c.gates.pass(addr, s.id, s.number, time.Now()); err == nil {
+			c.passage.begin(s.number)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if s.denied != nil { // behind the gate: who comes again keeps its turn
+		return s.denied
+	}
+	return c.mayFrame()
+}
+
+// done implements [submitter].
+func (s *submission) done(ack gateway.Ack, err error) {
+	c := s.c
+	<-c.inflight
+	if err == nil {
+		if s.id != "" {
+			c.acknowledged(ack)
+		}
+		c.answerAway(s.env)
+		return
+	}
+	if e := envelope.AsError(err); s.durable && s.id != "" && e.Code.Retry() {
+		c.mu.Lock()
+		c.passage.wait(&c.mu, s.number)
+		room := c.gates.shut(s.log, s.id, s.number, time.Now())
+		c.mu.Unlock()
+		if !room { // a client that connects again sends everything anew, in order
+			c.close(envelope.Busy, "messages to too many addresses were refused")
+		}
+	}
+	switch {
+	case s.id == "" && !s.durable && envelope.CodeOf(err) == envelope.RateLimited:
+		c.n.stats.DroppedRate.Add(1) // a word for each would be more of the same
+	case !c.answerNotMember(s.id, s.node, s.session, err):
+		c.refuse(s.id, err)
+	}
 }

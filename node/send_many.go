@@ -46,14 +46,14 @@ func (n *Node) sendMany(ctx context.Context, who envelope.Principal, cmd gateway
 		env.DestNode, env.DestClient, env.DestSession = to.Node, to.Client, to.Session
 		stamp(&env, src)
 		addr, err := n.resolveForApp(ctx, src, &env)
-		n.dispatch(ctx, src, addr, err, &env, nil, func(ack gateway.Ack, err error) {
+		n.dispatch(ctx, src, addr, err, &env, answer(func(ack gateway.Ack, err error) {
 			<-slots
 			if err != nil {
 				outcomes <- outcome{i, gateway.Sent{Err: envelope.AsError(err)}}
 				return
 			}
 			outcomes <- outcome{i, gateway.Sent{Ack: ack}}
-		})
+		}))
 	}
 	reply := gateway.SentMany{Of: make([]gateway.Sent, len(cmd.To))}
 	for i := range reply.Of {

@@ -47,7 +47,7 @@ func BenchmarkTopic(b *testing.B) {
 			want := int64(3)
 			for b.Loop() {
 				want++
-				_, err := m.at("a").Do(b.Context(), envelope.Principal{Node: "app", Client: "app", App: true}, gateway.Send{Envelope: envelope.Envelope{
+				_, err := m.at("a").Do(b.Context(), envelope.Principal{Node: "app", Client: "app", App: true}, gateway.Send{Envelope: &envelope.Envelope{
 					DestSession: "topic:news", Class: envelope.Volatile, Body: []byte(`"payload":"a value of some length, as prices are"`),
 				}})
 				if err != nil {
@@ -87,7 +87,7 @@ func BenchmarkManyTopics(b *testing.B) {
 			}
 			for b.Loop() {
 				want++
-				_, err := m.at("a").Do(b.Context(), envelope.Principal{Node: "app", Client: "app", App: true}, gateway.Send{Envelope: envelope.Envelope{
+				_, err := m.at("a").Do(b.Context(), envelope.Principal{Node: "app", Client: "app", App: true}, gateway.Send{Envelope: &envelope.Envelope{
 					DestSession: "topic:news", Class: envelope.Volatile, Body: []byte(`"payload":"a value"`),
 				}})
 				if err != nil {

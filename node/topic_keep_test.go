@@ -150,7 +150,7 @@ func TestTopicAge(t *testing.T) {
 		m.keep("topic:news", envelope.Settings{KeepSeconds: new(60)})
 		say := func(id string) uint64 {
 			t.Helper()
-			ev, err := m.app("a", gateway.Send{Envelope: to(room("topic:news"), id, "x")})
+			ev, err := m.app("a", gateway.Send{Envelope: new(to(room("topic:news"), id, "x"))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +213,7 @@ func TestTopicRules(t *testing.T) {
 				t.Errorf("answered %+v", c)
 			}
 		}
-		if _, err := m.app("c", gateway.Send{Envelope: to(room("topic:news"), "3", "3")}); err != nil {
+		if _, err := m.app("c", gateway.Send{Envelope: new(to(room("topic:news"), "3", "3"))}); err != nil {
 			t.Error(err)
 		}
 		for _, r := range all {
@@ -263,7 +263,7 @@ func TestRandomTopic(t *testing.T) {
 						time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond)
 					default:
 						said++
-						ev, err := m.app(at, gateway.Send{Envelope: to(room("topic:news"), fmt.Sprint(said), fmt.Sprint(said))})
+						ev, err := m.app(at, gateway.Send{Envelope: new(to(room("topic:news"), fmt.Sprint(said), fmt.Sprint(said)))})
 						if err != nil || ev.(gateway.Ack).Seq != said {
 							t.Fatalf("%+v, %v", ev, err)
 						}
@@ -319,7 +319,7 @@ func TestTopicOverStreams(t *testing.T) {
 		m.keep("topic:news", envelope.Settings{KeepCount: new(10)})
 		say := func(text string) {
 			t.Helper()
-			if _, err := m.app("b", gateway.Send{Envelope: to(room("topic:news"), text, text)}); err != nil {
+			if _, err := m.app("b", gateway.Send{Envelope: new(to(room("topic:news"), text, text))}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -479,7 +479,7 @@ func TestTopicRevisions(t *testing.T) {
 			t.Errorf("got %+v", e)
 		}
 		deletion := envelope.Envelope{ID: "5", DestSession: "topic:news", Deletes: 2}
-		if _, err := m.app("b", gateway.Send{Envelope: deletion}); err != nil {
+		if _, err := m.app("b", gateway.Send{Envelope: &deletion}); err != nil {
 			t.Error(err)
 		}
 		for _, r := range []*raw{alice, bob} {

@@ -219,7 +219,7 @@ func TestTopicOverHTTP(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		r := m.raw("alice", "a").open()
 		r.subscribe("", "topic:news")
-		if _, err := m.app("b", gateway.Send{Envelope: to(room("topic:news"), "1", "1")}); err != nil {
+		if _, err := m.app("b", gateway.Send{Envelope: new(to(room("topic:news"), "1", "1"))}); err != nil {
 			t.Error(err)
 		}
 		r.message("1")
@@ -392,7 +392,7 @@ func TestTopicServerDies(t *testing.T) {
 		}
 		say := func(i int) {
 			t.Helper()
-			if _, err := m.app("a", gateway.Send{Envelope: to(room("topic:news"), fmt.Sprint(i), fmt.Sprint(i))}); err != nil {
+			if _, err := m.app("a", gateway.Send{Envelope: new(to(room("topic:news"), fmt.Sprint(i), fmt.Sprint(i)))}); err != nil {
 				t.Fatal(err)
 			}
 		}

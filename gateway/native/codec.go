@@ -34,10 +34,10 @@ func (c *Codec) Shared() string { return "native" }
 
 // Decode implements [gateway.Codec].
 func (c *Codec) Decode(frame []byte) (gateway.Command, string, error) {
-	env, err := c.parser.Parse(frame)
+	env, err := c.parser.ParseNew(frame)
 	switch {
-	case err == nil && env.Type == envelope.TypeConfig && c.legacy && env.HasType:
-		cmd, err := decodeConfig(&env)
+	case err == nil && c.legacy && env.HasType && env.Type == envelope.TypeConfig:
+		cmd, err := decodeConfig(env)
 		return cmd, env.ID, err
 	case err == nil:
 		return gateway.Send{Envelope: env}, env.ID, nil
@@ -89,6 +89,8 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 	switch ev := ev.(type) {
 	case gateway.Message:
 		return ev.Envelope.AppendJSON(dst)
+	case gateway.Ack:
+		return c.AppendAck(dst, ev)
 	case gateway.Refusal:
 		return appendRefusal(dst, ev)
 	case gateway.Pending:
@@ -98,6 +100,21 @@ func (c *Codec) Append(dst []byte, ev gateway.Event) []byte {
 		return dst
 	}
 	return appendControl(dst, ev)
+}
+
+// AppendAck implements [gateway.Codec].
+func (c *Codec) AppendAck(dst []byte, ack gateway.Ack) []byte {
+	if c.legacy {
+		return dst
+	}
+	w := envelope.NewControl(dst, envelope.ControlAck)
+	w.ID("id", ack.ID)
+	if ack.Seq != 0 {
+		w.Seq("seq", ack.Seq)
+		w.Log("log", ack.Log)
+	}
+	w.Bool("offline", ack.Offline)
+	return w.End()
 }
 
 func appendRefusal(dst []byte, ev gateway.Refusal) []byte {
@@ -116,15 +133,6 @@ func appendRefusal(dst []byte, ev gateway.Refusal) []byte {
 // appendControl appends the frame of an event that legacy clients are not told.
 func appendControl(dst []byte, ev gateway.Event) []byte {
 	switch ev := ev.(type) {
-	case gateway.Ack:
-		w := envelope.NewControl(dst, envelope.ControlAck)
-		w.ID("id", ev.ID)
-		if ev.Seq != 0 {
-			w.Seq("seq", ev.Seq)
-			w.Log("log", ev.Log)
-		}
-		w.Bool("offline", ev.Offline)
-		return w.End()
 	case gateway.Receipt:
 		state := envelope.StateDelivered
 		if ev.Read {

@@ -218,7 +218,7 @@ func FuzzDecode(f *testing.F) {
 		// What is sent on is valid and means the same.
 		var p envelope.Parser
 		p.From = envelope.FromServer
-		again, err := p.Parse(NewCodec(legacy).Append(nil, gateway.Message{Envelope: &e}))
+		again, err := p.Parse(NewCodec(legacy).Append(nil, gateway.Message{Envelope: e}))
 		if err != nil || again.Dest() != e.Dest() || !bytes.Equal(again.Body, e.Body) || again.ID != e.ID {
 			t.Fatalf("%+v became %+v, %v", e, again, err)
 		}

@@ -38,7 +38,7 @@ func (h *Handler) send(r *http.Request, who auth.Verified) (any, error) {
 		return nil, err
 	}
 	env.ID = cmp.Or(env.ID, key)
-	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Send{Envelope: env})
+	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.Send{Envelope: &env})
 	if err != nil {
 		return nil, err
 	}
