@@ -14,8 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// errBroken means that the run went through and the servers broke a promise.
-var errBroken = errors.New("messages were lost, duplicated or out of order")
+// errBroken means that servers broke a promise, or a run failed; the report says which.
+var errBroken = errors.New("a run failed, or messages were lost, duplicated or out of order")
 
 func main() {
 	var cli struct {

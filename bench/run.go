@@ -33,6 +33,7 @@ type runCmd struct {
 	Address    map[string]string `placeholder:"TARGET=ADDRESS" group:"Servers that run" help:"HOST:PORT or URL of a target that runs already and is not to be started. Of AllSpark, URLs with commas between them."`
 	PIDs       map[string][]int  `name:"pids" placeholder:"TARGET=PID,…" group:"Servers that run" help:"Its processes, for CPU time and memory; on this machine."`
 	SecretFile string            `name:"auth-secret-file" placeholder:"FILE" group:"Servers that run" help:"File with the secret that AllSpark's auth keys are signed with (HS256)."`
+	Program    string            `placeholder:"FILE" type:"existingfile" help:"Program of AllSpark's server, for comparing versions. Default: built from this source."`
 	MongoDBURI string            `name:"mongodb-uri" placeholder:"URI" help:"MongoDB of the target allspark-mongo, which exists only with it."`
 
 	outputs
@@ -90,7 +91,7 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	chosen, err := choose(targets(allspark.Options{
-		Builder: &allspark.Builder{Dir: dir}, MongoURI: c.MongoDBURI, SecretFile: c.SecretFile,
+		Builder: &allspark.Builder{Dir: dir, Program: c.Program}, MongoURI: c.MongoDBURI, SecretFile: c.SecretFile,
 	}), func(t peer.Target) string { return t.About().Name }, c.Target)
 	if err != nil {
 		return err
@@ -111,8 +112,10 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 				if err != nil {
 					return err
 				}
-				rep.Results = append(rep.Results, res)
-				bar.end()
+				if ctx.Err() == nil { // else it was cut short
+					rep.Results = append(rep.Results, res)
+				}
+				bar.end(&res)
 			}
 		}
 	}
@@ -141,9 +144,10 @@ func (c *runCmd) one(ctx context.Context, s load.Scenario, t peer.Target, round 
 	return res, err
 }
 
-// bar shows the progress of all runs, on a terminal.
+// bar shows the progress of all runs: on a terminal as a bar, else a line for each.
 type bar struct {
-	bar   *progressbar.ProgressBar // nil: nothing is shown
+	bar   *progressbar.ProgressBar // nil: no terminal
+	what  string
 	ended int
 }
 
@@ -160,6 +164,7 @@ func newBar(runs int) *bar {
 }
 
 func (b *bar) begin(what string) {
+	b.what = what
 	if b.bar != nil {
 		b.bar.Describe(what)
 	}
@@ -173,10 +178,17 @@ func (b *bar) progress(done float64) {
 	}
 }
 
-func (b *bar) end() {
+func (b *bar) end(res *load.Result) {
 	b.ended++
-	if b.bar != nil {
+	switch cpu, ok := res.Figure(load.ServerCPU); {
+	case b.bar != nil:
 		_ = b.bar.Set(b.ended * parts)
+	case !res.Counts():
+		fmt.Fprintf(os.Stderr, "%s: %s%s\n", b.what, res.Skipped, res.Failed)
+	case ok:
+		fmt.Fprintf(os.Stderr, "%s: %.1f %s\n", b.what, cpu.Value, cpu.Unit)
+	default:
+		fmt.Fprintf(os.Stderr, "%s: done\n", b.what)
 	}
 }
 

@@ -106,7 +106,9 @@ func newRow(results []*load.Result) *Row {
 			row.Skipped = res.Skipped
 			continue
 		case res.Failed != "":
-			row.Failed = append(row.Failed, res.Failed)
+			if !slices.Contains(row.Failed, res.Failed) {
+				row.Failed = append(row.Failed, res.Failed)
+			}
 			continue
 		}
 		counted = append(counted, res)

@@ -25,7 +25,8 @@ const topicPrefix = "topic:"
 
 // Builder builds the server once for all targets.
 type Builder struct {
-	Dir string // where the program is put
+	Dir     string // where the program is put
+	Program string // of the server, if it is there already
 
 	once    sync.Once
 	program string
@@ -33,6 +34,9 @@ type Builder struct {
 }
 
 func (b *Builder) build(ctx context.Context) (string, error) {
+	if b.Program != "" {
+		return b.Program, nil
+	}
 	b.once.Do(func() {
 		b.program = filepath.Join(b.Dir, "allspark")
 		b.err = target.Build(ctx, b.program)

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/allsparkrt/allspark/bench/load"
+	"github.com/allsparkrt/allspark/bench/report"
+)
+
+// parse reads a command line.
+func parse[T any](t *testing.T, args ...string) *T {
+	t.Helper()
+	cmd := new(T)
+	k, err := kong.New(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// TestRun drives a real server and a floor in turn, and shows the results in
+// every way.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	var out bytes.Buffer
+	cmd := parse[runCmd](
+		t, "--quick", "--rounds=2", "--scenario=p2p-100,durable-16", "--target=allspark,tcp-relay", "--dir="+dir,
+		"--json="+file("r.json"), "--html="+file("r.html"), "--benchfmt="+file("r.txt"),
+	)
+	if err := cmd.Run(t.Context(), &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	r, err := report.Read(file("r.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, res := range r.Results {
+		order = append(order, res.Scenario+" "+res.Target.Name)
+		if !res.Counts() || res.Sent == 0 || res.Received != res.Sent || len(res.Samples) == 0 && res.Scenario == "p2p-100" {
+			t.Errorf("%+v", res)
+		}
+		if _, ok := res.Figure(load.ServerCPU); !ok {
+			t.Errorf("%s: no CPU time", order[len(order)-1])
+		}
+	}
+	round := "p2p-100 allspark, p2p-100 tcp-relay, durable-16 allspark, durable-16 tcp-relay"
+	if got := strings.Join(order, ", "); got != round+", "+round {
+		t.Errorf("ran %s", got)
+	}
+
+	var again bytes.Buffer
+	shown := parse[reportCmd](t, file("r.json"), "--html="+file("again.html"))
+	if err := shown.Run(&again); err != nil {
+		t.Fatal(err)
+	}
+	if again.String() != out.String() {
+		t.Errorf("shown again it is\n%s, not\n%s", &again, &out)
+	}
+	for name, want := range map[string]string{"r.html": "<svg", "again.html": "<svg", "r.txt": "BenchmarkP2p100/target=allspark"} {
+		text, err := os.ReadFile(file(name))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: no %q, %v", name, want, err)
+		}
+	}
+	left, err := filepath.Glob(file("bench-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for _, args := range [][]string{{"--target=nobody"}, {"--scenario=nothing"}} {
+		if err := parse[runCmd](t, args...).Run(t.Context(), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "none of") {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	var out bytes.Buffer
+	if err := (listCmd{}).Run(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"p2p-100", "idle-50k", "mixed", "allspark-mongo", "tcp-relay"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, &out)
+		}
+	}
+}
