@@ -60,9 +60,7 @@ func (f fanOut) run(ctx context.Context, r *run) error {
 	})
 	r.result.Latency = ph.toEach.latency()
 	r.costs(before, after, received, "delivery")
-	if took := time.Duration(ph.last.Load()); took > 0 {
-		r.result.figure(Throughput, "deliveries/s", float64(received)/took.Seconds(), More)
-	}
+	r.flow(received, time.Duration(ph.last.Load()), "deliveries")
 	r.percentiles()
 	if toAll := ph.toAll.latency(); toAll != nil {
 		r.result.figure("to all p50", "ms", toAll.At(50), Less)

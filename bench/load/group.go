@@ -64,9 +64,7 @@ func (g group) run(ctx context.Context, r *run) error {
 	}
 	heard := int(c.received.Load())
 	r.costs(before, spoken, heard, "delivery")
-	if took := time.Duration(c.last.Load()) - began.Sub(c.start); took > 0 {
-		r.result.figure(Throughput, "deliveries/s", float64(heard)/took.Seconds(), More)
-	}
+	r.flow(heard, time.Duration(c.last.Load())-began.Sub(c.start), "deliveries")
 
 	r.result.Latency = c.toEach.latency() // of those who were there
 	if err := r.connectAll(ctx, g.Away, func(i int) error { return connect(there + i) }); err != nil {

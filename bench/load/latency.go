@@ -12,7 +12,7 @@ const maxLatency = 10 * time.Minute
 
 // Quantiles are at which a distribution is kept, in percent.
 func Quantiles() []float64 {
-	return []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.995, 99.999, 100}
+	return []float64{10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.995, 99.999, 100}
 }
 
 // Latency is a distribution: how many, and the values in milliseconds at

@@ -101,7 +101,7 @@ func (m mixed) run(ctx context.Context, r *run) error {
 	r.verdict(v)
 	r.result.Latency, r.result.ToAck = d.toEach.latency(), d.toAck.latency()
 	r.costs(before, after, v.Received, "delivery")
-	r.flow(v.Received, time.Duration(d.last.Load()), "delivery")
+	r.flow(v.Received, time.Duration(d.last.Load()), "deliveries")
 	if d.can.Receipts {
 		r.result.figure("receipts", "", float64(d.receipts.Load()), "")
 	}

@@ -47,7 +47,7 @@ func (o offline) run(ctx context.Context, r *run) error {
 		return err
 	}
 	r.costs(before, stored, o.Messages, "message")
-	r.flow(int(ph.answered.Load()), stored.at.Sub(before.at), "message")
+	r.flow(int(ph.answered.Load()), stored.at.Sub(before.at), "messages")
 
 	if err := r.connectAll(ctx, o.Receivers, func(i int) error { return connect(o.Senders + i) }); err != nil {
 		return err

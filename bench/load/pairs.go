@@ -64,7 +64,7 @@ func (p pairs) run(ctx context.Context, r *run) error {
 	r.verdict(v)
 	r.result.Latency, r.result.ToAck = ph.toReach.latency(), ph.toAck.latency()
 	r.costs(before, after, v.Received, "message")
-	r.flow(v.Received, time.Duration(ph.last.Load()), "message")
+	r.flow(v.Received, time.Duration(ph.last.Load()), "messages")
 	r.percentiles()
 	return nil
 }

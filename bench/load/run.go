@@ -237,10 +237,10 @@ func (r *run) costs(before, after reading, n int, unit string) {
 	r.result.figure("client CPU", "µs/"+unit, per(after.client-before.client), "")
 }
 
-// flow adds the figures of n messages that took some time.
-func (r *run) flow(n int, took time.Duration, unit string) {
+// flow adds how fast n things went, called units.
+func (r *run) flow(n int, took time.Duration, units string) {
 	if took > 0 {
-		r.result.figure(Throughput, unit+"s/s", float64(n)/took.Seconds(), More)
+		r.result.figure(Throughput, units+"/s", float64(n)/took.Seconds(), More)
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 
 // The size of a plot in user units of SVG, and of the frame in it.
 const (
-	chartWidth, chartHeight                    = 520.0, 290.0
+	chartWidth, wideWidth, chartHeight         = 520.0, 1080.0, 290.0
 	frameLeft, frameTop, frameRight, frameDown = 52.0, 12.0, 12.0, 34.0
 )
 
 // Chart is a plot, ready to be drawn.
 type Chart struct {
 	Title, XLabel, YLabel string
+	Wide                  bool
 	Width, Height         float64
 	Frame                 Box
 	X, Y                  []Tick
@@ -114,10 +115,10 @@ func decades(low, high float64) []float64 {
 	return all
 }
 
-func newChart(title, x, y string) *Chart {
+func newChart(title, x, y string, width float64) *Chart {
 	return &Chart{
-		Title: title, XLabel: x, YLabel: y, Width: chartWidth, Height: chartHeight,
-		Frame: Box{frameLeft, frameTop, chartWidth - frameLeft - frameRight, chartHeight - frameTop - frameDown},
+		Title: title, XLabel: x, YLabel: y, Wide: width > chartWidth, Width: width, Height: chartHeight,
+		Frame: Box{frameLeft, frameTop, width - frameLeft - frameRight, chartHeight - frameTop - frameDown},
 	}
 }
 
@@ -134,8 +135,10 @@ func place(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
 // rank stretches the upper quantiles: one unit for each nine.
 func rank(percent float64) float64 { return -math.Log10(1 - percent/100) }
 
-// latencyChart draws latencies over quantiles, both logarithmic. The maximum
-// stands where the last quantile that the number of messages can tell would.
+// maxGap is how far behind the last quantile the maximum stands, in nines.
+const maxGap = 0.5
+
+// latencyChart draws latencies over quantiles, both logarithmic.
 func latencyChart(rows []*Row, series map[string]int) *Chart {
 	low, high, widest := math.Inf(1), 0.0, rank(99)
 	for _, row := range rows {
@@ -152,19 +155,19 @@ func latencyChart(rows []*Row, series map[string]int) *Chart {
 	if high == 0 {
 		return nil
 	}
-	c := newChart("Latency by percentile", "percentile", "ms")
+	c := newChart("Latency by percentile", "percentile", "ms", wideWidth)
 	marks := decades(max(low, 0.001), high)
-	x, y := c.across(0, widest+0.3), c.up(marks[0], marks[len(marks)-1])
+	x, y := c.across(0, widest+maxGap), c.up(marks[0], marks[len(marks)-1])
 	y.logarithmic = true
 	for _, v := range marks {
 		c.Y = append(c.Y, Tick{y.at(v), strconv.FormatFloat(v, 'g', -1, 64)})
 	}
-	for _, q := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999} {
+	for _, q := range []float64{50, 90, 99, 99.9, 99.99, 99.999} {
 		if rank(q) <= widest {
 			c.X = append(c.X, Tick{x.at(rank(q)), strconv.FormatFloat(q, 'g', -1, 64)})
 		}
 	}
-	c.X = append(c.X, Tick{x.at(widest + 0.3), "max"})
+	c.X = append(c.X, Tick{x.at(widest + maxGap), "max"})
 	for _, row := range rows {
 		if row.Latency == nil {
 			continue
@@ -172,7 +175,7 @@ func latencyChart(rows []*Row, series map[string]int) *Chart {
 		l := Line{Series: series[row.Target.Name], Dashed: row.Target.Floor, Name: row.Target.Title}
 		var points []string
 		for _, p := range row.Latency.Points {
-			at := widest + 0.3
+			at := widest + maxGap
 			if p.Percent < 100 {
 				at = rank(p.Percent)
 			}
@@ -197,7 +200,7 @@ func timeChart(title, unit string, rows []*Row, series map[string]int, value fun
 	if longest == 0 || most == 0 {
 		return nil
 	}
-	c := newChart(title, "seconds", unit)
+	c := newChart(title, "seconds", unit, chartWidth)
 	marks := steps(most)
 	x, y := c.across(0, longest), c.up(0, marks[len(marks)-1])
 	for _, v := range marks {
@@ -272,7 +275,7 @@ func barChart(col Column, rows []*Row, series map[string]int) *Chart {
 		Title: upper(col.Name), XLabel: col.Unit + way, Width: chartWidth,
 		Frame: Box{left, 6, chartWidth - left - right, float64(n) * row},
 	}
-	c.Height = c.Frame.H + 34
+	c.Height = c.Frame.H + 14
 	x := c.across(0, most)
 	base, compared := 0.0, false
 	for _, r := range rows {

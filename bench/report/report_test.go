@@ -25,7 +25,7 @@ func result(scenario, target string, round int, cpu, p50 float64) load.Result {
 		Scenario: scenario, Target: peer.About{Name: target, Title: "The " + target, Version: "1.2 <beta>", Settings: `"plain" & simple`}, Round: round,
 		Verdict: ledger.Verdict{Sent: 1000, Taken: 1000, Received: 1000},
 		Figures: []load.Figure{{Name: load.ServerCPU, Unit: "µs/message", Value: cpu, Better: load.Less}, {Name: "p50", Unit: "ms", Value: p50, Better: load.Less}},
-		Latency: &load.Latency{Count: 1000, Points: []load.Point{{Percent: 0, MS: p50 / 2}, {Percent: 50, MS: p50}, {Percent: 99, MS: 3 * p50}, {Percent: 100, MS: 9 * p50}}},
+		Latency: &load.Latency{Count: 1000, Points: []load.Point{{Percent: 10, MS: p50 / 2}, {Percent: 50, MS: p50}, {Percent: 99, MS: 3 * p50}, {Percent: 100, MS: 9 * p50}}},
 		Samples: []load.Sample{{Seconds: 0.1, RSS: 10, CPU: 50}, {Seconds: 0.2, RSS: 12 * cpu, CPU: 70}},
 	}
 }
