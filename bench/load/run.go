@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,10 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	if res.Skipped = s.misses(about.Can); res.Skipped != "" {
 		return res
 	}
-	if err := o.Target.Start(ctx, o.Env); err != nil {
+	if err := o.Target.Start(ctx, o.Env); errors.Is(err, exec.ErrNotFound) {
+		res.Skipped = "it is not installed"
+		return res
+	} else if err != nil {
 		res.Failed = err.Error()
 		return res
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/allsparkrt/allspark/bench/peer"
 	"github.com/allsparkrt/allspark/bench/peer/wire"
 	"github.com/allsparkrt/allspark/bench/peer/ws"
+	"github.com/allsparkrt/allspark/bench/process"
 	"github.com/allsparkrt/allspark/bench/target"
 )
 
@@ -96,10 +96,7 @@ func Mongo(o Options) *Target {
 }
 
 func newTarget(o Options, kind string, a peer.About) *Target {
-	a.Version = "of this source"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		a.Version = info.Main.Version
-	}
+	a.Version = "unknown"
 	a.Can.Volatile, a.Can.Durable, a.Can.Topics, a.Can.Offline, a.Can.Groups = true, true, true, true, true
 	a.Can.Presence, a.Can.Receipts = true, true
 	return &Target{about: a, kind: kind, options: o}
@@ -115,7 +112,12 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 		t.servers, err = target.Running(strings.Split(env.Address, ","), env.PIDs, t.options.SecretFile, "")
 	} else {
 		var program string
-		if program, err = t.options.Builder.build(ctx); err == nil {
+		if program, err = t.options.Builder.build(ctx); err != nil {
+			return err
+		}
+		var version string
+		if version, err = process.Output(ctx, program, "version"); err == nil {
+			t.about.Version = strings.TrimPrefix(version, "allspark ")
 			t.servers, err = target.Start(ctx, target.Options{Name: t.kind, MongoURI: t.options.MongoURI, Program: program, Dir: env.Dir})
 		}
 	}
