@@ -82,3 +82,15 @@ func TestBits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func BenchmarkMessage(b *testing.B) {
+	l := New()
+	n := 0
+	for b.Loop() {
+		s := Stream{From: n % 1000, To: n * 7 % 1000}
+		k := l.Send(s)
+		l.Take(s, k)
+		l.Receive(s, k)
+		n++
+	}
+}

@@ -141,7 +141,7 @@ func (b *broadcast) receive(l *listener, body []byte) {
 		return
 	}
 	if l.phase != ph {
-		l.phase, l.got, l.last = ph, nil, 0
+		l.phase, l.got, l.last = ph, ledger.Bits{}, 0
 	}
 	n := int(s.n)
 	switch {
