@@ -54,6 +54,11 @@ func (a Address) IsZero() bool { return a == Address{} }
 // String returns the text form, which [ParseAddress] reads.
 func (a Address) String() string { return a.Kind.String() + ":" + a.ID }
 
+// Clone returns a with memory of its own. Who remembers an address for longer
+// than the message that it came with keeps a clone, for else it keeps the message:
+// see [Parser.Parse].
+func (a Address) Clone() Address { return Address{a.Kind, strings.Clone(a.ID)} }
+
 // valid reports whether the id has the form that the kind asks for.
 func (a Address) valid() bool {
 	if a.Kind == KindNode {

@@ -3,7 +3,6 @@ package graph
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -140,8 +139,7 @@ func (t *routes) route(addr envelope.Address, seq uint64, f func([]envelope.Serv
 	if l == nil {
 		if r == nil {
 			r = &route{}
-			addr.ID = strings.Clone(addr.ID) // else the message that it came with would stay in memory
-			t.cache.Add(addr, r)
+			t.cache.Add(addr.Clone(), r)
 		}
 		r.stale = true // until the calls that wait have been answered
 		l = &lookup{addr: addr, route: r}

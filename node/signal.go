@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,7 @@ func (s *signals) take(from signaller, now time.Time) (wait time.Duration, leads
 	of, ok := s.sent.Get(from)
 	if !ok {
 		of = new(signalling)
+		from.session = envelope.SessionID(strings.Clone(string(from.session))) // not the message's: see envelope.Address.Clone
 		s.sent.Add(from, of)
 	}
 	if of.paid.Before(now) {

@@ -262,7 +262,7 @@ func (s *Sessions) ruling(ctx context.Context, id envelope.SessionID) (ruling, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.news == news { // else what was read may be older than what the log says
-		s.rulings.Add(id, is)
+		s.rulings.Add(ses.ID, is)
 	}
 	return is, nil
 }

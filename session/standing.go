@@ -140,9 +140,9 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 	}
 	s.mu.Lock()
 	if s.news == news { // else what was read may be older than what the log says
-		s.cached.Add(memberKey{id, is.device}, is)
+		s.cached.Add(memberKey{m.Session, is.device}, is)
 		if is.self != is.device {
-			s.cached.Add(memberKey{id, is.self}, is)
+			s.cached.Add(memberKey{m.Session, is.self}, is)
 		}
 	}
 	s.mu.Unlock()

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,7 @@ func (t *Topics) Get(ctx context.Context, id envelope.SessionID) (TopicRules, er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.news == news { // else what was read may be older than what was forgotten for
+		id = envelope.SessionID(strings.Clone(string(id))) // not the message's: see envelope.Address.Clone
 		t.cached.Add(id, &knownTopic{TopicRules: is, until: time.Now().Add(trust)})
 	}
 	return is, nil

@@ -244,7 +244,11 @@ func (a *appender) waits(l *lane) bool {
 		return true
 	}
 	l.writer = false
-	a.idle.Add(l.address, l.position)
+	log := l.address
+	if !a.idle.Contains(log) {
+		log = log.Clone()
+	}
+	a.idle.Add(log, l.position)
 	a.dropIdle(l)
 	return false
 }
