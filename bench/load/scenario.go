@@ -80,9 +80,13 @@ func Scenarios(quick bool) []Scenario {
 		return time.Duration(full) * time.Second
 	}
 
-	for _, p := range []struct{ users, messages int }{{100, 300_000}, {1000, 300_000}} {
+	for _, p := range []struct {
+		users    int
+		title    string
+		messages int
+	}{{100, "100", 300_000}, {1000, "1,000", 300_000}} {
 		users := of(p.users, p.users/20)
-		add(fmt.Sprintf("p2p-%d", p.users), fmt.Sprintf("User to user, %d clients, closed loop", p.users),
+		add(fmt.Sprintf("p2p-%d", p.users), "User to user, "+p.title+" clients, closed loop",
 			"Users send 200-byte volatile messages to users picked at random, the next one when the last one has arrived.",
 			users, volatile, pairs{Users: users, Messages: of(p.messages, 2000), Inflight: 1})
 	}
