@@ -1,7 +1,6 @@
 package load
 
 import (
-	"runtime"
 	"syscall"
 	"time"
 )
@@ -9,8 +8,6 @@ import (
 // sleepUntil waits for a moment to within some 60 µs. Go's own timers are as
 // exact as its poller, a millisecond, on an idle machine.
 func sleepUntil(t time.Time) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for {
 		d := time.Until(t)
 		if d <= 0 {

@@ -14,6 +14,9 @@ import (
 //go:embed page.html
 var pageText string
 
+// colours is how many the page has.
+const colours = 13
+
 // page is what the template gets.
 type page struct {
 	*Report
@@ -70,15 +73,15 @@ func (r *Report) WriteHTML(w io.Writer) error {
 func (r *Report) page() *page {
 	p := &page{Report: r, Date: r.Started.Format("2 January 2006")}
 	tables := r.Tables()
-	series := make(map[string]int)
+	index, series := make(map[string]int), make(map[string]int) // of targets
 	for _, t := range tables {
 		for _, row := range t.Rows {
 			name := row.Target.Name
-			k, known := series[name]
+			k, known := index[name]
 			if !known {
-				k = len(series)
-				series[name] = k
-				p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k})
+				k = len(p.Targets)
+				index[name], series[name] = k, k%colours
+				p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k % colours})
 			}
 			if row.Rounds > 0 { // now it is known which version ran
 				p.Targets[k].About = row.Target
@@ -92,7 +95,7 @@ func (r *Report) page() *page {
 		pt := &pageTable{Table: t, Bars: t.bars(series), Plots: t.plots(series)}
 		for _, row := range t.Rows {
 			if row.Rounds > 0 {
-				pt.Keys = append(pt.Keys, p.Targets[series[row.Target.Name]])
+				pt.Keys = append(pt.Keys, p.Targets[index[row.Target.Name]])
 			}
 		}
 		p.Tables = append(p.Tables, pt)
