@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -91,21 +92,22 @@ func TestParserAgreesWithTheOracle(t *testing.T) {
 			}
 		}
 	}
-	names := []string{"payload", "x", "", "src_Id", "ſrc_id", "\u212aey", "\u212aeys", "a\\u0062", "an_unreserved_name_of_some_length_that_is_not_short"}
+	names := []string{"payload"}
+	odd := []string{"", "src_Id", "ſrc_id", "\u212aey", "\u212aeys", "a\\u0062", "an_unreserved_name_of_some_length_that_is_not_short"}
 	for name := range oracleFields {
-		names = append(names, name, strings.ToUpper(name), strings.Replace(name, "_", `\u005f`, 1), name+"s", name[1:])
+		names = append(names, name)
+		odd = append(odd, name, strings.ToUpper(name), strings.Replace(name, "_", `\u005f`, 1), name+"s", name[1:])
 	}
 	for _, value := range all {
 		agree(t, []byte(value))
 		for _, name := range names {
-			agree(t, []byte(`{"`+name+`":`+value+`}`))
 			agree(t, []byte(" { \"id\" : \"1\" ,\t\""+name+"\"\r\n: "+value+" , \"dest_id\":\"bob\"\n} "))
-			agree(t, []byte(`{"payload":`+value+`,"dest_session_id":"r","`+name+`":"k","class":"latest"}`))
+			agree(t, []byte(`{"x":`+value+`,"dest_session_id":"r","`+name+`":`+value+`}`))
 		}
 	}
-	for _, name := range names {
-		for _, other := range names {
-			agree(t, []byte(`{"`+name+`":1,"dest_client_id":"al","`+other+`":2}`))
+	for _, name := range odd {
+		for _, other := range odd {
+			agree(t, []byte(`{"`+name+`":1,"dest_client_id":"al","`+other+`":"k"}`))
 		}
 	}
 }
@@ -113,8 +115,8 @@ func TestParserAgreesWithTheOracle(t *testing.T) {
 // Bytes that mean something, at each place of a word of eight and of the text's end.
 func TestParserAgreesWithTheOracleAboutEachByte(t *testing.T) {
 	for c := range 256 {
-		for at := range 18 {
-			for after := range 10 {
+		for at := range 10 {
+			for _, after := range []int{0, 1, 7, 8} {
 				text := strings.Repeat("x", at) + string([]byte{byte(c)}) + strings.Repeat("y", after)
 				agree(t, []byte(`{"dest_id":"b","payload":"`+text+`"}`))
 				agree(t, []byte(`{"dest_id":"b","payload":"`+text))
@@ -212,6 +214,72 @@ func TestControlWritesEachMember(t *testing.T) {
 		}
 		agreeControl(t, c)
 	}
+}
+
+// agreeCursors fails if what [ParseCursors] takes is not what it would be else.
+func agreeCursors(t *testing.T, frame []byte) (ok bool) {
+	t.Helper()
+	control, cursors, ok := ParseCursors(frame)
+	if !ok {
+		return false
+	}
+	if _, err := new(Parser).Parse(frame); !errors.Is(err, ErrControl) {
+		t.Fatalf("%q: %v", frame, err)
+	}
+	c, err := ParseControl(frame)
+	if err != nil {
+		t.Fatalf("%q: %v", frame, err)
+	}
+	want, err := c.CursorMap()
+	if err != nil || control != c.Control || !reflect.DeepEqual(cursors, want) {
+		t.Fatalf("%q\ngot  %s %v\nwant %s %v, %v", frame, control, cursors, c.Control, want, err)
+	}
+	if said := (Control{Control: c.Control, Cursors: c.Cursors}); !reflect.DeepEqual(c, said) {
+		t.Fatalf("%q also says %+v", frame, c)
+	}
+	return true
+}
+
+func TestParseCursors(t *testing.T) {
+	for frame, want := range map[string]bool{
+		`{"control":"ack","cursors":{"node:a":1}}`:                                                         true,
+		`{"control":"read","cursors":{"node:a":1,"session:r":9007199254740992,"client:c":0,"node:r~z":2}}`: true,
+		"{\"control\":\"ack\"  ,\t\"cursors\" : { \"node:a\" : 1 } }\n":                                    true,
+		`{"control":"ack","cursors":{}}`:                                                                   true,
+
+		`{"control":"ack"}`: false, `{"control":"ack",}`: false, `{"control":"ack","cursors":null}`: false, `{"control":"ack","cursors":{"node:a":1}`: false,
+		`{"control":"ack","cursors":{"node:a":1}}x`: false, `{"control":"ack","cursors":{"node:a":1},"epoch":"e"}`: false,
+		`{"control":"ack","cursors":{"node:a":1},"cursors":{}}`: false, `{"control":"ack","cursors":{"node:a":1},"control":"ack"}`: false,
+		`{"control":"hello","cursors":{"node:a":1}}`: false, `{"control":"ack","heads":{"node:a":1}}`: false, `{"control":"ack","Cursors":{"node:a":1}}`: false,
+		`{"control":"ack","cursors":{"node:a":1,"node:a":1}}`: false, `{"control":"ack","cursors":{"a":1}}`: false, `{"control":"ack","cursors":[1]}`: false,
+		`{"control":"ack","cursors":{"node:a":-1}}`: false, `{"control":"ack","cursors":{"node:a":1.0}}`: false, `{"control":"ack","cursors":{"node:a":01}}`: false,
+		`{"control":"ack","cursors":{"node:a":"1"}}`: false, `{"control":"ack","cursors":{"node:a":9007199254740993}}`: false, `{"control":"ack","cursors":{"node:a":1,}}`: false,
+		`{"control":"ack`: false, `{"control":"`: false, `{"dest_id":"b"}`: false, ``: false,
+	} {
+		if got := agreeCursors(t, []byte(frame)); got != want {
+			t.Errorf("%s: %v, want %v", frame, got, want)
+		}
+	}
+	for _, n := range []int{maxCursors, maxCursors + 1} {
+		var frame strings.Builder
+		frame.WriteString(`{"control":"ack","cursors":{`)
+		for i := range n {
+			frame.WriteString(`"node:` + strconv.Itoa(i) + `":1,`)
+		}
+		if got := agreeCursors(t, []byte(strings.TrimSuffix(frame.String(), ",")+"}}")); got != (n <= maxCursors) {
+			t.Errorf("%d cursors: %v", n, got)
+		}
+	}
+}
+
+func FuzzCursorsAgreeWithControl(f *testing.F) {
+	f.Add([]byte(`{"control":"ack","cursors":{"node:a":1,"session:r":2}}`))
+	f.Add([]byte(`{"control":"read","cursors":{"\u006eode:a":1}, "cursors":{}}`))
+	for _, value := range values {
+		f.Add([]byte(`{"control":"ack","cursors":{"client:a":` + value + `}}`))
+		f.Add([]byte(`{"control":"ack","cursors":` + value + `}`))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) { agreeCursors(t, frame) })
 }
 
 func agreeControl(t *testing.T, c Control) {

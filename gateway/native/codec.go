@@ -34,6 +34,12 @@ func (c *Codec) Shared() string { return "native" }
 
 // Decode implements [gateway.Codec].
 func (c *Codec) Decode(frame []byte) (gateway.Command, string, error) {
+	if control, cursors, ok := envelope.ParseCursors(frame); ok && !c.legacy {
+		if control == envelope.ControlRead {
+			return gateway.MarkRead{Cursors: cursors}, "", nil
+		}
+		return gateway.Acknowledge{Cursors: cursors}, "", nil
+	}
 	env, err := c.parser.ParseNew(frame)
 	switch {
 	case err == nil && c.legacy && env.HasType && env.Type == envelope.TypeConfig:
