@@ -21,7 +21,7 @@ const colours = 13
 type page struct {
 	*Report
 	Date    string
-	Targets []*pageTarget
+	Targets []*pageTarget // that ran at least once
 	Glance  []glanceRow
 	Tables  []*pageTable
 }
@@ -77,15 +77,12 @@ func (r *Report) page() *page {
 	for _, t := range tables {
 		for _, row := range t.Rows {
 			name := row.Target.Name
-			k, known := index[name]
-			if !known {
-				k = len(p.Targets)
-				index[name], series[name] = k, k%colours
-				p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k % colours})
+			if _, known := index[name]; known || row.Rounds == 0 {
+				continue
 			}
-			if row.Rounds > 0 { // now it is known which version ran
-				p.Targets[k].About = row.Target
-			}
+			k := len(p.Targets)
+			index[name], series[name] = k, k%colours
+			p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k % colours})
 		}
 	}
 	for _, t := range tables {
