@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/allsparkrt/allspark/bench/peer"
 	"github.com/allsparkrt/allspark/bench/peer/internal/stream"
@@ -35,6 +36,7 @@ const (
 // client is one connection.
 type client struct {
 	// Static.
+	target  *Target
 	ws      *ws.Conn
 	handler peer.Handler
 	answers string // prefix of reply subjects; the tag follows
@@ -43,7 +45,10 @@ type client struct {
 	in     stream.Assembler
 	events events
 	pinged bool
-	ack    []byte // where to acknowledge what was pushed; empty: nothing was
+	pushed int // since the last acknowledgement
+
+	mu  sync.Mutex
+	ack []byte // where to acknowledge what was pushed; empty: nothing was
 
 	once   sync.Once
 	opened chan struct{} // closed at the first PONG, or when the connection ends
@@ -52,7 +57,7 @@ type client struct {
 
 // dial opens a connection and returns when its subscriptions are in force.
 func (t *Target) dial(ctx context.Context, subscriptions []byte, answers string, h peer.Handler) (*client, error) {
-	c := &client{handler: h, answers: answers, opened: make(chan struct{})}
+	c := &client{target: t, handler: h, answers: answers, opened: make(chan struct{})}
 	c.events = events{message: c.message, ping: func() { c.pinged = true }, pong: func() { c.open(nil) }}
 	conn, err := ws.Dial(ctx, ws.Options{
 		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.address, Path: "/",
@@ -88,30 +93,44 @@ func (c *client) open(err error) {
 }
 
 func (c *client) closed(err error) {
+	c.target.forget(c)
 	c.open(err)
 	if c.handler.Closed != nil {
 		c.handler.Closed(err)
 	}
 }
 
-// read handles one frame, and then acknowledges what was in it: with the
-// policy "all" the last acknowledgement stands for those before.
+// ackEvery is how many messages have one acknowledgement at most, and ackAfter
+// how long one may wait: with the policy "all" it stands for those before.
+const (
+	ackEvery = 32
+	ackAfter = time.Second
+)
+
+// read handles one frame.
 func (c *client) read(conn *ws.Conn, payload []byte) error {
 	err := c.in.Feed(payload, c.events.parse)
-	if err != nil || !c.pinged && len(c.ack) == 0 {
-		return err
+	if err == nil && c.pinged {
+		c.pinged = false
+		err = conn.Write(ws.Binary, func(b []byte) []byte { return append(b, "PONG\r\n"...) })
 	}
-	err = conn.Write(ws.Binary, func(b []byte) []byte {
-		if c.pinged {
-			b = append(b, "PONG\r\n"...)
-		}
-		if len(c.ack) > 0 {
-			b = appendPub(b, string(c.ack), "", nil)
-		}
-		return b
-	})
-	c.pinged, c.ack = false, c.ack[:0]
+	if err == nil && c.pushed >= ackEvery {
+		c.pushed = 0
+		err = c.acknowledge(conn)
+	}
 	return err
+}
+
+// acknowledge acknowledges all that was pushed.
+func (c *client) acknowledge(conn *ws.Conn) error {
+	c.mu.Lock()
+	ack := string(c.ack)
+	c.ack = c.ack[:0]
+	c.mu.Unlock()
+	if ack == "" {
+		return nil
+	}
+	return conn.Write(ws.Binary, func(b []byte) []byte { return appendPub(b, ack, "", nil) })
 }
 
 func (c *client) message(m message) error {
@@ -119,12 +138,20 @@ func (c *client) message(m message) error {
 	case sidAnswers:
 		return c.answer(m)
 	case sidPushed:
-		c.ack = append(c.ack[:0], m.reply...)
+		defer c.toAcknowledge(m.reply)
 	}
 	if c.handler.Message != nil {
 		c.handler.Message(m.payload)
 	}
 	return nil
+}
+
+// toAcknowledge notes a message that was pushed and handled.
+func (c *client) toAcknowledge(reply []byte) {
+	c.pushed++
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ack = append(c.ack[:0], reply...)
 }
 
 // answer reads what JetStream says of a message that was published to it.
@@ -171,7 +198,10 @@ func (c *client) Publish(to string, m peer.Message) error {
 func (c *client) Watch([]string) error { return nil }
 
 // Close closes the connection.
-func (c *client) Close() error { return c.ws.Close() }
+func (c *client) Close() error {
+	c.target.forget(c)
+	return errors.Join(c.acknowledge(c.ws), c.ws.Close())
+}
 
 // caller asks JetStream, one question at a time.
 type caller struct {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,8 +34,11 @@ type Target struct {
 	server  *process.Process // nil: it runs by itself
 	caller  *caller
 	dialer  wire.Dialer
+	stop    context.CancelFunc // of acknowledging
+	acks    sync.WaitGroup
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	durable map[*client]struct{} // connections to which messages are pushed
 	// filters are the subjects of each consumer; a slice is replaced, not changed.
 	filters map[string][]string
 }
@@ -46,7 +50,7 @@ func New() *Target { return new(Target) }
 func (t *Target) About() peer.About {
 	return peer.About{
 		Name: "nats", Title: "NATS", Version: t.version,
-		Settings: "WebSocket; JetStream: one file stream, sync_interval always, a push consumer for each user, ack policy all",
+		Settings: "WebSocket; JetStream: one file stream, sync_interval always, a push consumer for each user with its state in memory, which spares NATS writes, one ack for 32 messages or a second",
 		Can:      peer.Can{Volatile: true, Durable: true, Topics: true, Offline: true, Groups: true, Servers: 1},
 	}
 }
@@ -60,7 +64,7 @@ max_connections: 200000
 
 // Start starts nats-server.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	*t = Target{env: env, address: env.Address, version: "unknown", filters: make(map[string][]string)}
+	*t = Target{env: env, address: env.Address, version: "unknown", filters: make(map[string][]string), durable: make(map[*client]struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
@@ -74,6 +78,9 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	if t.caller, err = t.newCaller(ctx); err != nil {
 		return err
 	}
+	acknowledging, stop := context.WithCancel(context.WithoutCancel(ctx))
+	t.stop = stop
+	t.acks.Go(func() { t.acknowledge(acknowledging) })
 	return t.caller.call(ctx, "STREAM.CREATE."+streamName, map[string]any{
 		"name": streamName, "subjects": []string{storedOf + ">", groupOf + ">"}, "storage": "file",
 		"retention": "limits", "discard": "old", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
@@ -106,6 +113,11 @@ func (t *Target) startServer(ctx context.Context) error {
 // Stop stops what was started.
 func (t *Target) Stop() error {
 	var errs []error
+	if t.stop != nil {
+		t.stop()
+		t.acks.Wait()
+		t.stop = nil
+	}
 	if t.caller != nil && t.caller.client != nil {
 		errs = append(errs, t.caller.client.Close())
 	}
@@ -142,7 +154,38 @@ func (t *Target) Connect(ctx context.Context, u peer.User, h peer.Handler) (peer
 	if err != nil {
 		return nil, err
 	}
+	if u.Durable {
+		t.mu.Lock()
+		t.durable[c] = struct{}{}
+		t.mu.Unlock()
+	}
 	return c, nil
+}
+
+// acknowledge has all connections acknowledge what is left over.
+func (t *Target) acknowledge(ctx context.Context) {
+	ticker := time.NewTicker(ackAfter)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		t.mu.Lock()
+		clients := slices.Collect(maps.Keys(t.durable))
+		t.mu.Unlock()
+		for _, c := range clients {
+			_ = c.acknowledge(c.ws) // whoever owns it learns that it has ended
+		}
+	}
+}
+
+// forget takes a connection off the list of those that acknowledge.
+func (t *Target) forget(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.durable, c)
 }
 
 // Group makes members follow what is published to a group.
@@ -175,7 +218,7 @@ func (t *Target) follow(ctx context.Context, user string, subjects ...string) er
 		"stream_name": streamName,
 		"config": map[string]any{
 			"name": user, "durable_name": user, "deliver_subject": pushedOf + user, "filter_subjects": filters,
-			"deliver_policy": "all", "ack_policy": "all", "ack_wait": int64(ackWait), "replay_policy": "instant",
+			"mem_storage": true, "deliver_policy": "all", "ack_policy": "all", "ack_wait": int64(ackWait), "replay_policy": "instant",
 		},
 	})
 }

@@ -57,7 +57,7 @@ func New() *Target { return new(Target) }
 func (t *Target) About() peer.About {
 	return peer.About{
 		Name: "tinode", Title: "Tinode", Version: t.version,
-		Settings: "JSON over WebSocket; PostgreSQL without autovacuum, its CPU time included; each user writes in one conversation, whoever a message is for, so that none is made meanwhile",
+		Settings: "JSON over WebSocket; PostgreSQL without autovacuum, its CPU time included, memory that its processes share counted for each; each user writes in one conversation, whoever a message is for, so that none is made meanwhile",
 		// Making an account takes 50 ms of a core.
 		Can: peer.Can{Durable: true, Servers: 1, Connections: 1000},
 	}
