@@ -242,14 +242,28 @@ func (w *worker) hand(ctx context.Context, events []Event) bool {
 		}
 		w.d.troubles.failed(w.partition, err, paused)
 		w.d.cfg.Log.Warn("events were not taken; trying again", "partition", w.partition, "attempt", attempt, "in", pause, "err", err)
-		timer := time.NewTimer(pause + rand.N(pause/4+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !w.wait(ctx, pause+rand.N(pause/4+1)) {
 			return false
 		}
-		if !w.mine() {
+	}
+}
+
+// wait reports whether it is this server's turn after a while, and all along: when
+// it is again after another one's, that may have found the receiver well.
+func (w *worker) wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return w.mine()
+		case <-ticker.C:
+			if !w.mine() {
+				return false
+			}
+		case <-ctx.Done():
 			return false
 		}
 	}

@@ -355,3 +355,39 @@ func TestGone(t *testing.T) {
 		}
 	})
 }
+
+// Who has lost a partition while it waits for a receiver, and gets it back, does
+// not wait for the rest: the other one may have found the receiver well.
+func TestGoneMeanwhileAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{events: []Event{{ID: "x", Seq: 1, Type: Connected, Subject: "node:x"}}}
+		var status atomic.Int32
+		status.Store(http.StatusGone)
+		d := NewDeliverer(Config{
+			Receiver: Receiver{URL: "http://receiver/events"}, Outbox: b, Log: slog.New(slog.DiscardHandler),
+			Client: &http.Client{Transport: answer(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: int(status.Load()), Body: http.NoBody}, nil
+			})},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { d.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		time.Sleep(time.Minute)
+		b.set(func() { b.away = true })
+		time.Sleep(10 * time.Second)
+		if failing, paused := d.Failing(); failing+paused != 0 {
+			t.Errorf("of another one's partitions %d fail and %d are paused", failing, paused)
+		}
+		status.Store(http.StatusOK)
+		b.set(func() {
+			b.events = append(b.events, Event{ID: "y", Seq: 2, Type: Connected, Subject: "node:x"})
+			b.at, b.away = 1, false // the other one has delivered the first
+		})
+		time.Sleep(10 * time.Second)
+		if at, _ := b.Position(t.Context(), 0); at != 2 || d.Stats.Delivered.Load() != 1 {
+			t.Errorf("at %d, %d delivered", at, d.Stats.Delivered.Load())
+		}
+	})
+}

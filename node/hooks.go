@@ -159,21 +159,44 @@ func (h *hooks) last(ctx context.Context, batch []*queued) {
 }
 
 // put puts events into the outbox and returns those that are to be put there
-// again, because the store refused them or has not answered in time.
+// again, because the store refused them or has not answered in time, or because
+// one before them was refused: it must not be overtaken.
 func (h *hooks) put(ctx context.Context, batch []*queued) (again []*queued) {
 	type outcome struct {
 		i   int
 		err error
 	}
 	done := make(chan outcome, len(batch))
+	submitted := 0
+	var mu sync.Mutex
+	var passage passage // guarded by mu
+	var refused bool    // guarded by mu
 	for i, q := range batch {
-		h.append(q.event, q.at, func(err error) { done <- outcome{i, err} })
+		number := uint64(i) + 1
+		mu.Lock()
+		if refused {
+			mu.Unlock()
+			break
+		}
+		passage.begin(number)
+		mu.Unlock()
+		h.append(q.event, q.at, func(err error) {
+			if err != nil {
+				mu.Lock()
+				passage.wait(&mu, number)
+				refused = true
+				mu.Unlock()
+			}
+			done <- outcome{i, err}
+		})
+		passage.end(&mu)
+		submitted++
 	}
 	failed := make([]bool, len(batch))
 	for i := range failed {
 		failed[i] = true
 	}
-	for range batch {
+	for range submitted {
 		select {
 		case o := <-done:
 			failed[o.i] = o.err != nil
@@ -236,7 +259,7 @@ func (h *hooks) disconnected(c *conn) {
 	}
 	e := h.connection(c, hook.Disconnected)
 	e.Reason = "closed"
-	if said := refusalOf(context.Cause(c.ctx)); said != nil {
+	if said := refusalOf(c.ctx.cause()); said != nil {
 		e.Reason = string(said.Code)
 	}
 	h.tell(e)

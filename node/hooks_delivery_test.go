@@ -430,6 +430,53 @@ func FuzzHookWork(f *testing.F) {
 	})
 }
 
+// What the outbox refuses for a moment is not overtaken by what came after it,
+// whether the refusal is known at once or while that is on its way.
+func TestHooksRefusedKeepTheirOrder(t *testing.T) {
+	for name, later := range map[string]time.Duration{"at once": 0, "a little later": time.Microsecond} {
+		t.Run(name, func(t *testing.T) {
+			inHookMesh(t, 2, func(t *testing.T, m *mesh, r *receiver) {
+				var mu sync.Mutex
+				waiting, over := 0, false // of what is refused, behind which everything is; guarded by mu
+				refuse := func(done func(uint64, error)) {
+					done(0, errAway)
+					mu.Lock()
+					defer mu.Unlock()
+					waiting--
+					over = waiting == 0
+				}
+				for _, at := range m.ids() {
+					m.at(at).store.set(func(s *faultyStore) {
+						s.take = func(log envelope.Address, _ string, done func(uint64, error)) bool {
+							mu.Lock()
+							if log.Kind != envelope.KindHook || over {
+								mu.Unlock()
+								return false
+							}
+							waiting++
+							mu.Unlock()
+							if later == 0 {
+								refuse(done)
+							} else {
+								time.AfterFunc(later, func() { refuse(done) })
+							}
+							return true
+						}
+					})
+				}
+				var want []string
+				for i := range 50 {
+					reason := strconv.Itoa(i)
+					m.at("a").hooks.tell(hook.Event{Type: hook.PushFailed, Subject: "node:phone", Reason: reason})
+					want = append(want, "push.failed node:phone "+reason)
+				}
+				pass(time.Minute)
+				wantTold(t, r.told(hook.PushFailed), want...)
+			})
+		})
+	}
+}
+
 // A queue that is full drops what is new, and counts it.
 func TestHooksQueue(t *testing.T) {
 	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
