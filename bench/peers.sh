@@ -26,8 +26,8 @@ ejabberd() {
 	"$need" ejabberdctl:ejabberd!
 }
 
-# Tinode and its database; the program that makes the tables comes beside it.
-# The version is written down here, so the list of versions is not asked for.
+# Tinode, the program that makes its tables, and PostgreSQL. They are built in a
+# module that requires this version and nothing else.
 tinode() (
 	"$need" psql:postgresql!
 	module=$(mktemp -d)
