@@ -369,6 +369,11 @@ func fragments(s string, size int) (all []wireFrame) {
 // loops, in memory without.
 func dialEcho(t *testing.T, loops *loop.Loops) net.Conn {
 	t.Helper()
+	return dialCore(t, echoCore{}, loops)
+}
+
+func dialCore(t *testing.T, core gateway.Core, loops *loop.Loops) net.Conn {
+	t.Helper()
 	tickets, err := auth.NewTickets([]byte("a mesh key for tests, long enough"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +386,7 @@ func dialEcho(t *testing.T, loops *loop.Loops) net.Conn {
 	}
 	ctx, abort := context.WithCancel(context.Background())
 	mux := http.NewServeMux()
-	(&Handler{Core: echoCore{}, Tickets: tickets, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler), Loops: loops, Context: ctx}).Register(mux)
+	(&Handler{Core: core, Tickets: tickets, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler), Loops: loops, Context: ctx}).Register(mux)
 	srv := &http.Server{Handler: mux}
 	var serving sync.WaitGroup
 	network := new(clienttest.Network)

@@ -16,6 +16,9 @@ type waiter struct {
 	conn   *loop.Conn    // below the library
 	reader *bufio.Reader // of the library, above conn
 	lent   *[]byte       // where the read buffer goes back to
+
+	look    sync.Mutex // held while the library's reader is looked into
+	closing bool       // guarded by look; Close reads as well, and only the library knows whose turn it is
 }
 
 // readBuffers hold frames while they are handled: a connection has none while
@@ -25,7 +28,7 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); retur
 // Read implements [gateway.Transport]. That nothing is there the library need
 // not be asked: it makes errors of it, which cost.
 func (t *waiter) Read() ([]byte, error) {
-	if t.reader.Buffered() == 0 && t.conn.Empty() {
+	if t.nothing() {
 		t.giveBack()
 		return nil, gateway.ErrNothing
 	}
@@ -41,6 +44,13 @@ func (t *waiter) Read() ([]byte, error) {
 		}
 	}
 	return frame, err
+}
+
+// nothing reports whether there is surely nothing to be read.
+func (t *waiter) nothing() bool {
+	t.look.Lock()
+	defer t.look.Unlock()
+	return !t.closing && t.reader.Buffered() == 0 && t.conn.Empty()
 }
 
 func (t *waiter) giveBack() {
@@ -65,6 +75,9 @@ func (t *waiter) Write(frame []byte) error {
 
 // Close has the library wait for the client's goodbye, which it reads.
 func (t *waiter) Close(code envelope.Code, reason string) {
+	t.look.Lock()
+	t.closing = true
+	t.look.Unlock()
 	t.conn.Block()
 	t.transport.Close(code, reason)
 }
@@ -78,7 +91,11 @@ func (t *waiter) Drain() (left int, err error)              { return t.conn.Drai
 // Queue implements [gateway.Waiter]. The library writes the frame to conn.
 func (t *waiter) Queue(frame []byte) error {
 	t.conn.Cork()
-	return t.transport.Write(frame)
+	err := t.transport.Write(frame)
+	if err != nil { // such as after a goodbye, which nobody would flush
+		_, _ = t.conn.Uncork()
+	}
+	return err
 }
 
 var _ gateway.Waiter = (*waiter)(nil)

@@ -42,6 +42,8 @@ type Conn struct {
 	inline bool  // the loop handles it: nothing may wait
 	end    error // what comes after in; nil: more
 
+	handling sync.Mutex // held by the loop while it has the input of an event
+
 	write  sync.Mutex
 	room   sync.Cond // of write: out is shorter, or failed set
 	out    []byte    // guarded by write; not yet taken by the network
@@ -85,7 +87,8 @@ func (c *Conn) Keep() {
 }
 
 // Block has Read wait for what has not come yet instead of saying [ErrNothing],
-// for good. If the loop has the input, a goroutine gets it.
+// for good. If the loop has the input, a goroutine gets it, before Block returns:
+// nobody calls it while the loop has him handle input.
 func (c *Conn) Block() {
 	c.mu.Lock()
 	c.blocking = true
@@ -96,6 +99,8 @@ func (c *Conn) Block() {
 	if idle {
 		go c.ready(false)
 	}
+	c.handling.Lock()
+	defer c.handling.Unlock()
 }
 
 // handle does what an event calls for; by the leader of the loop.
@@ -114,6 +119,8 @@ func (c *Conn) handle(what uint32, memory *input) {
 		return
 	}
 	c.busy = true
+	c.handling.Lock()
+	defer c.handling.Unlock()
 	c.mu.Unlock()
 	for c.round(memory) && !c.Await() {
 	}
