@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // frame is one from a client, of about n bytes.
@@ -66,18 +67,33 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// What is kept of a frame is kept apart: neither does the body reach into the
-// ids, nor do the ids of a long frame keep it in memory.
+// Neither does the body reach into the ids that are kept behind it, nor is an id
+// of a long frame kept with the body, which it would hold in memory.
 func TestKept(t *testing.T) {
-	for _, n := range []int{0, 100, keepTogether} {
+	for _, n := range []int{0, 100, shortFrame, keepTogether} {
 		var p Parser
-		e, err := p.Parse(frame(n))
+		text := frame(n)
+		e, err := p.ParseNew(text)
 		if err != nil {
 			t.Fatal(err)
 		}
+		body, id := uintptr(unsafe.Pointer(unsafe.SliceData(e.Body))), uintptr(unsafe.Pointer(unsafe.StringData(e.ID)))
+		if beside := body <= id && id < body+uintptr(len(text)); beside != (len(text) <= keepTogether) {
+			t.Errorf("%d bytes: the id is beside the body: %v", len(text), beside)
+		}
 		_ = append(e.Body, strings.Repeat("!", 1000)...)
 		if e.ID != "0123456789abcdef" || e.DestNode != "bob-phone" {
-			t.Errorf("%d: id %q to %q", n, e.ID, e.DestNode)
+			t.Errorf("%d bytes: id %q to %q", len(text), e.ID, e.DestNode)
 		}
+	}
+}
+
+// A parcel is as long as one of the allocator's sizes, so that nothing is lost.
+func TestParcelSize(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("words of another size")
+	}
+	if size := unsafe.Sizeof(parcel{}); size != 448 {
+		t.Errorf("%d bytes, want 448: change shortFrame with Envelope", size)
 	}
 }
