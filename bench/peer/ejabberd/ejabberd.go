@@ -84,7 +84,6 @@ modules:
       presence_broadcast: []
       max_users: 100000
       allow_subscription: true
-      persistent: true
 `
 
 // Start starts ejabberd's virtual machine as its own script does, but without
