@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
@@ -78,6 +79,7 @@ func (t *waiter) Close(code envelope.Code, reason string) {
 	t.look.Lock()
 	t.closing = true
 	t.look.Unlock()
+	defer time.AfterFunc(closeWithin, t.Abort).Stop() // what is handled inline may take long, after all
 	t.conn.Block()
 	t.transport.Close(code, reason)
 }

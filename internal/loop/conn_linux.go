@@ -48,6 +48,7 @@ type Conn struct {
 	room   sync.Cond // of write: out is shorter, or failed set
 	out    []byte    // guarded by write; not yet taken by the network
 	lent   *[]byte   // guarded by write; where out's memory goes back to
+	owed   int       // guarded by write; what control frames have added since out was empty
 	corked bool      // guarded by write; more comes before it is to be sent
 	failed error     // guarded by write
 }
@@ -122,19 +123,22 @@ func (c *Conn) handle(what uint32, memory *input) {
 	c.handling.Lock()
 	defer c.handling.Unlock()
 	c.mu.Unlock()
-	for c.round(memory) && !c.Await() {
+	over := what&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	for c.round(memory, over) && !c.Await() {
+		over = true // or not: what has come in meanwhile may be the end
 	}
 }
 
-// round reads once and has whole messages handled. It reports whether the loop
-// still has the input.
-func (c *Conn) round(memory *input) bool {
+// round reads what has come in and has whole messages handled; over says that
+// behind it may be the end, of which there is no other event. It reports whether
+// the loop still has the input.
+func (c *Conn) round(memory *input, over bool) bool {
 	buf := memory.buf[:]
 	n := copy(buf, c.in)
 	c.in = nil
-	for full := true; full; {
+	for more := true; more; {
 		m, err := c.recv(buf[n:])
-		full = err == nil && m == len(buf)-n // else the kernel has no more
+		more = err == nil && (over || m == len(buf)-n) // else the kernel has no more
 		c.in = buf[:n+m]
 		var large bool
 		if c.ahead, large = c.frames.whole(c.in); large || c.frames.within || err != nil && !errors.Is(err, unix.EAGAIN) || c.blocks() {
@@ -229,9 +233,7 @@ func (c *Conn) fetch() error {
 	case !errors.Is(err, unix.EAGAIN):
 		c.end = err
 	case c.rest == 0 && !c.frames.within && !c.blocks():
-		if have == 0 {
-			c.in = nil
-		}
+		c.in = append([]byte(nil), c.in...) // no more memory than it needs, while it waits
 		return ErrNothing
 	default:
 		<-c.more
@@ -269,8 +271,9 @@ func (c *Conn) recv(p []byte) (int, error) {
 	}
 }
 
-// Close ends the connection at once. What was not written is lost.
+// Close ends the connection at once. What the network does not take now is lost.
 func (c *Conn) Close() error {
+	_, _ = c.Uncork() // the library says goodbye and closes, perhaps while others have corked
 	c.life.Lock()
 	if c.closed {
 		c.life.Unlock()

@@ -104,6 +104,7 @@ type loop struct {
 
 	mu         sync.Mutex
 	conns      map[int32]*Conn   // guarded by mu; by descriptor
+	closed     bool              // guarded by mu; fd may be of something else
 	generation int32             // guarded by mu; of the connection added last
 	round      []unix.EpollEvent // guarded by mu; what is left of events
 	working    bool              // guarded by mu; within a round
@@ -137,13 +138,21 @@ func newLoop(cfg Config) (*loop, error) {
 	return l, nil
 }
 
-func (l *loop) close() { _ = l.file.Close() }
+func (l *loop) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	_ = l.file.Close()
+}
 
 // add has the loop wait for a connection. Events are edge triggered: one for
 // what comes in, and one when there is room again after there was none.
 func (l *loop) add(c *Conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return net.ErrClosed
+	}
 	l.generation++
 	c.generation = l.generation
 	l.conns[int32(c.fd)] = c

@@ -60,7 +60,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	c.out = append(c.out, p...)
 	if !c.corked {
-		if c.flush(); len(c.out) > maxOwed && c.failed == nil {
+		c.owed += len(p)
+		if c.flush(); c.owed > maxOwed && c.failed == nil {
 			c.failed = errOwed
 		}
 	}
@@ -103,7 +104,7 @@ func (c *Conn) release() {
 		*c.lent = c.out[:0]
 		outputs.Put(c.lent)
 	}
-	c.out, c.lent = nil, nil
+	c.out, c.lent, c.owed = nil, nil, 0
 }
 
 // fail ends the writing.
