@@ -29,24 +29,21 @@ const (
 	retryFailedMS  = 5000
 )
 
-// outcome is the answer to one entry or update of a batch.
-type outcome struct {
-	seq uint64
-	err error
-}
-
-// committer is the one goroutine that writes. What waits while a batch is
-// being synced makes up the next one.
+// committer is the one goroutine that decides what is written. While one batch
+// is being written, what arrives is made up into the next one, so that it is
+// ready when its turn comes; and answers are given while the disk is busy with
+// the batch after.
 type committer struct {
 	*Store
 	stage *stager
 
-	work     work
-	entries  []outcome // of work.entries
-	updates  []outcome // of work.updates
-	timer    *time.Timer
+	next   *batch // being made up
+	flight *batch // being written; nil: nothing is
+	spare  []*batch
+
 	toWriter chan write
 	written  chan error
+	patience *time.Timer // runs while a batch is being written
 
 	// The marks in the log files, see mark.
 	life   [8]byte
@@ -65,15 +62,16 @@ type write struct {
 }
 
 func (s *Store) newCommitter() (*committer, error) {
-	stage, err := newStager(s.db, s.options)
+	stage, err := newStager(s)
 	if err != nil {
 		return nil, err
 	}
 	c := &committer{
-		Store: s, stage: stage,
-		timer: time.NewTimer(time.Hour), idle: time.NewTimer(time.Hour),
+		Store: s, stage: stage, next: &batch{},
+		patience: time.NewTimer(time.Hour), idle: time.NewTimer(time.Hour),
 		toWriter: make(chan write), written: make(chan error, 1),
 	}
+	c.patience.Stop()
 	_, _ = rand.Read(c.life[:])
 	return c, nil
 }
@@ -81,20 +79,145 @@ func (s *Store) newCommitter() (*committer, error) {
 // run commits until the queue is closed and empty.
 func (c *committer) run() {
 	defer close(c.toWriter)
-	for c.queue.take(&c.work, batchEntries, batchBytes, c.whenIdle()) {
-		if c.work.empty() {
-			c.vouch()
+	wake := c.queue.wake
+	for {
+		if c.gather() && c.flight == nil {
+			c.launch()
 			continue
 		}
-		c.commit()
-		c.forget()
+		if wake == nil && c.flight == nil {
+			return
+		}
+		select {
+		case _, open := <-wake:
+			if !open {
+				wake = nil
+			}
+		case err := <-c.written:
+			c.land(err)
+		case <-c.patience.C:
+			c.losePatience()
+		case <-c.whenIdle():
+			if !c.gather() {
+				c.vouch()
+			}
+		}
 	}
+}
+
+// gather adds what waits to the next batch and reports whether that holds
+// anything. Updates have to wait until nothing is being written, since they
+// look at what is there.
+func (c *committer) gather() bool {
+	if c.flight != nil && c.flight.failing != nil {
+		return false // what follows for the same log is to be refused
+	}
+	c.queue.take(&c.next.work, c.flight == nil)
+	if c.next.len() == 0 {
+		return false
+	}
+	c.begin()
+	c.stageEntries()
+	return true
+}
+
+// begin makes the next batch ready to be staged into.
+func (c *committer) begin() {
+	b := c.next
+	if b.rows != nil {
+		return
+	}
+	b.rows = c.db.NewBatch()
+	b.spans = make(map[envelope.Address]span, len(b.entries))
+	c.number++
+	b.number = c.number
+	_ = b.rows.LogData(c.mark(b.number), nil)
+}
+
+// launch hands the next batch to the writer, or fails.
+func (c *committer) launch() {
+	if err := c.tryLaunch(); err != nil {
+		c.fail(err)
+	}
+}
+
+func (c *committer) tryLaunch() error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	b := c.next
+	if err := c.runUpdates(b); err != nil {
+		return err
+	}
+	b.sync = b.mustSync()
+	c.queue.release(&b.work)
+	c.counts.batches.Add(1)
+	spans := b.spans // readers may hold on to it longer than b does
+	c.inFlight.Store(&spans)
+	c.flight, c.next = b, c.fresh()
+	c.patience.Reset(c.options.Patience)
+	c.toWriter <- write{b.rows, b.sync}
+	return nil
+}
+
+// fresh returns an empty batch.
+func (c *committer) fresh() *batch {
+	n := len(c.spare)
+	if n == 0 {
+		return &batch{}
+	}
+	b := c.spare[n-1]
+	c.spare = c.spare[:n-1]
+	return b
+}
+
+// land takes the batch that has been written. The next one goes to the writer
+// before this one is answered.
+func (c *committer) land(err error) {
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	b := c.settle()
+	switch {
+	case b.failing != nil:
+		away := c.queue.refuse(b.failing)
+		b.answer()
+		answerAll(away, b.failing.err)
+		c.queue.resume()
+	case c.gather():
+		err = c.tryLaunch()
+		b.answer()
+	default:
+		b.answer()
+	}
+	b.reset()
+	c.spare = append(c.spare, b)
+	if err != nil {
+		c.fail(err)
+	}
+}
+
+// settle makes known that the batch being written is through, and returns it.
+func (c *committer) settle() *batch {
+	b := c.flight
+	c.flight = nil
+	c.patience.Stop()
+	if b.sync {
+		c.synced = b.number
+	}
+	if b.sync && !b.vouches {
+		c.vouchAt = time.Now().Add(idleAfter)
+	}
+	c.stage.committed(b, c.next)
+	c.inFlight.Store(nil)
+	return b
 }
 
 // whenIdle returns what fires when it is time to vouch, nil when there is
 // nothing to vouch for.
 func (c *committer) whenIdle() <-chan time.Time {
-	if c.vouchAt.IsZero() {
+	if c.flight != nil || c.vouchAt.IsZero() {
 		return nil
 	}
 	c.idle.Reset(time.Until(c.vouchAt))
@@ -106,100 +229,68 @@ func (c *committer) whenIdle() <-chan time.Time {
 // without it, damage to that batch would look like a crash while it was being
 // written. The loss of this batch loses nothing, so nothing vouches for it.
 func (c *committer) vouch() {
-	defer func() { c.vouchAt = time.Time{} }() // once, however it ends
+	c.vouchAt = time.Time{} // once, however it ends
 	if c.Err() != nil {
 		return
 	}
-	batch := c.db.NewBatch()
-	_ = batch.LogData(c.mark(), nil)
-	c.stage.begin()
-	if err := c.write(write{batch, true}); err != nil && !errors.Is(err, errAnswered) {
-		c.fail(err)
-	}
-}
-
-// commit stores what was taken and answers it.
-func (c *committer) commit() {
-	if err := c.Err(); err != nil {
-		c.fail(err)
-		return
-	}
-	batch := c.db.NewBatch()
-	_ = batch.LogData(c.mark(), nil)
-	c.stage.begin()
-	err := c.runUpdates(batch)
-	failing := c.stageEntries(batch)
-	if err == nil && batch.Count() > 0 {
-		err = c.write(write{batch, c.mustSync()})
-		if errors.Is(err, errAnswered) {
-			return
-		}
-	}
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	if failing != nil {
-		away := c.queue.refuse(failing)
-		c.answer()
-		answerAll(away, failing.err)
-		c.queue.resume()
-		return
-	}
-	c.answer()
+	c.begin()
+	c.next.vouches = true
+	c.launch()
 }
 
 // mark is what each batch leaves in the log file, and only there: this run's
-// name, the number of the batch, and the number of the last batch known to be
-// synced when this one was made. It lets [checkLog] tell a damaged log from
-// one whose end was never written.
-func (c *committer) mark() []byte {
-	c.number++
+// name, the number of the batch, and the number of the last batch that is synced
+// when this one is written. It lets [checkLog] tell a damaged log from one
+// whose end was never written.
+func (c *committer) mark(number uint64) []byte {
+	synced := c.synced
+	if c.flight != nil && c.flight.sync {
+		synced = c.flight.number // or this one is never written
+	}
 	m := append(make([]byte, 0, markLen), markMagic...)
 	m = append(m, c.life[:]...)
-	m = binary.BigEndian.AppendUint64(m, c.number)
-	return binary.BigEndian.AppendUint64(m, c.synced)
+	m = binary.BigEndian.AppendUint64(m, number)
+	return binary.BigEndian.AppendUint64(m, synced)
 }
 
-func (c *committer) runUpdates(batch *pebble.Batch) error {
-	c.updates = c.updates[:0]
-	if len(c.work.updates) == 0 {
+func (c *committer) runUpdates(b *batch) error {
+	if len(b.updates) == 0 {
 		return nil
 	}
 	rows := c.db.NewIndexedBatch()
 	defer func() { _ = rows.Close() }()
-	for _, u := range c.work.updates {
-		c.updates = append(c.updates, outcome{err: u.run(rows)})
+	for _, u := range b.updates {
+		b.decided = append(b.decided, u.run(rows))
 	}
 	if rows.Empty() {
 		return nil
 	}
-	return batch.Apply(rows, nil)
+	return b.rows.Apply(rows, nil)
 }
 
-// stageEntries numbers the entries. It returns what is to be refused because
-// the database could not be read for it.
-func (c *committer) stageEntries(batch *pebble.Batch) *refusal {
-	c.entries = c.entries[:0]
-	var failing *refusal
-	for i := range c.work.entries {
-		e := &c.work.entries[i]
-		if failing.of(e.log) {
-			c.entries = append(c.entries, outcome{err: failing.err})
+// stageEntries numbers the entries of the next batch that are not yet.
+func (c *committer) stageEntries() {
+	b := c.next
+	if c.flight != nil {
+		c.counts.ahead.Add(int64(len(b.entries) - len(b.outcomes)))
+	}
+	for i := len(b.outcomes); i < len(b.entries); i++ {
+		e := &b.entries[i]
+		if b.failing.of(e.log) {
+			b.outcomes = append(b.outcomes, outcome{err: b.failing.err})
 			continue
 		}
-		seq, err := c.stage.add(batch, e)
+		seq, err := c.stage.add(b, c.flight, e)
 		if err != nil && !isAnswer(err) {
 			c.log.Error("cannot read the log to append to", "log", e.log.String(), "err", err)
-			if failing == nil {
-				failing = &refusal{logs: map[envelope.Address]bool{}, err: readError(err)}
+			if b.failing == nil {
+				b.failing = &refusal{logs: map[envelope.Address]bool{}, err: readError(err)}
 			}
-			failing.logs[e.log] = true
-			err = failing.err
+			b.failing.logs[e.log] = true
+			err = b.failing.err
 		}
-		c.entries = append(c.entries, outcome{seq, err})
+		b.outcomes = append(b.outcomes, outcome{seq, err})
 	}
-	return failing
 }
 
 // isAnswer reports whether the store has decided so, as opposed to an error
@@ -209,64 +300,26 @@ func isAnswer(err error) bool {
 	return code == envelope.Conflict || code == envelope.Quota
 }
 
-func (c *committer) mustSync() bool {
-	if len(c.stage.spans) > 0 {
-		return true
-	}
-	for i, u := range c.work.updates {
-		if u.sync && c.updates[i].err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// write hands the batch to the writer and waits for it. Readers see nothing
-// of it before it is durable. When that takes too long, everybody is answered
-// Busy without waiting any longer, and write returns errAnswered once the
-// batch is through.
-func (c *committer) write(w write) error {
-	spans := c.stage.spans
-	c.inFlight.Store(&spans)
-	c.toWriter <- w
-	c.timer.Reset(c.options.Patience)
+// losePatience answers everybody Busy without waiting any longer, and returns
+// once the batch is through.
+func (c *committer) losePatience() {
+	c.log.Error("the disk takes too long; refusing writes until it answers", "patience", c.options.Patience)
+	c.refuseAll(envelope.BusyError(retryStalledMS, "the store does not answer at present", nil))
 	var err error
-	answered := false
 	select {
 	case err = <-c.written:
-		c.timer.Stop()
-	case <-c.timer.C:
-		c.log.Error("the disk takes too long; refusing writes until it answers", "patience", c.options.Patience)
-		c.refuseAll(envelope.BusyError(retryStalledMS, "the store does not answer at present", nil))
-		answered = true
-		select {
-		case err = <-c.written:
-		case <-c.closing:
-			c.stuck.Store(true)
-			err = errors.New("closed before the disk answered")
-		}
+	case <-c.closing:
+		c.stuck.Store(true)
+		err = errors.New("closed before the disk answered")
 	}
-	if err == nil {
-		if w.sync {
-			c.synced, c.vouchAt = c.number, time.Now().Add(idleAfter)
-		}
-		c.stage.committed()
-		c.inFlight.Store(nil)
+	if err != nil {
+		c.fail(err)
+		return
 	}
-	if answered {
-		if err != nil {
-			c.fail(err)
-		} else {
-			c.log.Info("the disk answers again")
-			c.queue.resume()
-		}
-		return errAnswered
-	}
-	return err
+	c.settle()
+	c.log.Info("the disk answers again")
+	c.queue.resume()
 }
-
-// errAnswered says that the batch has been answered already.
-var errAnswered = errors.New("embedded: answered")
 
 // fail ends all writing: the database does not take more after an error, and
 // what is in its log file is known only to the next Open.
@@ -274,22 +327,24 @@ func (c *committer) fail(err error) {
 	c.stage.logs.Purge()
 	c.setFailed(err)
 	c.refuseAll(envelope.BusyError(retryFailedMS, "the store cannot write", err))
+	c.flight = nil
 }
 
-// refuseAll answers the batch, everything that waits and, until resume,
-// everything that comes with err.
+// refuseAll answers the batch being written, the next one, everything that
+// waits and, until resume, everything that comes with err.
 func (c *committer) refuseAll(err error) {
 	away := c.queue.refuse(&refusal{err: err})
-	answerAll(c.work, err)
+	if c.flight != nil {
+		answerAll(c.flight.work, err)
+		c.flight.forget()
+	}
+	answerAll(c.next.work, err)
+	c.queue.release(&c.next.work)
+	if c.next.rows != nil {
+		_ = c.next.rows.Close()
+	}
+	c.next.reset()
 	answerAll(away, err)
-	c.forget()
-}
-
-// forget lets go of what has been answered.
-func (c *committer) forget() {
-	clear(c.work.entries)
-	clear(c.work.updates)
-	c.work.entries, c.work.updates = c.work.entries[:0], c.work.updates[:0]
 }
 
 func answerAll(w work, err error) {
@@ -298,16 +353,6 @@ func answerAll(w work, err error) {
 	}
 	for _, e := range w.entries {
 		e.done(0, err)
-	}
-}
-
-// answer gives everybody in the batch the outcome.
-func (c *committer) answer() {
-	for i, u := range c.work.updates {
-		u.done <- c.updates[i].err
-	}
-	for i, e := range c.work.entries {
-		e.done(c.entries[i].seq, c.entries[i].err)
 	}
 }
 
@@ -320,6 +365,9 @@ func (s *Store) writer(in <-chan write, out chan<- error) {
 }
 
 func (s *Store) apply(w write) (err error) {
+	if !w.sync && w.batch.Count() == 0 {
+		return w.batch.Close()
+	}
 	defer func() {
 		// The database panics when it cannot start a new log file.
 		if r := recover(); r != nil {

@@ -201,6 +201,8 @@ func TestAppendBesideDamage(t *testing.T) {
 	if err := s.db.Set(key, []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
+	mustClose(t, s) // what is written past the store it learns when it is opened
+	s = openWith(t, s.options)
 	release := disk.hold()
 	others := []<-chan outcome{send(s, hall, "first")}
 	behind := []<-chan outcome{send(s, room, "bad")}

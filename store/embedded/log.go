@@ -17,7 +17,7 @@ import (
 func (s *Store) Append(log envelope.Address, env *envelope.Envelope, done func(seq uint64, err error)) {
 	e := entry{log: log, env: env, done: done}
 	if env.ID != "" {
-		e.digest = env.Digest()
+		e.digest, e.hash = env.Digest(), s.idHash(log, env.SrcNode, env.ID)
 	}
 	if err := s.queue.put(e); err != nil {
 		done(0, err)

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,10 +13,16 @@ type entry struct {
 	log    envelope.Address
 	env    *envelope.Envelope
 	digest [16]byte // of an envelope with an ID
+	hash   uint64   // of its ID, see idHash
 	done   func(seq uint64, err error)
 }
 
 func (e *entry) size() int { return overhead + len(e.env.Body) }
+
+// sameID reports whether both have the same ID in the same log.
+func (e *entry) sameID(f *entry) bool {
+	return e.env.ID != "" && e.env.ID == f.env.ID && e.env.SrcNode == f.env.SrcNode && e.log == f.log
+}
 
 // overhead is what an entry or an update counts for beside its body.
 const overhead = 256
@@ -30,25 +35,28 @@ type update struct {
 	done chan error // of capacity 1
 }
 
-// work is what the committing goroutine takes at once.
+// work is what waits, or what was taken of it.
 type work struct {
 	entries []entry
 	updates []update
+	bytes   int // sum of the sizes
 }
 
-func (w *work) empty() bool { return len(w.entries)+len(w.updates) == 0 }
+func (w *work) len() int { return len(w.entries) + len(w.updates) }
 
-// queue holds what waits for the committing goroutine. It is bounded.
+// queue holds what waits to be written. It is bounded. What the committing
+// goroutine has taken counts until it is being written.
 type queue struct {
 	// static
 	maxEntries, maxBytes int
 	wake                 chan struct{} // of capacity 1: something waits, or closed
 
-	mu      sync.Mutex
-	waiting work
-	bytes   int
-	refusal *refusal // what is not taken at present
-	closed  bool
+	// guarded by mu
+	mu           sync.Mutex
+	waiting      work
+	count, bytes int      // of what waits, and what was taken and is not being written yet
+	refusal      *refusal // what is not taken at present
+	closed       bool
 }
 
 // refusal turns away what is for some logs, or everything.
@@ -100,18 +108,18 @@ func (q *queue) roomFor(size int) error {
 	if q.closed {
 		return errClosed()
 	}
-	n := len(q.waiting.entries) + len(q.waiting.updates)
-	if n >= q.maxEntries || n > 0 && q.bytes+size > q.maxBytes {
+	if q.count >= q.maxEntries || q.count > 0 && q.bytes+size > q.maxBytes {
 		return envelope.BusyError(retryFullMS, "too many messages wait to be stored", nil)
 	}
+	q.count++
 	q.bytes += size
 	return nil
 }
 
-// signal wakes take. q.mu is held.
+// signal lets the committing goroutine look. q.mu is held.
 func (q *queue) signal() {
 	if q.closed {
-		return // take looks by itself
+		return // it looks by itself
 	}
 	select {
 	case q.wake <- struct{}{}:
@@ -119,48 +127,39 @@ func (q *queue) signal() {
 	}
 }
 
-// take waits for something and moves it to w, at most maxEntries entries of
-// about maxBytes. When idle fires and still nothing waits, it leaves w empty.
-// It returns false when the queue is closed and empty.
-func (q *queue) take(w *work, maxEntries, maxBytes int, idle <-chan time.Time) bool {
-	for {
-		if q.tryTake(w, maxEntries, maxBytes) {
-			return true
-		}
-		select {
-		case _, open := <-q.wake:
-			if !open {
-				return q.tryTake(w, maxEntries, maxBytes)
-			}
-		case <-idle:
-			q.tryTake(w, maxEntries, maxBytes)
-			return true
-		}
-	}
-}
-
-func (q *queue) tryTake(w *work, maxEntries, maxBytes int) bool {
+// take moves what waits to w, as many entries as there is room for in a batch
+// and, when they are wanted, all updates.
+func (q *queue) take(w *work, updates bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiting.empty() {
-		return false
+	if updates {
+		w.updates = append(w.updates, q.waiting.updates...)
+		w.bytes += overhead * len(q.waiting.updates)
+		clear(q.waiting.updates)
+		q.waiting.updates = q.waiting.updates[:0]
 	}
-	w.updates, q.waiting.updates = q.waiting.updates, w.updates[:0]
-	q.bytes -= overhead * len(w.updates)
-	n, bytes := 0, 0
-	for n < len(q.waiting.entries) && n < maxEntries && (n == 0 || bytes < maxBytes) {
-		bytes += q.waiting.entries[n].size()
+	n := 0
+	for n < len(q.waiting.entries) && len(w.entries)+n < batchEntries && w.bytes < batchBytes {
+		w.bytes += q.waiting.entries[n].size()
 		n++
 	}
-	q.bytes -= bytes
-	w.entries = append(w.entries[:0], q.waiting.entries[:n]...)
+	w.entries = append(w.entries, q.waiting.entries[:n]...)
 	rest := copy(q.waiting.entries, q.waiting.entries[n:])
 	clear(q.waiting.entries[rest:])
 	q.waiting.entries = q.waiting.entries[:rest]
-	if rest > 0 {
-		q.signal()
-	}
-	return true
+}
+
+// release makes room for others in the place of w, which was taken.
+func (q *queue) release(w *work) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.uncount(w)
+}
+
+// uncount lets w not count any more. q.mu is held.
+func (q *queue) uncount(w *work) {
+	q.count -= w.len()
+	q.bytes -= w.bytes
 }
 
 // refuse turns away what comes from now on, until resume, and returns what
@@ -171,20 +170,21 @@ func (q *queue) refuse(r *refusal) work {
 	q.refusal = r
 	var away work
 	if r.logs == nil {
-		away, q.waiting, q.bytes = q.waiting, work{}, 0
-		return away
+		away.updates, q.waiting.updates = q.waiting.updates, nil
+		away.bytes = overhead * len(away.updates)
 	}
 	kept := q.waiting.entries[:0]
 	for _, e := range q.waiting.entries {
 		if r.of(e.log) {
 			away.entries = append(away.entries, e)
-			q.bytes -= e.size()
+			away.bytes += e.size()
 		} else {
 			kept = append(kept, e)
 		}
 	}
 	clear(q.waiting.entries[len(kept):])
 	q.waiting.entries = kept
+	q.uncount(&away)
 	return away
 }
 
@@ -195,7 +195,7 @@ func (q *queue) resume() {
 	q.mu.Unlock()
 }
 
-// close lets take return false once all is taken.
+// close refuses what comes from now on.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -21,48 +21,45 @@ type span struct {
 // the committing goroutine.
 type stager struct {
 	db     *pebble.DB
+	known  *known
+	counts *counts
 	quotas inbox.Quotas
 	// Where logs stand durably. Only the head is exact: what Trim has done
 	// since is looked up when it matters.
 	logs *simplelru.LRU[envelope.Address, standing]
 
-	// of the batch under way
-	spans map[envelope.Address]span // read-only once the batch is handed on
-	stubs map[string]stub           // by key
-	key   []byte
-	value []byte
+	key, value []byte // buffers
 }
 
-func newStager(db *pebble.DB, o Options) (*stager, error) {
-	logs, err := simplelru.NewLRU[envelope.Address, standing](o.Heads, nil)
+func newStager(s *Store) (*stager, error) {
+	logs, err := simplelru.NewLRU[envelope.Address, standing](s.options.Heads, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &stager{db: db, quotas: o.Quotas, logs: logs, stubs: map[string]stub{}}, nil
+	return &stager{db: s.db, known: s.known, counts: &s.counts, quotas: s.options.Quotas, logs: logs}, nil
 }
 
-// begin starts a batch.
-func (st *stager) begin() {
-	st.spans = map[envelope.Address]span{}
-	clear(st.stubs)
-}
-
-// committed moves the logs to where the batch has put them.
-func (st *stager) committed() {
-	for log, span := range st.spans {
+// committed moves the logs to where a batch has put them. next has been staged
+// meanwhile.
+func (st *stager) committed(b, next *batch) {
+	for log, span := range b.spans {
 		st.logs.Add(log, span.to)
 	}
+	if st.known.ripe() {
+		st.known.begin()
+		for i := range next.outcomes {
+			st.known.add(next.entries[i].hash)
+		}
+	}
+	st.counts.filterBytes.Store(int64(st.known.bytes()))
 }
 
 // add puts e into b and returns its seq, or the seq of the message it repeats,
 // or Conflict or Quota. Any other error comes from the database, and nothing
-// was put.
-func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
-	var stubKey []byte
+// was put. flight is the batch being written, if any.
+func (st *stager) add(b, flight *batch, e *entry) (uint64, error) {
 	if e.env.ID != "" {
-		st.key = appendStubKey(st.key[:0], e.log, e.env.SrcNode, e.env.ID)
-		stubKey = st.key
-		first, err := st.stub(stubKey)
+		first, err := st.first(b, flight, e)
 		if err != nil {
 			return 0, err
 		}
@@ -73,7 +70,7 @@ func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
 			return first.seq, nil
 		}
 	}
-	at, err := st.span(e.log)
+	at, err := st.span(b, flight, e.log)
 	if err != nil {
 		return 0, err
 	}
@@ -83,27 +80,27 @@ func (st *stager) add(b *pebble.Batch, e *entry) (uint64, error) {
 	at.to.head++
 	at.to.total += inbox.Size(e.env)
 	seq := at.to.head
-	if stubKey != nil {
-		s := stub{seq, e.digest, e.env.Timestamp}
-		st.value = s.append(st.value[:0])
-		if err := b.Set(stubKey, st.value, nil); err != nil {
+	if e.env.ID != "" {
+		st.key = appendStubKey(st.key[:0], e.log, e.env.SrcNode, e.env.ID)
+		st.value = stub{seq, e.digest, e.env.Timestamp}.append(st.value[:0])
+		if err := b.rows.Set(st.key, st.value, nil); err != nil {
 			return 0, err
 		}
-		st.stubs[string(stubKey)] = s
+		st.known.add(e.hash)
 	}
 	numbered := *e.env
 	numbered.Seq = seq
 	st.key = appendEntryKey(st.key[:0], e.log, seq)
 	st.value = appendEntry(st.value[:0], at.to.total, &numbered)
-	if err := b.Set(st.key, st.value, nil); err != nil {
+	if err := b.rows.Set(st.key, st.value, nil); err != nil {
 		return 0, err
 	}
 	if e.env.Revises() != 0 {
-		if err := stageRevision(b, e.log, seq, e.env); err != nil {
+		if err := stageRevision(b.rows, e.log, seq, e.env); err != nil {
 			return 0, err
 		}
 	}
-	st.spans[e.log] = at
+	b.spans[e.log] = at
 	return seq, nil
 }
 
@@ -124,18 +121,36 @@ func (st *stager) roomFor(e *entry, at *standing) error {
 	return nil
 }
 
-// stub returns where the message of that key went, or a zero stub.
-func (st *stager) stub(key []byte) (stub, error) {
-	if s, ok := st.stubs[string(key)]; ok {
-		return s, nil
+// first returns the stub of the message that e may repeat, or a zero stub.
+func (st *stager) first(b, flight *batch, e *entry) (s stub, err error) {
+	if st.known.isNew(e.hash) {
+		st.counts.fresh.Add(1)
+		return stub{}, nil
 	}
-	return readStub(st.db, key)
+	s, ok := b.find(e)
+	if !ok && flight != nil {
+		s, ok = flight.find(e)
+	}
+	if !ok {
+		st.counts.asked.Add(1)
+		st.key = appendStubKey(st.key[:0], e.log, e.env.SrcNode, e.env.ID)
+		s, err = readStub(st.db, st.key)
+	}
+	if s.seq != 0 {
+		st.counts.repeated.Add(1)
+	}
+	return s, err
 }
 
 // span returns where the log stands within the batch.
-func (st *stager) span(log envelope.Address) (span, error) {
-	if at, ok := st.spans[log]; ok {
+func (st *stager) span(b, flight *batch, log envelope.Address) (span, error) {
+	if at, ok := b.spans[log]; ok {
 		return at, nil
+	}
+	if flight != nil {
+		if before, ok := flight.spans[log]; ok {
+			return span{before.to.head, before.to}, nil
+		}
 	}
 	if at, ok := st.logs.Get(log); ok {
 		return span{at.head, at}, nil

@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"os"
@@ -49,6 +50,11 @@ type Options struct {
 	QueueEntries int // 65,536
 	QueueBytes   int // 64 MiB
 
+	// FilterBytes is how much memory may be taken to know which messages are
+	// new. 48 MiB, which is for 16 million messages stored and as many that
+	// come; it is taken as they come. Beyond that each message is looked up.
+	FilterBytes int
+
 	// Patience is how long a commit may take before everybody who waits is
 	// answered Busy; 5 s.
 	Patience time.Duration
@@ -63,6 +69,7 @@ func (o Options) withDefaults() Options {
 	o.Heads = cmp.Or(o.Heads, 100_000)
 	o.QueueEntries = cmp.Or(o.QueueEntries, 65_536)
 	o.QueueBytes = cmp.Or(o.QueueBytes, 64<<20)
+	o.FilterBytes = cmp.Or(o.FilterBytes, 48<<20)
 	o.Patience = cmp.Or(o.Patience, 5*time.Second)
 	if o.fs == nil {
 		o.fs = vfs.Default
@@ -82,6 +89,8 @@ type Store struct {
 	lock    io.Closer
 	epoch   string
 	queue   *queue
+	seed    maphash.Seed  // of idHash
+	counts  counts        // atomic
 	closing chan struct{} // closed by Close
 	threads sync.WaitGroup
 	// committed is closed when the committing goroutine has ended.
@@ -90,9 +99,12 @@ type Store struct {
 	// inFlight is how the batch being committed moves the heads, nil between
 	// batches. Rows of it can be seen in the database before they are durable.
 	inFlight atomic.Pointer[map[envelope.Address]span]
-	failed   atomic.Pointer[error] // why nothing can be written any more
-	stuck    atomic.Bool           // a call into the database has never returned
-	closed   atomic.Bool
+	// known belongs to the committing goroutine.
+	known *known
+
+	failed atomic.Pointer[error] // why nothing can be written any more
+	stuck  atomic.Bool           // a call into the database has never returned
+	closed atomic.Bool
 }
 
 var (
@@ -137,6 +149,7 @@ func open(o Options) (_ *Store, err error) {
 		log:       o.Logger,
 		lock:      lock,
 		queue:     newQueue(o.QueueEntries, o.QueueBytes),
+		seed:      maphash.MakeSeed(),
 		closing:   make(chan struct{}),
 		committed: make(chan struct{}),
 	}
@@ -162,10 +175,14 @@ func open(o Options) (_ *Store, err error) {
 	if err := s.loadMeta(); err != nil {
 		return nil, err
 	}
+	s.known = &known{max: o.FilterBytes / 2, walk: func(r *recollection) {
+		s.threads.Go(func() { s.walkStubs(r, o.FilterBytes/2) })
+	}}
 	c, err := s.newCommitter()
 	if err != nil {
 		return nil, err
 	}
+	s.known.begin()
 	s.threads.Go(func() { s.writer(c.toWriter, c.written) })
 	go func() {
 		defer close(s.committed)

@@ -35,6 +35,8 @@ func (s *Store) Trim(ctx context.Context, log envelope.Address, floor uint64, fo
 type part struct {
 	log      envelope.Address
 	was, now trimmed
+	known    *known        // that of the committing goroutine
+	stubs    int           // to be forgotten
 	batch    *pebble.Batch // what to write; not closed, since the update may outlive the call
 }
 
@@ -44,6 +46,7 @@ func (p *part) remove(b *pebble.Batch) error {
 	if err != nil || at != p.was {
 		return err
 	}
+	p.known.forgotten += p.stubs
 	return b.Apply(p.batch, nil)
 }
 
@@ -56,7 +59,7 @@ func (s *Store) nextPart(ctx context.Context, log envelope.Address, floor uint64
 	if err != nil {
 		return nil, readError(err)
 	}
-	p := &part{log: log, batch: s.db.NewBatch()}
+	p := &part{log: log, known: s.known, batch: s.db.NewBatch()}
 	// The bound comes after the iterator, as in page.
 	err = p.trim(it, floor, s.durable(log), forget)
 	if err = errors.Join(err, it.Close()); err == nil {
@@ -114,6 +117,7 @@ func (p *part) trim(it *logIter, floor, durable uint64, forget int64) error {
 // leave keeps what is left of an entry, unless it is to be forgotten at once.
 func (p *part) leave(seq uint64, r remnant, forget int64) error {
 	if r.timestamp < forget {
+		p.stubs++
 		return p.batch.Delete(appendStubKey(nil, p.log, r.src, r.id), nil)
 	}
 	return p.batch.Set(appendRemnantKey(nil, p.log, seq), r.append(nil), nil)
@@ -156,6 +160,7 @@ func (p *part) forgetOne(it *pebble.Iterator, forget int64) (bool, error) {
 		return false, nil
 	}
 	p.now.kept = seqOf(it.Key()) + 1
+	p.stubs++
 	return true, errors.Join(
 		p.batch.Delete(appendStubKey(nil, p.log, r.src, r.id), nil),
 		p.batch.Delete(it.Key(), nil),
