@@ -26,7 +26,8 @@ type client struct {
 
 	// steps are what the server says while the connection is opened.
 	steps chan string   // names of elements; room for what one step brings
-	ended chan struct{} // closed when the server has closed the connection
+	ended chan struct{} // closed when the connection has ended
+	err   error         // why; before ended is closed
 
 	mu      sync.Mutex
 	opening bool // steps are told
@@ -43,8 +44,6 @@ type sent struct {
 	count uint32 // of stanzas, with this one
 	tag   uint64
 }
-
-var errEnded = errors.New("ejabberd: the server closed the connection")
 
 // password is that of all users.
 const password = "bench"
@@ -135,7 +134,7 @@ func (c *client) do(ctx context.Context, s step) error {
 				return fmt.Errorf("refused while waiting for %s", s.want)
 			}
 		case <-c.ended:
-			return errEnded
+			return c.err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -153,6 +152,8 @@ func (c *client) read(conn *ws.Conn, _ byte, element []byte) error {
 	case "r":
 		n := c.handled
 		return conn.Write(ws.Text, func(b []byte) []byte { return appendHandled(b, n) })
+	case "stream:error":
+		return fmt.Errorf("ejabberd: %s", element)
 	case "a":
 		return c.acknowledged(conn, attribute(element, "h"))
 	}
@@ -215,6 +216,7 @@ func (c *client) acknowledged(conn *ws.Conn, h []byte) error {
 
 func (c *client) closed(err error) {
 	c.target.disconnected(c)
+	c.err = err
 	close(c.ended)
 	if c.handler.Closed != nil {
 		c.handler.Closed(err)

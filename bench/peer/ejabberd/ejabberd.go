@@ -207,7 +207,7 @@ func (t *Target) subscribe(ctx context.Context, c *client, room string) error {
 	case <-answer:
 		return nil
 	case <-c.ended:
-		return errEnded
+		return c.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
