@@ -280,6 +280,7 @@ func (c *conn) end(err error) {
 	c.n.watchers.end(c)
 	c.n.sights.note(c.who)
 	c.n.hooks.disconnected(c)
+	c.n.waker.parts(c)
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()

@@ -215,7 +215,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.watchers.serversChanged()
 		n.hooks.serversChanged()
 	}
-	g.OnDead = n.hooks.lost
+	g.OnDead = func(ctx context.Context, id envelope.ServerID, boot string) error {
+		return errors.Join(n.hooks.lost(ctx, id, boot), n.waker.lost(ctx, id, boot))
+	}
 	g.OnEdges = n.peers.announce
 	g.OnGone = n.peers.gone
 	if n.graph, err = graph.Start(ctx, g); err != nil {

@@ -44,7 +44,9 @@ var errPushOff = envelope.Errorf(envelope.NotFound, "this server sends no push n
 // the others. A needless look does no harm, so this is done once for some time
 // and not for each message. Of what is for a device that is connected, and of
 // what comes so late that the look may have been before it, it is remembered here
-// to look.
+// to look; when this server ends it leaves that to the others. When it dies they
+// look at the devices that were connected to it, and each server looks at those
+// whose connections end before they have acknowledged everything.
 type waker struct {
 	n     *Node
 	queue *push.Queue
@@ -54,10 +56,11 @@ type waker struct {
 	slots chan struct{}             // holds one for each test that is under way
 
 	mu     sync.Mutex
-	noted  map[envelope.Address]note // guarded by mu
-	looks  map[envelope.Address]look // guarded by mu
-	marked map[userLog]time.Time     // guarded by mu; when what was read is to be taken back
-	paused time.Time                 // guarded by mu; the store is not asked to note anything until then
+	noted  map[envelope.Address]note     // guarded by mu
+	looks  map[envelope.Address]look     // guarded by mu
+	parted map[envelope.NodeID]time.Time // guarded by mu; when to look at devices whose connections have ended
+	marked map[userLog]time.Time         // guarded by mu; when what was read is to be taken back
+	paused time.Time                     // guarded by mu; the store is not asked to note anything until then
 }
 
 // note is that it is in the store that a log is to be looked at. A message that
@@ -92,6 +95,7 @@ func newWaker(n *Node, cfg Push) *waker {
 		slots:  make(chan struct{}, pushTestsAtOnce),
 		noted:  make(map[envelope.Address]note),
 		looks:  make(map[envelope.Address]look),
+		parted: make(map[envelope.NodeID]time.Time),
 		marked: make(map[userLog]time.Time),
 	}
 	w.queue = push.NewQueue(push.Config{
@@ -245,10 +249,11 @@ func (w *waker) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			w.leave(ctx)
 			return
 		}
-		looks, marked := w.due(time.Now())
-		err := errors.Join(w.lookAll(ctx, looks), w.takeBack(ctx, marked))
+		looks, parted, marked := w.due(time.Now())
+		err := errors.Join(w.lookAll(ctx, looks), w.lookAtParted(ctx, parted), w.takeBack(ctx, marked))
 		if err != nil && ctx.Err() == nil {
 			w.queue.Stats.Errors.Add(1)
 			w.n.log.Warn("some devices are not woken yet, because the store did not answer", "err", err)
@@ -271,7 +276,7 @@ func (w *waker) takeBack(ctx context.Context, marked []userLog) (err error) {
 }
 
 // due takes what is to be done now.
-func (w *waker) due(now time.Time) (looks map[envelope.Address]uint64, marked []userLog) {
+func (w *waker) due(now time.Time) (looks map[envelope.Address]uint64, parted []envelope.NodeID, marked []userLog) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	looks = make(map[envelope.Address]uint64)
@@ -287,6 +292,15 @@ func (w *waker) due(now time.Time) (looks map[envelope.Address]uint64, marked []
 			looks[log] = l.seq
 		}
 	}
+	for device, at := range w.parted {
+		if len(parted) == maxPushLooks {
+			break
+		}
+		if !at.After(now) {
+			delete(w.parted, device)
+			parted = append(parted, device)
+		}
+	}
 	for of, at := range w.marked {
 		if !at.After(now) {
 			delete(w.marked, of)
@@ -298,7 +312,7 @@ func (w *waker) due(now time.Time) (looks map[envelope.Address]uint64, marked []
 			delete(w.noted, log)
 		}
 	}
-	return looks, marked
+	return looks, parted, marked
 }
 
 // acknowledged reports whether a device that is connected here has acknowledged

@@ -259,3 +259,49 @@ func TestPushSlowAppend(t *testing.T) {
 		}
 	})
 }
+
+// A server that dies takes nothing with it of what it was to look at: whom the
+// message was for had a connection, which died with the server or before.
+func TestPushConnectionDiesWithServer(t *testing.T) {
+	for _, at := range []string{"a", "b"} {
+		t.Run("connected at "+at, func(t *testing.T) {
+			inPushMesh(t, 3, func(t *testing.T, m *mesh, s *service) {
+				m.registers("bob", "phone", "c")
+				bob := m.rawDevice("bob", "phone", at)
+				bob.hello("")
+				bob.control("caught_up")
+				pass(time.Second)
+				if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Second)
+				m.kill("a")
+				pass(2 * time.Minute)
+				if got := s.take(); len(got) != 1 {
+					t.Errorf("%d pushes, want one", len(got))
+				}
+			})
+		})
+	}
+}
+
+// A server that is told to end leaves to the others what it was to look at.
+func TestPushServerEnds(t *testing.T) {
+	inPushMesh(t, 2, func(t *testing.T, m *mesh, s *service) {
+		m.registers("bob", "phone", "b")
+		bob := m.rawDevice("bob", "phone", "b")
+		bob.hello("")
+		bob.control("caught_up")
+		pass(time.Second)
+		if _, err := m.api("alice", "alice", "a").SendHTTP(t.Context(), to(deviceAddr("phone"), "1", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		m.at("a").end()
+		delete(m.servers, "a")
+		pass(2 * time.Minute)
+		if got := s.take(); len(got) != 1 {
+			t.Errorf("%d pushes, want one", len(got))
+		}
+	})
+}

@@ -206,6 +206,11 @@ func (q *Queue) Look(ctx context.Context, log envelope.Address) error {
 	if err != nil {
 		return err
 	}
+	return q.LookAt(ctx, nodes)
+}
+
+// LookAt makes it due to tell devices what they have not got, of whatever log.
+func (q *Queue) LookAt(ctx context.Context, nodes []envelope.NodeID) error {
 	for len(nodes) > 0 {
 		some := nodes[:min(len(nodes), tokenBatch)]
 		nodes = nodes[len(some):]
