@@ -50,6 +50,11 @@ func (n *Node) putPushToken(ctx context.Context, who envelope.Principal, cmd gat
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(all, func(is push.Token) bool {
+		return is.Service == t.Service && is.Value == t.Value && is.Registered == t.Registered
+	}) { // at a server with a clock that is ahead of ours, or meanwhile
+		return nil, envelope.BusyError(1000, "the token was registered later than now", nil)
+	}
 	slices.SortFunc(all, func(a, b push.Token) int { return int(b.Registered - a.Registered) })
 	for i, old := range all {
 		same := old.Service == t.Service && old.App == t.App && old.Sandbox == t.Sandbox

@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/push"
 )
@@ -108,6 +110,34 @@ func TestPushStoreAway(t *testing.T) {
 		slices.Sort(woken)
 		if !slices.Equal(woken, users) {
 			t.Errorf("woken: %q", woken)
+		}
+	})
+}
+
+// A token that was registered by a clock that is ahead is not left to the other
+// device as if it had moved.
+func TestPushTokenOfAClockAhead(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		m.registers("ann", "tablet", "a")
+		of, err := m.at("a").waker.store.TokensOf(t.Context(), []envelope.NodeID{"tablet"})
+		if err != nil || len(of) != 1 {
+			t.Fatal(of, err)
+		}
+		of[0].Registered = time.Now().Add(10 * time.Second).UnixMilli()
+		if err := m.at("a").waker.store.PutToken(t.Context(), of[0]); err != nil {
+			t.Fatal(err)
+		}
+		body := fmt.Sprintf(`{"service":"fcm","token":%q}`, of[0].Value)
+		if status, answer := m.call("bob", "phone", "a", http.MethodPut, "/v1/push/token", body); status != http.StatusServiceUnavailable {
+			t.Errorf("answered %d %s", status, answer)
+		}
+		pass(11 * time.Second)
+		if err := m.api("bob", "phone", "a").PutPushToken(t.Context(), client.PushToken{Service: "fcm", Token: of[0].Value}); err != nil {
+			t.Error(err)
+		}
+		of, err = m.at("a").waker.store.TokensOf(t.Context(), []envelope.NodeID{"tablet", "phone"})
+		if err != nil || len(of) != 1 || of[0].Node != "phone" {
+			t.Errorf("the token is %v's, %v", of, err)
 		}
 	})
 }
