@@ -192,7 +192,11 @@ Paste this into another terminal{{if .GoRun}}, in the folder of the checkout{{en
 
   ALICE={{.AuthKeys.alice}}
   BOB={{.AuthKeys.bob}}
+{{with .TokenSecret}}
+More auth keys, such as one of the app, come from {{$.Command}} token --client backend --app with
 
+  export ALLSPARK_TOKEN_SECRET={{.}}
+{{end}}
 Bob is away. Alice sends through the first server; the acknowledgement means
 that the message is on disk:
 

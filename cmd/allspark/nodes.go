@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -76,11 +77,31 @@ type drainCmd struct {
 	remote
 	ID      envelope.ServerID `arg:"" name:"server-id" help:"The server, by the name that allspark nodes shows."`
 	Wait    bool              `default:"true" negatable:"" help:"Wait until it has left, and show how many clients it still has."`
+	JSON    bool              `name:"json" help:"Print JSON, an object for each line."`
 	Timeout time.Duration     `default:"5m" help:"How long to wait; 0 without end."`
 }
 
 // drainPoll is how often drain asks how far a server is.
 const drainPoll = 500 * time.Millisecond
+
+// draining is what drain prints as JSON.
+type draining struct {
+	Server      envelope.ServerID `json:"server"`
+	Connections int               `json:"connections"`
+	Left        bool              `json:"left"`
+}
+
+// print prints how far the server is.
+func (c *drainCmd) print(sys *system, d draining) {
+	switch {
+	case c.JSON:
+		_ = json.NewEncoder(sys.stdout).Encode(d)
+	case d.Left:
+		fmt.Fprintln(sys.stdout, d.Server, "has left")
+	default:
+		fmt.Fprintf(sys.stdout, "%s drains, %d connections\n", d.Server, d.Connections)
+	}
+}
 
 // Run drains, and prints a line whenever the number of clients has changed.
 func (c *drainCmd) Run(ctx context.Context, sys *system) error {
@@ -108,11 +129,11 @@ func (c *drainCmd) Run(ctx context.Context, sys *system) error {
 		}
 		s := find(servers, c.ID)
 		if err == nil && s.Boot != boot || asked && refused(err) {
-			fmt.Fprintln(sys.stdout, c.ID, "has left")
+			c.print(sys, draining{Server: c.ID, Left: true})
 			return nil
 		}
 		if err == nil && s.Load != last {
-			fmt.Fprintf(sys.stdout, "%s drains, %d connections\n", c.ID, s.Load)
+			c.print(sys, draining{Server: c.ID, Connections: s.Load})
 			last = s.Load
 		}
 		select {

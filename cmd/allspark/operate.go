@@ -217,7 +217,11 @@ func (c *traceCmd) Run(ctx context.Context, sys *system) error {
 	}, func(t client.Traced) [][]any {
 		rows := [][]any{{"LOG", "SEQ", "ACCEPTED", "READER", "SERVER", "WRITTEN", "DELIVERED", "READ"}}
 		for _, r := range t.Readers {
-			rows = append(rows, []any{t.Log, t.Seq, at(t.Accepted), r.Node, r.Server, yes(r.Written), yes(r.Delivered), yes(r.Read)})
+			written := ""
+			if r.Server != "" { // else nobody has looked
+				written = yes(r.Written)
+			}
+			rows = append(rows, []any{t.Log, t.Seq, at(t.Accepted), r.Node, r.Server, written, yes(r.Delivered), yes(r.Read)})
 		}
 		if len(t.Readers) == 0 {
 			rows = append(rows, []any{t.Log, t.Seq, at(t.Accepted), "", list(t.Servers), "", "", ""})

@@ -23,6 +23,7 @@ func TestOperate(t *testing.T) {
 		"GET /v1/messages?after=2&limit=1&log=session%3Ar":                                    `{"messages":[],"floor":5,"head":10,"next":5,"more":true}`,
 		"GET /v1/messages?limit=1&log=node%3Abob":                                             `{"messages":[],"floor":1,"head":4,"next":1,"more":true}`,
 		"GET /v1/messages/m1/trace?dest_id=bob&src_id=ann":                                    `{"id":"m1","log":"node:bob","seq":3,"accepted":946684800000,"trimmed":false,"delivered":1,"read":0,"readers":[{"node_id":"bob","delivered":true,"read":false,"server":"a","written":true}],"servers":["a"]}`,
+		"GET /v1/messages/m3/trace?dest_id=eve":                                               `{"id":"m3","log":"node:eve","seq":5,"trimmed":false,"delivered":0,"read":0,"readers":[{"node_id":"eve","delivered":false,"read":false}]}`,
 		"GET /v1/messages/m2/trace?dest_session_id=r":                                         `{"id":"m2","log":"session:r","seq":4,"trimmed":true,"delivered":0,"read":0,"readers":[]}`,
 		`POST /v1/disconnect {"client_id":"bob","code":"unauthorized","reason":"signed out"}`: `{"servers":["a","b"]}`,
 	}
@@ -70,6 +71,7 @@ func TestOperate(t *testing.T) {
 				`{"log":"node:bob","delivered":0,"read":0,"head":4,"waiting":4}]` + "\n",
 		},
 		{"trace m1 --to bob --from ann", "LOG       SEQ  ACCEPTED              READER  SERVER  WRITTEN  DELIVERED  READ\nnode:bob  3    2000-01-01T00:00:00Z  bob     a       yes      yes        no\n"},
+		{"trace m3 --to eve", "LOG       SEQ  ACCEPTED  READER  SERVER  WRITTEN  DELIVERED  READ\nnode:eve  5    -         eve     -       -        no         no\n"},
 		{"trace m2 --to-session r", "LOG        SEQ  ACCEPTED  READER  SERVER  WRITTEN  DELIVERED  READ\nsession:r  4    -         -       -       -        -          -\n"},
 		{"disconnect --client bob --code unauthorized --reason signed_out", "SERVER\na\nb\n"},
 		{

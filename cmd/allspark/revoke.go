@@ -10,7 +10,7 @@ import (
 
 // revokeCmd makes auth keys worth nothing. It needs an auth key of the app.
 type revokeCmd struct {
-	sessionCall
+	operate
 
 	JTI    string            `name:"jti" xor:"what" placeholder:"JTI" help:"The auth key of that name (jti)."`
 	Client envelope.ClientID `xor:"what" placeholder:"CLIENT" help:"All auth keys of this user."`
@@ -34,10 +34,30 @@ func (c *revokeCmd) Run(ctx context.Context, sys *system) error {
 		}
 		what.Before = at.UnixMilli()
 	}
-	return c.print(ctx, sys, func(ctx context.Context, api *client.API) (any, error) {
-		if c.List {
+	if c.List {
+		return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) ([]client.Revocation, error) {
 			return api.Revocations(ctx)
-		}
+		}, revocations)
+	}
+	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) (client.Revocation, error) {
 		return api.Revoke(ctx, what)
-	})
+	}, func(r client.Revocation) [][]any { return revocations([]client.Revocation{r}) })
+}
+
+// revocations makes a row of each.
+func revocations(of []client.Revocation) [][]any {
+	rows := [][]any{{"REVOKED", "ID", "ISSUED BEFORE", "KEPT UNTIL"}}
+	for _, r := range of {
+		what, id := "all", ""
+		switch {
+		case r.JTI != "":
+			what, id = "jti", r.JTI
+		case r.Client != "":
+			what, id = "client", string(r.Client)
+		case r.Node != "":
+			what, id = "node", string(r.Node)
+		}
+		rows = append(rows, []any{what, id, at(r.Before), at(r.Expires)})
+	}
+	return rows
 }

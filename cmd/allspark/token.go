@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -24,9 +26,18 @@ type tokenCmd struct {
 	TTL      time.Duration `name:"ttl" default:"24h" help:"How long the auth key is valid."`
 	Issuer   string        `placeholder:"NAME" help:"Issuer (iss)."`
 	Audience []string      `placeholder:"NAME" help:"Audiences (aud)."`
+	JSON     bool          `name:"json" help:"Print JSON: the auth key, whose it is and when it ends (Unix milliseconds)."`
 }
 
-// Run prints the auth key and nothing else.
+// tokenMade is what token prints as JSON.
+type tokenMade struct {
+	AuthKey string            `json:"auth_key"`
+	Node    envelope.NodeID   `json:"node_id"`
+	Client  envelope.ClientID `json:"client_id"`
+	Expires int64             `json:"expires"`
+}
+
+// Run prints the auth key and nothing else, unless it is asked for JSON.
 func (c *tokenCmd) Run(sys *system) error {
 	key, err := c.key(sys)
 	if err != nil {
@@ -39,13 +50,20 @@ func (c *tokenCmd) Run(sys *system) error {
 		}
 	}
 	now := time.Now()
-	token, err := auth.Mint(key, auth.Claims{
+	claims := auth.Claims{
 		Client: envelope.ClientID(c.Client), Node: envelope.NodeID(c.Node), App: c.App, Rights: rights,
 		Issuer: c.Issuer, Audience: c.Audience,
 		Issued: now, Expires: now.Add(c.TTL),
-	})
+	}
+	token, err := auth.Mint(key, claims)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(sys.stdout).Encode(tokenMade{
+			AuthKey: token, Node: cmp.Or(claims.Node, envelope.NodeID(c.Client)), Client: claims.Client,
+			Expires: claims.Expires.Truncate(time.Second).UnixMilli(), // as the key says it
+		})
 	}
 	_, err = fmt.Fprintln(sys.stdout, token)
 	return err

@@ -68,8 +68,8 @@ func TestDrainFromAfar(t *testing.T) {
 		t.Fatal(m, err)
 	}
 
-	out, stderr, code = run(t, "drain", "second", "--server", b.url, "--auth-key", app)
-	if code != 0 || !strings.HasSuffix(out, "second has left\n") {
+	out, stderr, code = run(t, "drain", "second", "--json", "--server", b.url, "--auth-key", app)
+	if code != 0 || !strings.HasSuffix(out, `{"server":"second","connections":0,"left":true}`+"\n") {
 		t.Errorf("the one that was asked: exit %d, %s%s", code, out, stderr)
 	}
 	if code := b.wait(15 * time.Second); code != 0 {
