@@ -1,9 +1,10 @@
-// Package centrifugo drives Centrifugo 6 over WebSocket, with the JSON form of
+// Package centrifugo drives Centrifugo, 5 or 6, over WebSocket, with the JSON form of
 // its protocol and its memory engine.
 package centrifugo
 
 import (
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
@@ -59,6 +60,30 @@ const Config = `{
 }
 `
 
+// config5 is the same for Centrifugo 5, whose configuration is flat.
+const config5 = `{
+  "address": "127.0.0.1", "port": 8000,
+  "log_level": "error",
+  "client_insecure": true, "client_recovery_max_publication_limit": 1000000,
+  "websocket_use_write_buffer_pool": true,
+  "namespaces": [{"name": "kept", "history_size": 1000000, "history_ttl": "24h", "force_recovery": true}]
+}
+`
+
+// build returns the version of a program and the configuration for it. What
+// was installed from source knows its version only by what Go writes down.
+func build(ctx context.Context, path string) (version, config string) {
+	version, config = program.Version(ctx, path, "version"), Config
+	info, err := buildinfo.ReadFile(path)
+	if err == nil && strings.HasPrefix(info.Main.Version, "v") {
+		version = strings.TrimPrefix(info.Main.Version, "v")
+	}
+	if strings.HasPrefix(version, "5.") {
+		config = config5
+	}
+	return version, config
+}
+
 // Start starts the program centrifugo, if there is no address.
 func (t *Target) Start(ctx context.Context, env peer.Env) error {
 	*t = Target{
@@ -72,14 +97,15 @@ func (t *Target) Start(ctx context.Context, env peer.Env) error {
 	if err != nil {
 		return err
 	}
-	t.version = program.Version(ctx, path, "version")
+	var config string
+	t.version, config = build(ctx, path)
 	ports, err := process.FreePorts(1)
 	if err != nil {
 		return err
 	}
 	t.address = program.Local(ports[0])
 	file := filepath.Join(env.Dir, "centrifugo.json")
-	text := strings.Replace(Config, "8000", fmt.Sprint(ports[0]), 1)
+	text := strings.Replace(config, "8000", fmt.Sprint(ports[0]), 1)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -80,8 +80,10 @@ func TestAppend(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if !json.Valid([]byte(Config)) {
-		t.Error("the configuration is not JSON")
+	for _, config := range []string{Config, config5} {
+		if !json.Valid([]byte(config)) {
+			t.Errorf("not JSON: %s", config)
+		}
 	}
 }
 
