@@ -188,5 +188,11 @@ func checkChildLog(t *testing.T, s *Store, log envelope.Address, known map[uint6
 		if found, err := s.Find(t.Context(), log, "child", id); err != nil || found.Seq != seq {
 			t.Fatalf("%v: %s was acknowledged as %d, and found is %+v, %v", log, id, seq, found, err)
 		}
+		other := &envelope.Envelope{ID: id, SrcNode: "child", Body: []byte(`"payload":"other"`)}
+		s.Append(log, other, func(_ uint64, err error) {
+			if envelope.CodeOf(err) != envelope.Conflict {
+				t.Errorf("%v: %s was acknowledged as %d, and another message with its id gets %v", log, id, seq, err)
+			}
+		})
 	}
 }

@@ -23,7 +23,7 @@ func openWith(t testing.TB, o Options) *Store {
 func TestStore(t *testing.T) {
 	for name, o := range map[string]Options{
 		"default": {},
-		"small":   {Heads: 1, MemtableBytes: 64 << 10, CacheBytes: 1 << 20}, // nothing is in memory
+		"small":   {Heads: 1, MemtableBytes: 64 << 10, CacheBytes: 1 << 20, FilterBytes: 2 * blockBytes}, // nothing is in memory
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t,
