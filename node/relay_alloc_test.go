@@ -46,7 +46,9 @@ func (l *looped) Close(envelope.Code, string)        { l.Abort() }
 func (l *looped) Abort() {
 	l.once.Do(func() {
 		close(l.gone)
-		go l.ready(false)
+		if l.ready != nil {
+			go l.ready(false)
+		}
 	})
 }
 
@@ -63,6 +65,9 @@ func (s *server) serveLooped(tb testing.TB, device, user string) *looped {
 	l := &looped{sink: newSink(), at: s, next: []byte(`{"control":"hello"}`)}
 	who := envelope.Principal{Node: envelope.NodeID(device), Client: envelope.ClientID(user)}
 	s.Serve(context.Background(), who, l, native.NewCodec(false), gateway.Options{Hello: true})
+	if l.ready == nil {
+		tb.Fatal("the connection was refused")
+	}
 	tb.Cleanup(l.Abort)
 	l.wait(2)
 	return l
