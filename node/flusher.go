@@ -32,7 +32,8 @@ func (f *flusher) hold() {
 	f.held++
 }
 
-// release writes what waits.
+// release writes what waits. What comes meanwhile is not for it to write: either
+// another holds it, or a goroutine writes.
 func (f *flusher) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,23 +44,23 @@ func (f *flusher) release() {
 func (f *flusher) run() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.flush()
+	for len(f.dirty) > 0 {
+		f.flush()
+	}
 	f.running = false
 }
 
-// flush writes until nothing waits; under mu, which it gives up meanwhile.
+// flush writes what waits; under mu, which it gives up meanwhile.
 func (f *flusher) flush() {
-	for len(f.dirty) > 0 {
-		batch := f.dirty
-		f.dirty, f.spare = f.spare[:0], nil
-		f.mu.Unlock()
-		for _, c := range batch {
-			c.flush()
-		}
-		clear(batch)
-		f.mu.Lock()
-		f.spare = batch
+	batch := f.dirty
+	f.dirty, f.spare = f.spare[:0], nil
+	f.mu.Unlock()
+	for _, c := range batch {
+		c.flush()
 	}
+	clear(batch)
+	f.mu.Lock()
+	f.spare = batch
 }
 
 // Hold has what is to be written to clients wait until Release, for a moment, so
