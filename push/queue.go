@@ -240,8 +240,9 @@ func (q *Queue) due(ctx context.Context, tokens []Token) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	for _, j := range jobs {
-		if j.Due != 0 && j.Due == j.Opens {
+		if j.Due != 0 && j.Due == j.Opens && j.Opens == q.opens(j, now) {
 			delete(has, j.JobKey)
 		}
 	}
@@ -250,6 +251,16 @@ func (q *Queue) due(ctx context.Context, tokens []Token) error {
 		keys = append(keys, key)
 	}
 	return q.touch(ctx, keys)
+}
+
+// opens returns when something may be shown to a device, but what a clock that
+// was ahead has put off further than anything is put off.
+func (q *Queue) opens(j Job, now time.Time) int64 {
+	most := q.cfg.Interval
+	if j.Attempts > 0 { // see show
+		most = max(maxRetryAfter, lastRetry)
+	}
+	return min(j.Opens, now.Add(most).UnixMilli())
 }
 
 // Read makes it due to take back what was shown to devices of a user, since it

@@ -146,3 +146,23 @@ func TestLease(t *testing.T) {
 		}
 	})
 }
+
+// What a clock that was ahead has put off is told after an interval.
+func TestClockAhead(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		ahead := time.Now().Add(24 * time.Hour).UnixMilli()
+		job := push.Job{JobKey: push.JobKey{Task: push.Tell, Addr: phone}, Due: ahead, Opens: ahead, Version: 1}
+		if err := r.store.PutJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		r.say(t)
+		time.Sleep(interval - 5*time.Second)
+		if n := len(r.sent()); n != 0 {
+			t.Errorf("%d sent before an interval was over", n)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(r.sent()); n != 1 {
+			t.Errorf("%d sent", n)
+		}
+	})
+}

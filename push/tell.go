@@ -36,6 +36,7 @@ func (q *Queue) tell(ctx context.Context, j Job) error {
 	next := int64(0) // nothing more to do
 	q.dismiss(ctx, node, tokens, read, is.Count)
 	fresh := news(is.Logs, j.Told)
+	j.Opens = q.opens(j, now)
 	switch {
 	case len(fresh) == 0:
 		j.Attempts = 0
