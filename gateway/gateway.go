@@ -447,6 +447,12 @@ type Waiter interface {
 	// frames by now, and the caller has to go on.
 	Await() bool
 
+	// Probe sends a ping without waiting. It reports false when it did not, because
+	// a frame is being written at the moment or nothing may follow any more.
+	Probe() bool
+	// Heard changes when anything has come from the client, be it a pong.
+	Heard() uint32
+
 	// Queue takes a frame to be written by Flush. It does not wait.
 	Queue(frame []byte) error
 	// Flush writes what was queued as far as that needs no waiting, and returns

@@ -45,18 +45,26 @@ type holds struct {
 	closed  bool
 }
 
-// hold is one address, from its first holder until its edge is deleted.
+// hold is one address, from its first holder until its edge is deleted. There is
+// one for every device and user that is connected, so what is needed only while
+// its edge is being written is apart.
 type hold struct {
-	addr    envelope.Address
-	refs    int
-	edge    Edge   // the last one put, or tried to be
-	stored  bool   // edge is in the store, for certain
-	tried   []Edge // those that may be in the store, edge among them
-	deleted bool   // a delete of edge was tried since
-	inLine  bool
-	busy    bool // a writer has it, or it waits to be tried again
-	tries   int  // that failed in a row
-	conn    string
+	addr   envelope.Address
+	refs   int
+	conn   string  // of the first holder
+	boot   string  // of the edge put last, or tried to be; "": none was
+	gen    uint64  // of that edge
+	stored bool    // it is in the store, for certain, and nothing else of it
+	inLine bool    // for a writer
+	busy   bool    // a writer has it, or it waits to be tried again
+	change *change // nil: the store has what is wanted
+}
+
+// change is a hold whose edge is to be written or deleted.
+type change struct {
+	tried   []Edge // those that may be in the store, the last one put at the end
+	deleted bool   // a delete of them was tried since
+	tries   int    // that failed in a row
 	waiters []*attach
 }
 
@@ -90,7 +98,8 @@ func (h *holds) attach(ctx context.Context, conn string, addrs []envelope.Addres
 			continue
 		}
 		a.left++
-		e.waiters = append(e.waiters, a)
+		w := h.begin(e)
+		w.waiters = append(w.waiters, a)
 		h.push(e)
 	}
 	wait := a.left > 0
@@ -145,9 +154,29 @@ func (h *holds) claimed(boot string) {
 // inOrder reports whether the store has what e wants. mu is held.
 func (h *holds) inOrder(e *hold) bool {
 	if e.refs == 0 {
-		return len(e.tried) == 0
+		return !e.stored && (e.change == nil || len(e.change.tried) == 0)
 	}
-	return e.stored && e.edge.Boot == h.boot
+	return e.stored && e.boot == h.boot
+}
+
+// begin returns the change of e, and begins one if there is none. mu is held.
+func (h *holds) begin(e *hold) *change {
+	if e.change == nil {
+		e.change = new(change)
+		if e.stored {
+			e.change.tried = []Edge{h.edge(e)}
+		}
+	}
+	return e.change
+}
+
+// edge returns the edge of e that was put last.
+func (h *holds) edge(e *hold) Edge {
+	edge := Edge{Addr: e.addr, Server: h.self, Boot: e.boot, Gen: e.gen}
+	if e.addr.Kind == envelope.KindNode {
+		edge.Conn = e.conn
+	}
+	return edge
 }
 
 // push puts e in line for a writer if it needs one, and forgets it when it is
@@ -161,8 +190,10 @@ func (h *holds) push(e *hold) {
 		delete(h.held, e.addr)
 		return
 	default:
+		e.change = nil
 		return
 	}
+	h.begin(e)
 	e.inLine = true
 	h.line = append(h.line, e)
 	if h.writers < edgeWriters {
@@ -197,11 +228,11 @@ func (h *holds) batch() {
 		case e.refs > 0:
 			h.choose(e)
 			puts = append(puts, e)
-			putEdges = append(putEdges, e.edge)
+			putEdges = append(putEdges, e.change.tried[len(e.change.tried)-1])
 		default:
 			deletes = append(deletes, e)
-			deleteEdges = append(deleteEdges, e.tried...)
-			e.deleted = true
+			deleteEdges = append(deleteEdges, e.change.tried...)
+			e.change.deleted = true
 		}
 		e.stored = false
 		e.busy = true
@@ -233,19 +264,17 @@ func (h *holds) batch() {
 // as it was. After a delete with an unknown outcome it must be another edge,
 // because that delete may still arrive. mu is held.
 func (h *holds) choose(e *hold) {
-	if len(e.tried) > 0 && !e.deleted && e.edge.Boot == h.boot {
+	w := e.change
+	if len(w.tried) > 0 && !w.deleted && e.boot == h.boot {
 		return
 	}
 	h.gen++
-	e.edge = Edge{Addr: e.addr, Server: h.self, Boot: h.boot, Gen: h.gen}
-	if e.addr.Kind == envelope.KindNode {
-		e.edge.Conn = e.conn
+	e.boot, e.gen = h.boot, h.gen
+	w.deleted = false
+	if len(w.tried) == maxTried {
+		w.tried = slices.Delete(w.tried, 0, 1)
 	}
-	e.deleted = false
-	if len(e.tried) == maxTried {
-		e.tried = slices.Delete(e.tried, 0, 1)
-	}
-	e.tried = append(e.tried, e.edge)
+	w.tried = append(w.tried, h.edge(e))
 }
 
 func (h *holds) call(edges []Edge, f func(context.Context, []Edge) error) error {
@@ -263,20 +292,21 @@ func (h *holds) putDone(puts []*hold, err error) (unasked []envelope.Address) {
 	}
 	h.counts.edgePuts.Add(uint64(len(puts)))
 	for _, e := range puts {
-		e.busy, e.tries = false, 0
+		w := e.change
+		e.busy, w.tries = false, 0
 		e.stored = true
-		e.tried = append(e.tried[:0], e.edge)
-		if len(e.waiters) == 0 && e.refs > 0 {
+		w.tried = w.tried[len(w.tried)-1:]
+		if len(w.waiters) == 0 && e.refs > 0 {
 			unasked = append(unasked, e.addr)
 		}
 		if h.inOrder(e) {
-			for _, a := range e.waiters {
+			for _, a := range w.waiters {
 				a.changed = append(a.changed, e.addr)
 				if a.left--; a.left == 0 && a.err == nil {
 					close(a.done)
 				}
 			}
-			e.waiters = nil
+			w.waiters = nil
 		}
 		h.push(e)
 	}
@@ -292,8 +322,8 @@ func (h *holds) deleteDone(deletes []*hold, err error) (gone []envelope.Address)
 	}
 	h.counts.edgeDeletes.Add(uint64(len(deletes)))
 	for _, e := range deletes {
-		e.busy, e.tries = false, 0
-		e.tried = nil
+		e.busy, e.change.tries = false, 0
+		e.change.tried = nil
 		if e.refs == 0 {
 			gone = append(gone, e.addr)
 		}
@@ -317,8 +347,8 @@ func (h *holds) failed(batch []*hold, err error) {
 	tries := 0
 	for _, e := range batch {
 		h.refuse(e, envelope.BusyError(retryFirst.Milliseconds(), "the store is away", err))
-		e.tries++
-		tries = max(tries, e.tries)
+		e.change.tries++
+		tries = max(tries, e.change.tries)
 	}
 	time.AfterFunc(backoff(tries-1), func() {
 		h.mu.Lock()
@@ -332,13 +362,16 @@ func (h *holds) failed(batch []*hold, err error) {
 
 // refuse ends the wait of all who wait for e. mu is held.
 func (h *holds) refuse(e *hold, err error) {
-	for _, a := range e.waiters {
+	if e.change == nil {
+		return
+	}
+	for _, a := range e.change.waiters {
 		if a.err == nil && a.left > 0 {
 			a.err = err
 			close(a.done)
 		}
 	}
-	e.waiters = nil
+	e.change.waiters = nil
 }
 
 // close ends all waiting and waits for the writers. Edges stay as they are.

@@ -7,8 +7,23 @@ import (
 	"github.com/allsparkrt/allspark/session"
 )
 
+// beginFollowing waits for the turn to change what is followed. It reports false
+// when ctx ended first.
+func (c *conn) beginFollowing(ctx context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.following.take(ctx, &c.mu, 1)
+}
+
+// endFollowing ends the turn.
+func (c *conn) endFollowing() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.following.leave()
+}
+
 // attach makes the connection hear of logs, on this server and from others.
-// The caller holds follower.
+// The caller has the turn to follow.
 func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envelope.Address]stays) error {
 	var fresh []envelope.Address
 	c.mu.Lock()
@@ -51,12 +66,10 @@ func (c *conn) enter(ctx context.Context, fresh []envelope.Address) error {
 
 // refollow looks for sessions that the device has joined since it connected.
 func (c *conn) refollow() error {
-	select {
-	case c.follower <- struct{}{}:
-	case <-c.ctx.Done():
+	if !c.beginFollowing(&c.ctx) {
 		return nil
 	}
-	defer func() { <-c.follower }()
+	defer c.endFollowing()
 	c.stale.Store(false) // what changes from now on may be missed
 	c.mu.Lock()
 	node := c.follows[c.who.Node.Address()]
@@ -65,7 +78,7 @@ func (c *conn) refollow() error {
 	if !opened {
 		return nil // open is about to look
 	}
-	members, err := c.n.sessions.Of(c.ctx, c.who.Node)
+	members, err := c.n.sessions.Of(&c.ctx, c.who.Node)
 	if err != nil {
 		return err
 	}
@@ -73,7 +86,7 @@ func (c *conn) refollow() error {
 	if len(news) == 0 {
 		return nil
 	}
-	stored, read, err := c.n.positions(c.ctx, c.who.Node)
+	stored, read, err := c.n.positions(&c.ctx, c.who.Node)
 	if err != nil {
 		return err
 	}
@@ -100,15 +113,15 @@ func (c *conn) refollow() error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := c.attach(c.ctx, fresh, of); err != nil {
+	if err := c.attach(&c.ctx, fresh, of); err != nil {
 		return err
 	}
-	heads, err := c.n.heads(c.ctx, at)
+	heads, err := c.n.heads(&c.ctx, at)
 	if err != nil {
 		c.detach(fresh)
 		return err
 	}
-	master, err := c.plays(c.ctx, news)
+	master, err := c.plays(&c.ctx, news)
 	if err != nil {
 		c.detach(fresh)
 		return err
@@ -149,12 +162,10 @@ func (c *conn) endIfLeft(f *follow) {
 	}
 	f.ending = true
 	c.wg.Go(func() {
-		select {
-		case c.follower <- struct{}{}:
-		case <-c.ctx.Done():
+		if !c.beginFollowing(&c.ctx) {
 			return
 		}
-		defer func() { <-c.follower }()
+		defer c.endFollowing()
 		c.mu.Lock()
 		f.ending = false
 		still := c.follows[f.log] == f && c.finished(f)
@@ -174,7 +185,7 @@ func (c *conn) endIfLeft(f *follow) {
 	})
 }
 
-// detach stops following logs. The caller holds follower, or is the last.
+// detach stops following logs. The caller has the turn to follow, or is the last.
 func (c *conn) detach(logs []envelope.Address) {
 	c.mu.Lock()
 	for _, log := range logs {
@@ -185,7 +196,7 @@ func (c *conn) detach(logs []envelope.Address) {
 		c.n.conns.unfollow(c, log)
 	}
 	// Not the connection's context: it may be over, the edge must go all the same.
-	c.n.graph.Detach(context.WithoutCancel(c.ctx), logs)
+	c.n.graph.Detach(context.WithoutCancel(&c.ctx), logs)
 }
 
 // unfollowAll gives back everything when the connection is over.

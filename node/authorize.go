@@ -72,7 +72,7 @@ func (n *Node) ask(ctx context.Context, who envelope.Principal, q ask.Question) 
 // ask asks for the connection. When that was revoked meanwhile, what it has said
 // is not heard.
 func (c *conn) ask(q ask.Question) error {
-	err := c.n.ask(c.ctx, c.who, q)
+	err := c.n.ask(&c.ctx, c.who, q)
 	if c.revoked.Load() {
 		return errRevokedMeanwhile
 	}

@@ -65,9 +65,9 @@ func (c *conn) catchUp(behind map[*follow]uint64) {
 	for f, after := range behind {
 		var page []envelope.Envelope
 		if failed == nil {
-			page, failed = c.n.inbox.Read(c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
+			page, failed = c.n.inbox.Read(&c.ctx, f.log, after, inbox.PageEntries, inbox.PageBytes)
 			if failed == nil {
-				failed = c.n.hideDeleted(c.ctx, map[envelope.Address][]envelope.Envelope{f.log: page})
+				failed = c.n.hideDeleted(&c.ctx, map[envelope.Address][]envelope.Envelope{f.log: page})
 			}
 			if failed == nil && begins(page) > after+1 {
 				failed = c.relearn(f)
@@ -89,9 +89,9 @@ func (c *conn) catchUpTogether(behind map[*follow]uint64) {
 	for f, after := range behind {
 		from[f.log] = after
 	}
-	pages, err := c.n.inbox.ReadMany(c.ctx, from, max(togetherEntries/len(behind), 1), inbox.PageBytes)
+	pages, err := c.n.inbox.ReadMany(&c.ctx, from, max(togetherEntries/len(behind), 1), inbox.PageBytes)
 	if err == nil {
-		err = c.n.hideDeleted(c.ctx, pages)
+		err = c.n.hideDeleted(&c.ctx, pages)
 	}
 	if err != nil {
 		pages = nil // each is read alone
@@ -122,11 +122,11 @@ func (c *conn) relearn(f *follow) error {
 	if f.log.Kind != envelope.KindSession || id.IsTopic() {
 		return nil
 	}
-	m, err := c.n.sessions.Stays(c.ctx, id, c.who.Node)
+	m, err := c.n.sessions.Stays(&c.ctx, id, c.who.Node)
 	if err != nil {
 		return err
 	}
-	in, err := c.n.standing(c.ctx, c.who.Node, m)
+	in, err := c.n.standing(&c.ctx, c.who.Node, m)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -30,6 +29,7 @@ const (
 // conn is one connection of a device. [Node.Serve] owns its goroutines: the
 // read loop, a write loop while there is something to write, and short ones
 // that open it, follow sessions, ping, confirm deliveries or wait for it to leave.
+// It is as small as it can be: there may be tens of thousands that do nothing.
 type conn struct {
 	// Static after construction.
 	n         *Node
@@ -40,17 +40,13 @@ type conn struct {
 	t         gateway.Transport
 	waiter    gateway.Waiter // t, if it needs no goroutine to wait; else nil
 	codec     gateway.Codec
-	options   gateway.Options
-	ctx       context.Context // its cause says why the connection is over
-	cancel    context.CancelCauseFunc
-	inflight  chan struct{} // a token for each message that waits for the store
-	drained   chan struct{} // a token when the write loop has taken the queue
-	follower  chan struct{} // held by whoever changes what is followed
-	ofClient  share         // what it may still send, of its user
-	ofAddress share         // and of the address; see credential, too
+	answers   bool           // a sender is told what became of its own: see gateway.Options
+	verify    gateway.Verify // see gateway.Options
+	ctx       lifeline       // its cause says why the connection is over
+	ofClient  share          // what it may still send, of its user
+	ofAddress share          // and of the address; see credential, too
 	wg        sync.WaitGroup
-	stop      []func() bool // what is to be stopped in the end
-	stall     *time.Timer   // runs while a frame is being written
+	stall     *time.Timer   // only who writes; runs while a frame is being written. nil: none has had to wait
 	opening   atomic.Bool   // delivery has begun, or is about to
 	acked     atomic.Bool   // something was acknowledged
 	stale     atomic.Bool   // somebody is about to look for sessions that it has joined
@@ -61,13 +57,19 @@ type conn struct {
 
 	credential atomic.Pointer[credential] // changed under mu
 	refreshing atomic.Bool                // another one is being checked
-	expiry     expiry
+
+	alarm alarm // guarded by alarms.mu
+	pulse pulse // only the goroutine of alarms
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
-	topicsPaid time.Time // only who holds follower; see payTopics
+	topicsPaid time.Time // only who has the turn to follow; see payTopics
 
 	mu        sync.Mutex
+	due       due                          // guarded by mu
+	inflight  places                       // guarded by mu; of messages that wait for the store
+	following places                       // guarded by mu; of who changes what is followed, one at a time
+	drained   chan struct{}                // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
 	follows   map[envelope.Address]*follow // guarded by mu
 	lane      lane                         // guarded by mu
 	gates     gates                        // guarded by mu
@@ -100,11 +102,9 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	n.life.Unlock()
 
 	c := &conn{
-		n: n, id: rand.Text(), began: time.Now(), who: who, address: limitedAddress(ctx), t: t, codec: codec, options: o,
-		inflight: make(chan struct{}, maxInflight),
-		drained:  make(chan struct{}, 1),
-		follower: make(chan struct{}, 1),
-		follows:  make(map[envelope.Address]*follow, 2),
+		n: n, id: rand.Text(), began: time.Now(), who: who, address: limitedAddress(ctx), t: t, codec: codec,
+		answers: o.Answers, verify: o.Verify,
+		follows: make(map[envelope.Address]*follow, 2),
 	}
 	c.who.Rights = nil // those of the credential count, see caller
 	c.credential.Store(c.credentialOf(gateway.Verified{
@@ -112,14 +112,14 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	}))
 	c.waiter, _ = t.(gateway.Waiter)
 	c.limit()
-	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	c.stop = append(c.stop, context.AfterFunc(c.ctx, t.Abort))
+	c.ctx.tie(ctx, c.cancel)
 
 	old, err := n.enter(c)
 	if err != nil {
 		e := envelope.AsError(err)
 		t.Close(e.Code, e.Detail)
-		c.release()
+		c.cancel(e)
+		n.serving.Done()
 		return
 	}
 	if old != nil {
@@ -134,7 +134,7 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	n.sights.note(who)
 	n.hooks.connected(c)
 	n.log.Debug("connected", "conn", c.id, "node", who.Node)
-	c.timers()
+	c.setAlarms(o.Hello)
 	if !o.Hello {
 		c.open(nil)
 	}
@@ -164,73 +164,24 @@ func (n *Node) enter(c *conn) (old *conn, err error) {
 	return old, err
 }
 
-// release is the end of what Serve has begun.
-func (c *conn) release() {
-	for _, stop := range c.stop {
-		stop()
+// cancel ends the connection at once, for a reason.
+func (c *conn) cancel(why error) {
+	if c.ctx.cut(why) {
+		c.t.Abort()
 	}
-	c.n.serving.Done()
 }
 
-// timers starts what watches over a connection.
-func (c *conn) timers() {
-	c.stall = time.AfterFunc(time.Hour, func() {
+// stalls starts the time that a write may make no progress, which c.stall ends.
+func (c *conn) stalls() {
+	if c.stall != nil {
+		c.stall.Reset(c.n.timing.Stall)
+		return
+	}
+	c.stall = time.AfterFunc(c.n.timing.Stall, func() {
 		c.n.stats.ClosedSlow.Add(1)
 		c.t.Close(envelope.SlowReader, "no progress while writing")
 		c.cancel(envelope.Errorf(envelope.SlowReader, "no progress while writing"))
 	})
-	c.stall.Stop()
-	timers := append(c.expires(), c.stall, c.pinger())
-	if c.options.Hello {
-		timers = append(timers, time.AfterFunc(c.n.timing.Hello, func() { c.spawn(func() { c.open(nil) }) }))
-	}
-	for _, timer := range timers {
-		c.stop = append(c.stop, timer.Stop)
-	}
-}
-
-// pinger keeps the connection alive and ends it when the client does not answer.
-func (c *conn) pinger() *time.Timer {
-	var timer *time.Timer
-	var mu sync.Mutex // timer is assigned before its function reads it
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(c.n.timing.Ping, func() {
-		c.spawn(func() {
-			heard := c.heard.Load()
-			if err := c.ping(); err != nil && !errors.Is(err, errWriting) && c.silent(heard) {
-				c.cancel(envelope.Errorf(envelope.SlowReader, "a ping was not answered"))
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			timer.Reset(c.n.timing.Ping)
-		})
-	})
-	return timer
-}
-
-// errWriting is for a ping that would have had to wait for a frame.
-var errWriting = errors.New("a frame is being written")
-
-// ping returns nil when the client has answered. It does not stand in line
-// behind a frame that is being written: the stall timer judges that, and the
-// library ends a connection on which a ping cannot be written for some seconds.
-func (c *conn) ping() error {
-	if c.blocked.Load() {
-		return errWriting
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, c.n.timing.Pong)
-	defer cancel()
-	return c.t.Ping(ctx)
-}
-
-// silent reports whether a ping that was not answered shows that the client is
-// gone. Not so while a frame is being written, nor while the read loop is held
-// back and no pong can arrive; and a frame from the client shows as much as a
-// pong.
-func (c *conn) silent(heard uint64) bool {
-	return !c.blocked.Load() && c.reading.Load() && c.heard.Load() == heard
 }
 
 // refuse tells the client that a frame was refused; id names the message, if
@@ -274,9 +225,12 @@ func (c *conn) end(err error) {
 		c.cancel(err)
 	}
 	c.wg.Wait()
+	if c.stall != nil {
+		c.stall.Stop()
+	}
 	c.cancel(err)
 	c.n.stats.Disconnected.Add(1)
-	c.follower <- struct{}{} // for good: a sweep may be at it, and none may begin
+	c.beginFollowing(context.Background()) // for good: a sweep may be at it, and none may begin
 	c.n.watchers.end(c)
 	c.n.sights.note(c.who)
 	c.n.hooks.disconnected(c)
@@ -284,8 +238,9 @@ func (c *conn) end(err error) {
 	c.unfollowAll()
 	c.n.conns.remove(c)
 	c.saveAcks()
-	c.release()
-	c.n.log.Debug("disconnected", "conn", c.id, "node", c.who.Node, "cause", context.Cause(c.ctx))
+	c.n.alarms.remove(c)
+	defer c.n.serving.Done()
+	c.n.log.Debug("disconnected", "conn", c.id, "node", c.who.Node, "cause", c.ctx.cause())
 }
 
 // saveWithin bounds the wait for the cursors of a connection that has ended.
@@ -297,7 +252,7 @@ func (c *conn) saveAcks() {
 	if !c.acked.Load() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), saveWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(&c.ctx), saveWithin)
 	defer cancel()
 	if err := c.n.inbox.Flush(ctx); err != nil {
 		c.n.log.Debug("cursors not saved yet", "conn", c.id, "err", err)

@@ -29,15 +29,6 @@ type credential struct {
 	ofDevice share     // what may still be sent with it
 }
 
-// expiry ends a connection with its credential, and tells its client before. The
-// timers are stopped when [Node.Serve] returns.
-type expiry struct {
-	end    *time.Timer // static after timers
-	warn   *time.Timer // static after timers
-	warnAt time.Time   // guarded by mu; zero: not
-	warned time.Time   // guarded by mu; of which end the client has been told
-}
-
 // caller returns who speaks, with the rights of the connection's credential now.
 func (c *conn) caller() envelope.Principal {
 	who := c.who
@@ -60,59 +51,39 @@ func (c *conn) verified() auth.Verified {
 	return auth.Verified{Principal: c.who, JTI: of.JTI, Issued: of.Issued, Expires: of.expires}
 }
 
-// expires starts what ends the connection with its credential.
-func (c *conn) expires() []*time.Timer {
-	c.expiry.end = time.AfterFunc(time.Hour, c.expire)
-	c.expiry.end.Stop()
-	c.expiry.warn = time.AfterFunc(time.Hour, c.warn)
-	c.expiry.warn.Stop()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.setExpiry()
-	return []*time.Timer{c.expiry.end, c.expiry.warn}
-}
-
-// setExpiry sets the timers for the credential that there is; under mu. It is
-// called again when the connection is open, because nothing comes before the
+// setExpiry sets when the credential ends and its client is told; under mu. It
+// is called again when the connection is open, because nothing comes before the
 // answer to hello.
 func (c *conn) setExpiry() {
-	at := c.credential.Load().expires
-	if at.IsZero() || c.over {
-		c.expiry.end.Stop()
-		c.expiry.warn.Stop()
-		return
+	c.due.warn, c.due.end = never, never
+	if at := c.credential.Load().expires; !at.IsZero() && !c.over {
+		now, left := c.n.alarms.now(), time.Until(at)
+		c.due.end = now + left
+		own := c.follows[c.who.Node.Address()]
+		// Told once for each end: a client whose key is no newer would be asked over and over.
+		if c.verify != nil && own != nil && own.started && at.After(c.due.warned) {
+			c.due.warn = c.due.end - min(c.n.timing.Expiring, left/2)
+		}
 	}
-	left := time.Until(at)
-	c.expiry.end.Reset(left)
-	own := c.follows[c.who.Node.Address()]
-	if c.options.Verify == nil || own == nil || !own.started || !at.After(c.expiry.warned) {
-		return // once for each end: a client whose key is no newer would be asked over and over
-	}
-	wait := left - min(c.n.timing.Expiring, left/2)
-	c.expiry.warnAt = time.Now().Add(wait)
-	c.expiry.warn.Reset(wait)
+	c.n.alarms.set(c, c.due.next())
 }
 
-// expire says goodbye, unless there is another credential by now.
+// expire says goodbye, unless the wall clock says by now that there is time; under mu.
 func (c *conn) expire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if at := c.credential.Load().expires; at.IsZero() || time.Until(at) > 0 {
+	if time.Until(c.credential.Load().expires) > 0 {
 		c.setExpiry()
 		return
 	}
 	c.part(envelope.Unauthorized, "the credential has expired")
 }
 
-// warn tells the client that the credential is about to end.
+// warn tells the client that the credential is about to end; under mu.
 func (c *conn) warn() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over || c.goodbye != nil || time.Now().Before(c.expiry.warnAt) { // else there is another one by now
+	if c.over || c.goodbye != nil {
 		return
 	}
-	c.expiry.warned = c.credential.Load().expires
-	c.lane.push(c.codec.Append(nil, gateway.Expiring{At: c.expiry.warned}))
+	c.due.warned = c.credential.Load().expires
+	c.lane.push(c.codec.Append(nil, gateway.Expiring{At: c.due.warned}))
 	c.writeSoon()
 }
 
@@ -121,13 +92,13 @@ func (c *conn) warn() {
 // fetched.
 func (c *conn) refresh(cmd gateway.Refresh) error {
 	switch {
-	case c.options.Verify == nil:
+	case c.verify == nil:
 		return errNoRefresh
 	case !c.refreshing.CompareAndSwap(false, true):
 		return errRefreshing
 	}
 	c.spawn(func() {
-		next, err := c.verify(cmd.AuthKey)
+		next, err := c.check(cmd.AuthKey)
 		if err == nil {
 			err = c.adopt(next)
 		}
@@ -143,11 +114,11 @@ func (c *conn) refresh(cmd gateway.Refresh) error {
 	return nil
 }
 
-// verify checks an auth key, which must be one of the same device and user.
-func (c *conn) verify(authKey string) (*credential, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, refreshWithin)
+// check checks an auth key, which must be one of the same device and user.
+func (c *conn) check(authKey string) (*credential, error) {
+	ctx, cancel := context.WithTimeout(&c.ctx, refreshWithin)
 	defer cancel()
-	of, err := c.options.Verify(ctx, authKey)
+	of, err := c.verify(ctx, authKey)
 	switch {
 	case err != nil:
 		return nil, err
@@ -173,7 +144,7 @@ func (c *conn) adopt(next *credential) error {
 }
 
 // dropTopics stops following topics to which there is no right any more. Who
-// begins to follow one looks at the rights while it holds follower, as this does.
+// begins to follow one looks at the rights while it has the turn, as this does.
 func (c *conn) dropTopics() {
 	var lost []envelope.SessionID
 	rights := c.credential.Load().rights

@@ -13,33 +13,34 @@ import (
 // follow is a connection's place in one log. Its fields are guarded by the
 // connection's mu.
 type follow struct {
-	log     envelope.Address
+	log   envelope.Address
 	stays                    // of a session: those that the device may see
-	room    envelope.Address // of the log of an alias: the session's, which says whether it is in use
-	started bool             // sent means something; until then only head is kept
-	sent    uint64           // handed to the lane up to here
-	shown   uint64           // the last entry up to sent that the client is to see
-	acked   uint64           // acknowledged by the client up to here
-	goal    uint64           // the head when delivery began
-	head    uint64           // the highest seq heard of
-	live    bool             // sent == head as far as we know: offers go straight to the lane
-	pause   time.Duration    // before the next attempt to read the log
-	paused  bool             // such a pause is on
-	ending  bool             // somebody is about to stop following
-	owed    int              // times that the session's header has come to be due and not been told; nothing else is sent then
-	anew    bool             // one of them for a stay of which nothing has been sent
+	room  envelope.SessionID // of the log of an alias: the session, which says whether it is in use
+	sent  uint64             // handed to the lane up to here
+	shown uint64             // the last entry up to sent that the client is to see
+	acked uint64             // acknowledged by the client up to here
+	goal  uint64             // the head when delivery began
+	head  uint64             // the highest seq heard of
+	pause time.Duration      // before the next attempt to read the log
+	owed  int                // times that the session's header has come to be due and not been told; nothing else is sent then
 
 	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
 	read         uint64 // read by the user on this device up to here
 	readAnywhere uint64 // on any device, as far as heard
-	markOwed     bool   // the client has not been told of that
+
+	started  bool // sent means something; until then only head is kept
+	live     bool // sent == head as far as we know: offers go straight to the lane
+	paused   bool // before the next attempt to read the log
+	ending   bool // somebody is about to stop following
+	anew     bool // a header is owed for a stay of which nothing has been sent
+	markOwed bool // the client has not been told of readAnywhere
 }
 
 func newFollow(log envelope.Address, of stays) *follow {
 	f := &follow{log: log, stays: of.clone()}
 	if log.Kind == envelope.KindNode {
 		if id, _, ok := envelope.NodeID(log.ID).Alias(); ok {
-			f.room = id.Address()
+			f.room = id
 		}
 	}
 	return f
@@ -93,8 +94,8 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 // in a session's and in that of an alias only while it is in; under mu.
 func (c *conn) hears(f *follow) bool {
 	switch {
-	case !f.room.IsZero():
-		room := c.follows[f.room]
+	case f.room != "":
+		room := c.follows[f.room.Address()]
 		return room != nil && room.open()
 	case f.log.Kind == envelope.KindSession:
 		return f.open()
@@ -109,8 +110,8 @@ func (c *conn) finished(f *follow) bool {
 	if last := len(f.spans) - 1; last >= 0 {
 		end = f.spans[last].Until
 	}
-	if !f.room.IsZero() {
-		over = c.follows[f.room] == nil
+	if f.room != "" {
+		over = c.follows[f.room.Address()] == nil
 	}
 	return f.started && over && f.acked >= f.shown && f.sent >= end
 }

@@ -43,7 +43,7 @@ type headerDue struct {
 
 // tellHeaders tells the client headers that are due.
 func (c *conn) tellHeaders(due map[*follow]headerDue) {
-	headers, known, err := c.n.headersFor(c.ctx, c.who.Node, due)
+	headers, known, err := c.n.headersFor(&c.ctx, c.who.Node, due)
 	c.readFailed(err)
 	frames := make(map[envelope.SessionID][]byte, len(headers))
 	for id, h := range headers {

@@ -259,7 +259,7 @@ func (h *hooks) disconnected(c *conn) {
 	}
 	e := h.connection(c, hook.Disconnected)
 	e.Reason = "closed"
-	if said := refusalOf(context.Cause(c.ctx)); said != nil {
+	if said := refusalOf(c.ctx.cause()); said != nil {
 		e.Reason = string(said.Code)
 	}
 	h.tell(e)

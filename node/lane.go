@@ -162,16 +162,29 @@ func (c *conn) acknowledged(ack gateway.Ack) {
 func (c *conn) waitForRoom() error {
 	for {
 		c.mu.Lock()
-		room := len(c.lane.frames) < maxReplies
-		c.mu.Unlock()
-		if room {
+		if len(c.lane.frames) < maxReplies {
+			c.mu.Unlock()
 			return nil
 		}
-		select {
-		case <-c.drained:
-		case <-c.ctx.Done():
+		if !c.awaitDrain() {
 			return c.ctx.Err()
 		}
+	}
+}
+
+// awaitDrain waits until the write loop takes what waits in the lane. It unlocks mu,
+// and reports false when the connection is over.
+func (c *conn) awaitDrain() bool {
+	if c.drained == nil {
+		c.drained = make(chan struct{})
+	}
+	drained := c.drained
+	c.mu.Unlock()
+	select {
+	case <-drained:
+		return true
+	case <-c.ctx.Done():
+		return false
 	}
 }
 
@@ -307,11 +320,11 @@ func (c *conn) takeLane() (frames []waiting, stored map[envelope.Address]uint64)
 	frames = c.lane.take()
 	c.flushing = true
 	stored = c.sentMarks()
-	c.mu.Unlock()
-	select {
-	case c.drained <- struct{}{}:
-	default:
+	if c.drained != nil {
+		close(c.drained)
+		c.drained = nil
 	}
+	c.mu.Unlock()
 	return frames, stored
 }
 
@@ -335,10 +348,13 @@ func (c *conn) queue(frames []waiting) (left int, err error) {
 // drain waits until the bytes left are on the wire. It returns false when the
 // connection broke.
 func (c *conn) drain(left int) bool {
+	if left == 0 {
+		return true
+	}
 	c.blocked.Store(true)
 	defer c.blocked.Store(false)
 	for left > 0 {
-		c.stall.Reset(c.n.timing.Stall)
+		c.stalls()
 		var err error
 		if left, err = c.waiter.Drain(); err != nil {
 			c.cancel(err)
@@ -421,7 +437,7 @@ func (c *conn) write(frames []waiting) bool {
 		if !w.writable(c.n) {
 			continue
 		}
-		c.stall.Reset(c.n.timing.Stall)
+		c.stalls()
 		c.blocked.Store(true)
 		err := c.t.Write(w.frame)
 		c.blocked.Store(false)
@@ -431,7 +447,9 @@ func (c *conn) write(frames []waiting) bool {
 		}
 		c.n.stats.FramesOut.Add(1)
 	}
-	c.stall.Stop()
+	if c.stall != nil {
+		c.stall.Stop()
+	}
 	return true
 }
 

@@ -25,7 +25,7 @@ type awayAnswers struct {
 // answerAway has the destination of a stored message looked for, and never
 // blocks. Of members of a session nothing is told.
 func (c *conn) answerAway(env *envelope.Envelope) {
-	if !c.options.Answers || c.n.cfg.PresenceOff || env.Class != envelope.Durable || env.DestSession != "" {
+	if !c.answers || c.n.cfg.PresenceOff || env.Class != envelope.Durable || env.DestSession != "" {
 		return
 	}
 	c.mu.Lock()
@@ -45,7 +45,7 @@ func (c *conn) answerAway(env *envelope.Envelope) {
 // refused because it, or the device named, is not a member, and reports
 // whether that was the reason.
 func (c *conn) answerNotMember(id string, node envelope.NodeID, room envelope.SessionID, err error) bool {
-	if !c.options.Answers || room == "" || !errors.Is(err, session.ErrNotFound) {
+	if !c.answers || room == "" || !errors.Is(err, session.ErrNotFound) {
 		return false
 	}
 	c.n.stats.refused(envelope.NotFound)
@@ -67,7 +67,7 @@ func (c *conn) answerLoop() {
 		if len(some) == 0 {
 			return
 		}
-		types, err := c.n.awayTypes(c.ctx, some)
+		types, err := c.n.awayTypes(&c.ctx, some)
 		if err != nil {
 			c.n.stats.DroppedNotice.Add(uint64(len(some)))
 			continue

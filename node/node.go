@@ -137,6 +137,7 @@ type Node struct {
 	signals   *signals
 	revoker   revoker
 	flusher   flusher
+	alarms    *alarms
 	limits    limits
 	waker     *waker        // nil: nobody is woken
 	hooks     *hooks        // nil: nobody is told
@@ -167,6 +168,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.submissions.New = func() any { return new(submission) }
 	n.ackFrames.New = func() any { return new(ackFrames) }
 	n.conns = newRegistry(connectionCaps{cfg.MaxConnections, cfg.Limits.ClientConnections, cfg.Limits.AddressConnections})
+	n.alarms = newAlarms(n.began)
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
 	n.topics = session.NewTopics(cfg.Sessions)
@@ -247,6 +249,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.waker.run(background) })
 	wg.Go(func() { n.hooks.run(background) })
 	wg.Go(func() { n.revoker.run(background) })
+	wg.Go(func() { n.alarms.run(background) })
 	err := n.graph.Run(ctx)
 
 	n.life.Lock()

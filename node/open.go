@@ -24,7 +24,7 @@ func (c *conn) open(hello *gateway.Hello) (first bool) {
 	c.mu.Lock()
 	c.ownAcks, c.joining = hello != nil, hello != nil && len(hello.Topics) > 0
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(c.ctx, openWithin)
+	ctx, cancel := c.ctx.within(openWithin)
 	defer cancel()
 	if hello != nil && len(hello.Topics) > 0 {
 		defer c.openTopics(hello)
@@ -52,8 +52,10 @@ func (c *conn) open(hello *gateway.Hello) (first bool) {
 // membership first and looks for the device second; so here the device's own
 // edge is written first and its memberships are read second.
 func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
-	c.follower <- struct{}{}
-	defer func() { <-c.follower }()
+	if !c.beginFollowing(ctx) {
+		return ctx.Err()
+	}
+	defer c.endFollowing()
 	logs := []envelope.Address{c.who.Node.Address(), c.who.Client.Address()}
 	if err := c.attach(ctx, logs, nil); err != nil {
 		return err

@@ -160,18 +160,15 @@ func (n *Node) pendingPage(ctx context.Context, who envelope.Principal, log enve
 func (c *conn) fetchPending(cmd gateway.FetchPending) {
 	for {
 		c.mu.Lock()
-		full := c.lane.full()
-		c.mu.Unlock()
-		if !full {
+		if !c.lane.full() {
+			c.mu.Unlock()
 			break
 		}
-		select {
-		case <-c.drained:
-		case <-c.ctx.Done():
+		if !c.awaitDrain() {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, pendingWithin)
+	ctx, cancel := context.WithTimeout(&c.ctx, pendingWithin)
 	defer cancel()
 	cmd.By = c.credential.Load().Credential
 	reply, err := c.n.fetchPending(ctx, c.who, cmd)

@@ -64,12 +64,9 @@ func (c *conn) readable(inline bool) (kept bool) {
 
 // crowded reports whether the next frame would have to wait for room.
 func (c *conn) crowded() bool {
-	if len(c.inflight) == cap(c.inflight) {
-		return true
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.lane.frames) >= maxReplies
+	return c.inflight.taken >= maxInflight || len(c.lane.frames) >= maxReplies
 }
 
 // takesLong reports whether a command asks the store, or others, before the next

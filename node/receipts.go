@@ -176,7 +176,7 @@ func (c *conn) tellMoves() {
 		m := c.receipts.moves[0]
 		c.receipts.moves = c.receipts.moves[1:]
 		c.mu.Unlock()
-		c.n.tellMove(c.ctx, c.who, m)
+		c.n.tellMove(&c.ctx, c.who, m)
 	}
 }
 

@@ -12,10 +12,10 @@ import (
 // addresses whose logs they follow.
 type registry struct {
 	mu        sync.RWMutex
-	devices   map[envelope.NodeID]*conn               // guarded by mu
-	followers map[envelope.Address]map[*conn]struct{} // guarded by mu
-	clients   map[envelope.ClientID]int               // guarded by mu; how many of devices are whose
-	addresses map[netip.Addr]int                      // guarded by mu; and connected from where
+	devices   map[envelope.NodeID]*conn      // guarded by mu
+	followers map[envelope.Address]followers // guarded by mu
+	clients   map[envelope.ClientID]int      // guarded by mu; how many of devices are whose
+	addresses map[netip.Addr]int             // guarded by mu; and connected from where
 
 	caps                             connectionCaps // static after construction
 	refusedClients, refusedAddresses atomic.Uint64
@@ -31,7 +31,7 @@ func newRegistry(caps connectionCaps) *registry {
 		clients:   make(map[envelope.ClientID]int),
 		addresses: make(map[netip.Addr]int),
 		devices:   make(map[envelope.NodeID]*conn),
-		followers: make(map[envelope.Address]map[*conn]struct{}),
+		followers: make(map[envelope.Address]followers),
 	}
 }
 
@@ -99,11 +99,8 @@ func (r *registry) follow(c *conn, log envelope.Address) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	set := r.followers[log]
-	if set == nil {
-		set = make(map[*conn]struct{}, 1)
-		r.followers[log] = set
-	}
-	set[c] = struct{}{}
+	set.add(c)
+	r.followers[log] = set
 }
 
 // unfollow takes back follow.
@@ -111,9 +108,10 @@ func (r *registry) unfollow(c *conn, log envelope.Address) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	set := r.followers[log]
-	delete(set, c)
-	if len(set) == 0 {
+	if set.remove(c); set.len() == 0 {
 		delete(r.followers, log)
+	} else {
+		r.followers[log] = set
 	}
 }
 
@@ -123,10 +121,10 @@ func (r *registry) eachFollower(log envelope.Address, f func(*conn)) int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	set := r.followers[log]
-	for c := range set {
+	for c := range set.all() {
 		f(c)
 	}
-	return len(set)
+	return set.len()
 }
 
 // known returns how far a log goes as far as one of its readers here knows that
@@ -134,7 +132,7 @@ func (r *registry) eachFollower(log envelope.Address, f func(*conn)) int {
 func (r *registry) known(log envelope.Address) (head uint64, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for c := range r.followers[log] {
+	for c := range r.followers[log].all() {
 		if head, ok = c.reached(log); ok {
 			break
 		}

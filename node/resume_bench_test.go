@@ -221,7 +221,7 @@ func (m *mesh) stall(n int) (leave func()) {
 	}
 }
 
-func heap() float64 {
+func liveHeap() float64 {
 	var stats runtime.MemStats
 	runtime.GC()
 	runtime.GC() // what had finalizers
@@ -259,11 +259,11 @@ func BenchmarkStalledReaders(b *testing.B) {
 	for range 2 * windowMessages { // until all windows are full
 		send()
 	}
-	before := heap()
+	before := liveHeap()
 	for b.Loop() {
 		send()
 	}
 	b.ReportMetric(before, "MB-before")
-	b.ReportMetric(heap(), "MB-after")
+	b.ReportMetric(liveHeap(), "MB-after")
 	b.ReportMetric(float64(sent), "messages")
 }

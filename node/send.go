@@ -123,12 +123,11 @@ type submission struct {
 // send takes a message from this connection. It holds back the read loop while
 // too many of its messages wait for the store.
 func (c *conn) send(env *envelope.Envelope) {
-	select {
-	case c.inflight <- struct{}{}:
-	case <-c.ctx.Done():
+	c.mu.Lock()
+	if !c.inflight.take(&c.ctx, &c.mu, maxInflight) {
+		c.mu.Unlock()
 		return
 	}
-	c.mu.Lock()
 	c.submitted++
 	number := c.submitted
 	c.mu.Unlock()
@@ -141,7 +140,7 @@ func (c *conn) send(env *envelope.Envelope) {
 		node: env.DestNode, session: env.DestSession,
 		denied: c.ask(ofMessage(env)), // which may take a while: what was refused meanwhile comes before it
 	}
-	c.n.send(c.ctx, c.who, env, s)
+	c.n.send(&c.ctx, c.who, env, s)
 	c.passage.end(&c.mu)
 	if atOnce {
 		*s = submission{}
@@ -173,7 +172,9 @@ func (s *submission) leave(addr envelope.Address) error {
 // done implements [submitter].
 func (s *submission) done(ack gateway.Ack, err error) {
 	c := s.c
-	<-c.inflight
+	c.mu.Lock()
+	c.inflight.leave()
+	c.mu.Unlock()
 	if err == nil {
 		if s.id != "" {
 			c.acknowledged(ack)

@@ -31,14 +31,12 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 	if err := c.askTopics(cmd.Topics); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, openWithin)
+	ctx, cancel := c.ctx.within(openWithin)
 	defer cancel()
-	select {
-	case c.follower <- struct{}{}:
-	case <-ctx.Done():
+	if !c.beginFollowing(ctx) {
 		return errNotOpen
 	}
-	defer func() { <-c.follower }()
+	defer c.endFollowing()
 
 	if err := mayFollow(c.caller(), cmd.Topics); err != nil { // again: see dropTopics
 		return err
@@ -192,12 +190,10 @@ func (n *Node) topicHeads(ctx context.Context, logs []envelope.Address, cursors 
 
 // unsubscribe takes back subscribe.
 func (c *conn) unsubscribe(cmd gateway.Unsubscribe) error {
-	select {
-	case c.follower <- struct{}{}:
-	case <-c.ctx.Done():
+	if !c.beginFollowing(&c.ctx) {
 		return errNotOpen
 	}
-	defer func() { <-c.follower }()
+	defer c.endFollowing()
 	var logs []envelope.Address
 	c.mu.Lock()
 	for _, id := range cmd.Topics {

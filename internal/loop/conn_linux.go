@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,20 +20,21 @@ import (
 // when whole messages are there.
 type Conn struct {
 	// static after construction
-	loop          *loop
-	fd            int
-	generation    int32
-	local, remote net.Addr
-	ready         func(inline bool) (kept bool) // set by Watch
-	more          chan struct{}                 // a token when Read is to look again
+	loop       *loop
+	fd         int
+	generation int32
+	ready      func(inline bool) (kept bool) // set by Watch
+
+	heard atomic.Uint32 // how often something has come in
 
 	life   sync.RWMutex // held for reading around each system call, so that the descriptor is not another's
 	closed bool         // guarded by life
 
 	mu       sync.Mutex
-	busy     bool // guarded by mu; somebody else than the loop owns the input
-	again    bool // guarded by mu; more came in meanwhile
-	blocking bool // guarded by mu; Block was called
+	busy     bool          // guarded by mu; somebody else than the loop owns the input
+	again    bool          // guarded by mu; more came in meanwhile
+	blocking bool          // guarded by mu; Block was called
+	more     chan struct{} // guarded by mu; a token when Read is to look again; nil: it never had to wait
 
 	// Only who owns the input.
 	in     []byte // what has come in and was not read
@@ -45,21 +47,17 @@ type Conn struct {
 	handling sync.Mutex // held by the loop while it has the input of an event
 
 	write  sync.Mutex
-	room   sync.Cond // of write: out is shorter, or failed set
-	out    []byte    // guarded by write; not yet taken by the network
-	lent   *[]byte   // guarded by write; where out's memory goes back to
-	owed   int       // guarded by write; what control frames have added since out was empty
-	corked bool      // guarded by write; more comes before it is to be sent
-	failed error     // guarded by write
+	room   *sync.Cond // guarded by write; of it: out is shorter, or failed set; nil: nobody has waited
+	out    []byte     // guarded by write; not yet taken by the network
+	lent   *[]byte    // guarded by write; where out's memory goes back to
+	within uint64     // guarded by write; so much is missing of the frame at the end of out
+	owed   int        // guarded by write; what control frames have added since out was empty
+	corked bool       // guarded by write; more comes before it is to be sent
+	failed error      // guarded by write
 }
 
-func newConn(at *loop, fd int, from net.Conn, early []byte) *Conn {
-	c := &Conn{
-		loop: at, fd: fd, local: from.LocalAddr(), remote: from.RemoteAddr(),
-		more: make(chan struct{}, 1), busy: true, in: append([]byte(nil), early...),
-	}
-	c.room.L = &c.write
-	return c
+func newConn(at *loop, fd int, early []byte) *Conn {
+	return &Conn{loop: at, fd: fd, busy: true, in: append([]byte(nil), early...)}
 }
 
 // Watch says who is called when there is input: by the loop, inline, to read
@@ -95,8 +93,8 @@ func (c *Conn) Block() {
 	c.blocking = true
 	idle := !c.busy && c.ready != nil
 	c.busy = true
+	c.signal()
 	c.mu.Unlock()
-	signal(c.more)
 	if idle {
 		go c.ready(false)
 	}
@@ -115,8 +113,8 @@ func (c *Conn) handle(what uint32, memory *input) {
 	c.mu.Lock()
 	if c.busy {
 		c.again = true
+		c.signal()
 		c.mu.Unlock()
-		signal(c.more)
 		return
 	}
 	c.busy = true
@@ -236,9 +234,23 @@ func (c *Conn) fetch() error {
 		c.in = append([]byte(nil), c.in...) // no more memory than it needs, while it waits
 		return ErrNothing
 	default:
-		<-c.more
+		c.wait()
 	}
 	return nil
+}
+
+// wait returns when there may be more to be read. The first time it returns at
+// once: of what came before there was a channel nobody was told.
+func (c *Conn) wait() {
+	c.mu.Lock()
+	more := c.more
+	if more == nil {
+		c.more = make(chan struct{}, 1)
+	}
+	c.mu.Unlock()
+	if more != nil {
+		<-more
+	}
 }
 
 func (c *Conn) blocks() bool {
@@ -261,12 +273,13 @@ func (c *Conn) recv(p []byte) (int, error) {
 		case err == nil && n == 0:
 			return 0, io.EOF
 		case err == nil:
+			c.heard.Add(1)
 			return n, nil
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			return 0, err
 		default:
-			return 0, &net.OpError{Op: "read", Net: "tcp", Source: c.local, Addr: c.remote, Err: os.NewSyscallError("read", err)}
+			return 0, c.failure("read", err)
 		}
 	}
 }
@@ -288,8 +301,8 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	idle := !c.busy && c.ready != nil
 	c.busy = true
+	c.signal()
 	c.mu.Unlock()
-	signal(c.more)
 	if idle {
 		go c.ready(false) // to read that it is over
 	}
@@ -302,11 +315,36 @@ func (c *Conn) isClosed() bool {
 	return c.closed
 }
 
+// Heard changes when something has come in.
+func (c *Conn) Heard() uint32 { return c.heard.Load() }
+
 // LocalAddr implements [net.Conn].
-func (c *Conn) LocalAddr() net.Addr { return c.local }
+func (c *Conn) LocalAddr() net.Addr { return c.address(unix.Getsockname) }
 
 // RemoteAddr implements [net.Conn].
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+func (c *Conn) RemoteAddr() net.Addr { return c.address(unix.Getpeername) }
+
+// address asks the kernel, which knows the addresses anyway.
+func (c *Conn) address(name func(fd int) (unix.Sockaddr, error)) net.Addr {
+	c.life.RLock()
+	defer c.life.RUnlock()
+	if c.closed {
+		return new(net.TCPAddr)
+	}
+	at, _ := name(c.fd) // a connection that was reset has none
+	switch at := at.(type) {
+	case *unix.SockaddrInet4:
+		return &net.TCPAddr{IP: at.Addr[:], Port: at.Port}
+	case *unix.SockaddrInet6:
+		return &net.TCPAddr{IP: at.Addr[:], Port: at.Port}
+	}
+	return new(net.TCPAddr)
+}
+
+// failure is the error of a system call.
+func (c *Conn) failure(call string, err error) error {
+	return &net.OpError{Op: call, Net: "tcp", Err: os.NewSyscallError(call, err)}
+}
 
 // SetDeadline implements [net.Conn]: there are none.
 func (c *Conn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
@@ -317,10 +355,13 @@ func (c *Conn) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
 // SetWriteDeadline implements [net.Conn]: there are none.
 func (c *Conn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
-// signal leaves a token, if there is none.
-func signal(c chan struct{}) {
+// signal has Read look again, if it waits; under mu.
+func (c *Conn) signal() {
+	if c.more == nil {
+		return
+	}
 	select {
-	case c <- struct{}{}:
+	case c.more <- struct{}{}:
 	default:
 	}
 }

@@ -9,8 +9,11 @@ type frames struct {
 	within bool
 }
 
-// Opcodes below this are of data frames.
-const opControl = 8
+// Opcodes. Those below opControl are of data frames.
+const (
+	opControl = 8
+	opPing    = 9
+)
 
 // whole returns how many bytes of input are frames that have come whole, and
 // whether what follows them cannot be waited for: because it is too large.

@@ -72,7 +72,7 @@ func (l *Loops) Take(from *net.TCPConn, early []byte) (*Conn, error) {
 		return nil, os.NewSyscallError("fcntl", dup)
 	}
 	at := l.of[l.next.Add(1)%uint32(len(l.of))]
-	c := newConn(at, fd, from, early)
+	c := newConn(at, fd, early)
 	if err := at.add(c); err != nil {
 		_ = unix.Close(fd)
 		return nil, err

@@ -26,6 +26,8 @@ func (*Conn) Await() bool          { return false }
 func (*Conn) Keep()                {}
 func (*Conn) Empty() bool          { return false }
 func (*Conn) Block()               {}
+func (*Conn) Heard() uint32        { return 0 }
+func (*Conn) Ping() bool           { return false }
 func (*Conn) Cork()                {}
 func (*Conn) Uncork() (int, error) { return 0, ErrUnsupported }
 func (*Conn) Drain() (int, error)  { return 0, ErrUnsupported }

@@ -39,6 +39,9 @@ func (c *Conn) Uncork() (left int, err error) {
 func (c *Conn) Drain() (left int, err error) {
 	c.write.Lock()
 	defer c.write.Unlock()
+	if c.room == nil {
+		c.room = sync.NewCond(&c.write)
+	}
 	for before := len(c.out); len(c.out) > 0 && len(c.out) >= before && c.failed == nil; {
 		c.room.Wait()
 	}
@@ -54,11 +57,17 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.failed != nil {
 		return 0, c.failed
 	}
-	if c.lent == nil {
-		c.lent = outputs.Get().(*[]byte)
-		c.out = (*c.lent)[:0]
+	c.append(p)
+	for next := uint64(len(p)); next > 0; { // the library writes the header of a frame in one piece
+		if c.within == 0 {
+			c.within, _, _, _ = header(p[uint64(len(p))-next:])
+		}
+		n := min(c.within, next)
+		if n == 0 {
+			break
+		}
+		c.within, next = c.within-n, next-n
 	}
-	c.out = append(c.out, p...)
 	if !c.corked {
 		c.owed += len(p)
 		if c.flush(); c.owed > maxOwed && c.failed == nil {
@@ -66,6 +75,32 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), c.failed
+}
+
+// Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
+// library: whoever wants to know of an answer looks at [Conn.Heard]. It reports
+// false when a frame is being written at the moment, or nothing may follow.
+func (c *Conn) Ping() bool {
+	if c.blocks() { // a goodbye was said, or is about to be
+		return false
+	}
+	c.write.Lock()
+	defer c.write.Unlock()
+	if c.within > 0 || len(c.out) > 0 || c.failed != nil {
+		return false
+	}
+	c.append([]byte{0x80 | opPing, 0})
+	c.flush()
+	return c.failed == nil
+}
+
+// append takes what is to be sent; under write.
+func (c *Conn) append(p []byte) {
+	if c.lent == nil {
+		c.lent = outputs.Get().(*[]byte)
+		c.out = (*c.lent)[:0]
+	}
+	c.out = append(c.out, p...)
 }
 
 // writable sends what is left when there is room again.
@@ -88,7 +123,7 @@ func (c *Conn) flush() {
 			c.failed = err
 		}
 	}
-	if sent > 0 {
+	if sent > 0 && c.room != nil {
 		c.room.Broadcast()
 	}
 	if sent == len(c.out) || c.failed != nil {
@@ -115,7 +150,9 @@ func (c *Conn) fail(err error) {
 		c.failed = err
 	}
 	c.release()
-	c.room.Broadcast()
+	if c.room != nil {
+		c.room.Broadcast()
+	}
 }
 
 // send writes to the network without waiting.
@@ -134,7 +171,7 @@ func (c *Conn) send(p []byte) (int, error) {
 		case errors.Is(err, unix.EAGAIN):
 			return 0, err
 		default:
-			return 0, &net.OpError{Op: "write", Net: "tcp", Source: c.local, Addr: c.remote, Err: os.NewSyscallError("write", err)}
+			return 0, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", err)}
 		}
 	}
 }
