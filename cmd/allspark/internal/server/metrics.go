@@ -10,6 +10,7 @@ import (
 
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/node"
+	"github.com/allsparkrt/allspark/store/embedded"
 	"github.com/allsparkrt/allspark/store/mongo"
 )
 
@@ -20,7 +21,7 @@ func (s *Server) metricsHandler() http.Handler {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		nodeCollector{&s.node, &s.database},
+		nodeCollector{&s.node, &s.database, &s.disk},
 	)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
@@ -30,6 +31,7 @@ func (s *Server) metricsHandler() http.Handler {
 type nodeCollector struct {
 	node     *atomic.Pointer[node.Node]
 	database *atomic.Pointer[mongo.Store] // nil pointer inside: another kind of store
+	disk     *atomic.Pointer[embedded.Store]
 }
 
 // Describe implements prometheus.Collector; without descriptions the
@@ -130,6 +132,19 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	if db := c.database.Load(); db != nil {
 		collectMongo(db.Stats(), func(name, help string, v int64, labels ...string) { count(name, help, uint64(v), labels...) })
 	}
+	if disk := c.disk.Load(); disk != nil {
+		collectEmbedded(disk.Stats(), count, gauge)
+	}
+}
+
+func collectEmbedded(st embedded.Stats, count func(name, help string, v uint64, labels ...string), gauge func(name, help string, v int, labels ...string)) {
+	const ids, idsHelp = "store_ids_total", "Ids of messages to be stored: known from memory to be new, or looked up."
+	count(ids, idsHelp, uint64(st.Fresh), "by", "memory")
+	count(ids, idsHelp, uint64(st.Asked), "by", "look_up")
+	count("store_repeated_total", "Messages whose id was there already.", uint64(st.Repeated))
+	count("store_batches_total", "Batches written.", uint64(st.Batches))
+	count("store_ahead_total", "Messages made ready while another batch was being written.", uint64(st.Ahead))
+	gauge("store_filter_bytes", "Memory taken to know which ids are new.", int(st.FilterBytes))
 }
 
 func collectMongo(st mongo.Stats, count func(name, help string, v int64, labels ...string)) {

@@ -28,6 +28,7 @@ import (
 	"github.com/allsparkrt/allspark/node"
 	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
+	"github.com/allsparkrt/allspark/store/embedded"
 	"github.com/allsparkrt/allspark/store/mongo"
 )
 
@@ -52,7 +53,8 @@ type Server struct {
 	peerTLS                 *tls.Config
 	handler                 atomic.Pointer[http.Handler] // for clients; nil until the node is up
 	node                    atomic.Pointer[node.Node]
-	database                atomic.Pointer[mongo.Store] // for its metrics; nil with another kind of store
+	database                atomic.Pointer[mongo.Store]    // for its metrics; nil with another kind of store
+	disk                    atomic.Pointer[embedded.Store] // the same
 	ready                   chan struct{}
 }
 
@@ -174,8 +176,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}()
 		defer web.close() // before that: calls under way use the store
 	}
-	if db, ok := store.(*mongo.Store); ok {
-		s.database.Store(db)
+	switch store := store.(type) {
+	case *mongo.Store:
+		s.database.Store(store)
+	case *embedded.Store:
+		s.disk.Store(store)
 	}
 	revocations := auth.NewRevocations(store, s.cfg.TokenMaxTTL, nil)
 	verifier, err := auth.NewVerifier(ctx, auth.Config{
