@@ -56,8 +56,8 @@ func (w *waker) lookAtParted(ctx context.Context, devices []envelope.NodeID) err
 	return err
 }
 
-// lost looks at the devices that a dead boot of a server had connections of.
-// Whoever repeats it does no harm.
+// lost has the devices looked at that a dead boot of a server had connections
+// of, some at a time: they may be many. Whoever repeats it does no harm.
 func (w *waker) lost(ctx context.Context, id envelope.ServerID, boot string) error {
 	if w == nil {
 		return nil
@@ -66,13 +66,16 @@ func (w *waker) lost(ctx context.Context, id envelope.ServerID, boot string) err
 	if err != nil {
 		return err
 	}
-	var devices []envelope.NodeID
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, e := range edges {
-		if e.Addr.Kind == envelope.KindNode {
-			devices = append(devices, envelope.NodeID(e.Addr.ID))
+		device := envelope.NodeID(e.Addr.ID)
+		if _, _, alias := device.Alias(); e.Addr.Kind == envelope.KindNode && !alias {
+			w.rememberParted(device, now)
 		}
 	}
-	return w.queue.LookAt(ctx, devices)
+	return nil
 }
 
 // leave has others look at what it was remembered here to look at.
