@@ -100,9 +100,44 @@ func TestAhead(t *testing.T) {
 	})
 }
 
+// The database need not show anything yet of the batch that is being written.
+func TestStageBehindUnseenBatch(t *testing.T) {
+	s := inMemory(t, Options{})
+	st, err := newStager(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.known = &known{max: 8 * blockBytes, walk: func(r *recollection) { r.walked.Store(&filter{}) }}
+	newBatch := func() *batch {
+		return &batch{rows: s.db.NewBatch(), spans: map[envelope.Address]span{}}
+	}
+	flight, next := newBatch(), newBatch()
+	add := func(b, flight *batch, id string, want uint64) {
+		t.Helper()
+		env := message(id)
+		e := entry{log: room, env: env, digest: env.Digest(), hash: s.idHash(room, env.SrcNode, id)}
+		seq, err := st.add(b, flight, &e)
+		if err != nil || seq != want {
+			t.Fatalf("%s gets %d, want %d; %v", id, seq, want, err)
+		}
+		b.entries, b.outcomes = append(b.entries, e), append(b.outcomes, outcome{seq, err})
+	}
+	st.known.begin()
+	add(flight, nil, "a", 1)
+	add(flight, nil, "b", 2)
+	add(next, flight, "b", 2)
+	add(next, flight, "c", 3)
+	st.known.now, st.known.full = nil, true // now there is no filter, and then a new one
+	st.committed(flight, next)
+	if st.known.now == nil {
+		t.Fatal("no new filter")
+	}
+	add(newBatch(), next, "c", 3)
+}
+
 // What was ready and is given up for lack of patience leaves no trace.
 func TestAheadGivenUp(t *testing.T) {
-	heldUp(t, Options{}, func(t *testing.T, s *Store, _ *faultFS, first <-chan outcome, release func()) {
+	heldUp(t, Options{QueueEntries: 3}, func(t *testing.T, s *Store, _ *faultFS, first <-chan outcome, release func()) {
 		ready := []<-chan outcome{send(s, room, "second"), send(s, room, "third"), send(s, hall, "h")}
 		time.Sleep(s.options.Patience)
 		wantBusy(t, "what is being written", (<-first).err)
