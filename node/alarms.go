@@ -22,7 +22,7 @@ type alarms struct {
 // alarms.mu.
 type alarm struct {
 	at    time.Duration
-	place int // in alarms.line, counted from 1; 0: it is not there
+	place int // in alarms.line, counted from 1; 0: it is not there; -1: and will not be again
 }
 
 // never is when nothing is due.
@@ -39,9 +39,12 @@ func (a *alarms) set(c *conn, at time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.alarm.at = at
-	if c.alarm.place == 0 {
+	switch {
+	case c.alarm.place < 0: // it has ended while it was called
+		return
+	case c.alarm.place == 0:
 		heap.Push(&a.line, c)
-	} else {
+	default:
 		heap.Fix(&a.line, c.alarm.place-1)
 	}
 	if a.line[0] == c {
@@ -52,13 +55,14 @@ func (a *alarms) set(c *conn, at time.Duration) {
 	}
 }
 
-// remove forgets c. Who calls it at that moment does so to the end.
+// remove forgets c for good. Who calls it at that moment does so to the end.
 func (a *alarms) remove(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.alarm.place != 0 {
+	if c.alarm.place > 0 {
 		heap.Remove(&a.line, c.alarm.place-1)
 	}
+	c.alarm.place = -1
 }
 
 // run calls connections until ctx ends.
