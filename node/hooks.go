@@ -259,7 +259,10 @@ func (h *hooks) disconnected(c *conn) {
 	}
 	e := h.connection(c, hook.Disconnected)
 	e.Reason = "closed"
-	if said := refusalOf(c.ctx.cause()); said != nil {
+	switch said := refusalOf(c.ctx.cause()); {
+	case c.revoked.Load(): // though its client's answer may have been the first to end it
+		e.Reason = string(envelope.Revoked)
+	case said != nil:
 		e.Reason = string(said.Code)
 	}
 	h.tell(e)

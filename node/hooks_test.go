@@ -217,6 +217,18 @@ func wantTold(t *testing.T, got []string, want ...string) {
 	}
 }
 
+// TestHooksRevoked: why a connection ended is what the server says, and not how
+// soon its client has answered.
+func TestHooksRevoked(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		m.device("bob", "phone", "a").connected(m)
+		pass(2 * time.Second)
+		m.revoke("a", gateway.Revoke{Client: "bob"})
+		pass(5 * time.Second)
+		wantTold(t, r.told(hook.Disconnected), "disconnected node:phone phone bob revoked")
+	})
+}
+
 func TestHooksConnections(t *testing.T) {
 	inHookMesh(t, 3, func(t *testing.T, m *mesh, r *receiver) {
 		bob := m.device("bob", "phone", "a").connected(m)
