@@ -28,10 +28,10 @@ func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envel
 	var fresh []envelope.Address
 	c.mu.Lock()
 	for _, log := range logs {
-		if f := c.follows[log]; f != nil { // an attempt before this one came so far
+		if f := c.follows.of(log); f != nil { // an attempt before this one came so far
 			f.learn(of[log])
 		} else {
-			c.follows[log] = newFollow(log, of[log])
+			c.follows.add(newFollow(log, of[log]))
 			fresh = append(fresh, log)
 		}
 	}
@@ -52,7 +52,7 @@ func (c *conn) enter(ctx context.Context, fresh []envelope.Address) error {
 	if err != nil {
 		c.mu.Lock()
 		for _, log := range fresh {
-			delete(c.follows, log)
+			c.follows.remove(log)
 		}
 		c.mu.Unlock()
 		for _, log := range fresh {
@@ -72,7 +72,7 @@ func (c *conn) refollow() error {
 	defer c.endFollowing()
 	c.stale.Store(false) // what changes from now on may be missed
 	c.mu.Lock()
-	node := c.follows[c.who.Node.Address()]
+	node := c.follows.of(c.who.Node.Address())
 	opened := node != nil && node.started
 	c.mu.Unlock()
 	if !opened {
@@ -96,7 +96,7 @@ func (c *conn) refollow() error {
 	c.mu.Lock()
 	for _, m := range news {
 		log, last := m.Session.Address(), m.Spans[len(m.Spans)-1]
-		if c.follows[log] == nil {
+		if c.follows.of(log) == nil {
 			if last.Until != 0 && stored[log] >= last.Until {
 				continue // it has seen all of a session that it left
 			}
@@ -105,7 +105,7 @@ func (c *conn) refollow() error {
 			stay := staysOf(m)
 			fresh, of[log], at[log] = append(fresh, log), stay, max(stored[log], stay.first()-1)
 		}
-		if log := m.Alias.Address(); m.Alias != "" && c.follows[log] == nil {
+		if log := m.Alias.Address(); m.Alias != "" && c.follows.of(log) == nil {
 			fresh, at[log] = append(fresh, log), stored[log]
 		}
 	}
@@ -129,9 +129,9 @@ func (c *conn) refollow() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, log := range fresh {
-		c.follows[log].master = master[log]
-		c.follows[log].start(at[log], heads[log])
-		c.follows[log].read = read[log]
+		c.follows.of(log).master = master[log]
+		c.follows.of(log).start(at[log], heads[log])
+		c.follows.of(log).read = read[log]
 	}
 	c.wake()
 	return nil
@@ -143,11 +143,11 @@ func (c *conn) learn(members []session.Member) (news []session.Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range members {
-		f := c.follows[m.Session.Address()]
+		f := c.follows.of(m.Session.Address())
 		if f != nil && f.learn(staysOf(m)) {
 			c.wake()
 		}
-		if f == nil || m.Alias != "" && c.follows[m.Alias.Address()] == nil {
+		if f == nil || m.Alias != "" && c.follows.of(m.Alias.Address()) == nil {
 			news = append(news, m)
 		}
 	}
@@ -168,7 +168,7 @@ func (c *conn) endIfLeft(f *follow) {
 		defer c.endFollowing()
 		c.mu.Lock()
 		f.ending = false
-		still := c.follows[f.log] == f && c.finished(f)
+		still := c.follows.of(f.log) == f && c.finished(f)
 		end, alias := f.clamp(f.sent), f.alias.Address()
 		c.mu.Unlock()
 		if !still {
@@ -179,7 +179,7 @@ func (c *conn) endIfLeft(f *follow) {
 		c.detach([]envelope.Address{f.log})
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if f := c.follows[alias]; f != nil {
+		if f := c.follows.of(alias); f != nil {
 			c.endIfLeft(f)
 		}
 	})
@@ -189,7 +189,7 @@ func (c *conn) endIfLeft(f *follow) {
 func (c *conn) detach(logs []envelope.Address) {
 	c.mu.Lock()
 	for _, log := range logs {
-		delete(c.follows, log)
+		c.follows.remove(log)
 	}
 	c.mu.Unlock()
 	for _, log := range logs {
@@ -202,8 +202,9 @@ func (c *conn) detach(logs []envelope.Address) {
 // unfollowAll gives back everything when the connection is over.
 func (c *conn) unfollowAll() {
 	c.mu.Lock()
-	logs := make([]envelope.Address, 0, len(c.follows))
-	for log := range c.follows {
+	logs := make([]envelope.Address, 0, c.follows.len())
+	for f := range c.follows.all() {
+		log := f.log
 		logs = append(logs, log)
 	}
 	c.mu.Unlock()

@@ -25,10 +25,11 @@ func (c *conn) sentMarks() map[envelope.Address]uint64 {
 		return nil
 	}
 	var marks map[envelope.Address]uint64
-	for log, f := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		if f.started && f.sent > f.acked && !isTopic(log) {
 			if marks == nil {
-				marks = make(map[envelope.Address]uint64, len(c.follows))
+				marks = make(map[envelope.Address]uint64, c.follows.len())
 			}
 			marks[log] = f.sent
 		}
@@ -94,7 +95,7 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	c.mu.Lock()
 	moved := make(map[envelope.Address]uint64, len(cursors))
 	for log, seq := range cursors {
-		f := c.follows[log]
+		f := c.follows.of(log)
 		if f == nil || isTopic(log) {
 			continue
 		}

@@ -34,7 +34,7 @@ type conn struct {
 	// Static after construction.
 	n         *Node
 	id        string
-	began     time.Time
+	began     time.Duration // since the node did
 	who       envelope.Principal
 	address   netip.Addr // by which it is bound; zero when it is not
 	t         gateway.Transport
@@ -63,31 +63,31 @@ type conn struct {
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
 
-	topicsPaid time.Time // only who has the turn to follow; see payTopics
+	topicsPaid time.Duration // since the node began; only who has the turn to follow; see payTopics
 
 	mu        sync.Mutex
-	due       due                          // guarded by mu
-	inflight  places                       // guarded by mu; of messages that wait for the store
-	following places                       // guarded by mu; of who changes what is followed, one at a time
-	drained   chan struct{}                // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
-	follows   map[envelope.Address]*follow // guarded by mu
-	lane      lane                         // guarded by mu
-	gates     gates                        // guarded by mu
-	passage   passage                      // guarded by mu
-	parting   bool                         // guarded by mu; the goodbye comes next
-	submitted uint64                       // guarded by mu; numbers the messages sent
-	writing   bool                         // guarded by mu; a write loop runs
-	flushing  bool                         // guarded by mu; it is writing frames
-	lagging   bool                         // guarded by mu; some of follows may be behind
-	owesMarks bool                         // guarded by mu; some of follows' read marks have not been told
-	replaying bool                         // guarded by mu; caught_up has yet to be sent
-	joining   bool                         // guarded by mu; hello's topics have yet to be followed
-	ownAcks   bool                         // guarded by mu; the client acknowledges for itself
-	confirm   confirmation                 // guarded by mu
-	away      awayAnswers                  // guarded by mu
-	receipts  receipts                     // guarded by mu; those to be told
-	goodbye   *envelope.Error              // guarded by mu; close with it when the lane is empty
-	over      bool                         // guarded by mu; no goroutine may start any more
+	due       due             // guarded by mu
+	inflight  places          // guarded by mu; of messages that wait for the store
+	following places          // guarded by mu; of who changes what is followed, one at a time
+	drained   chan struct{}   // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
+	follows   followed        // guarded by mu
+	lane      lane            // guarded by mu
+	gates     gates           // guarded by mu
+	passage   passage         // guarded by mu
+	submitted uint64          // guarded by mu; numbers the messages sent
+	goodbye   *envelope.Error // guarded by mu; close with it when the lane is empty
+	parting   bool            // guarded by mu; it comes next
+	over      bool            // guarded by mu; no goroutine may start any more
+	writing   bool            // guarded by mu; a write loop runs
+	flushing  bool            // guarded by mu; it is writing frames
+	lagging   bool            // guarded by mu; some of follows may be behind
+	owesMarks bool            // guarded by mu; some of follows' read marks have not been told
+	replaying bool            // guarded by mu; caught_up has yet to be sent
+	joining   bool            // guarded by mu; hello's topics have yet to be followed
+	ownAcks   bool            // guarded by mu; the client acknowledges for itself
+	confirm   confirmation    // guarded by mu
+	away      awayAnswers     // guarded by mu
+	receipts  receipts        // guarded by mu; those to be told
 }
 
 // Serve implements [gateway.Core].
@@ -102,9 +102,9 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	n.life.Unlock()
 
 	c := &conn{
-		n: n, id: rand.Text(), began: time.Now(), who: who, address: limitedAddress(ctx), t: t, codec: codec,
+		n: n, id: rand.Text(), began: n.alarms.now(), who: who, address: limitedAddress(ctx), t: t, codec: codec,
 		answers: o.Answers, verify: o.Verify,
-		follows: make(map[envelope.Address]*follow, 2),
+		lane: lane{free: &n.laneMemory},
 	}
 	c.who.Rights = nil // those of the credential count, see caller
 	c.credential.Store(c.credentialOf(gateway.Verified{

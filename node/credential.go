@@ -59,9 +59,9 @@ func (c *conn) setExpiry() {
 	if at := c.credential.Load().expires; !at.IsZero() && !c.over {
 		now, left := c.n.alarms.now(), time.Until(at)
 		c.due.end = now + left
-		own := c.follows[c.who.Node.Address()]
+		own := c.follows.of(c.who.Node.Address())
 		// Told once for each end: a client whose key is no newer would be asked over and over.
-		if c.verify != nil && own != nil && own.started && at.After(c.due.warned) {
+		if c.verify != nil && own != nil && own.started && at.UnixMilli() > c.due.warned {
 			c.due.warn = c.due.end - min(c.n.timing.Expiring, left/2)
 		}
 	}
@@ -82,8 +82,9 @@ func (c *conn) warn() {
 	if c.over || c.goodbye != nil {
 		return
 	}
-	c.due.warned = c.credential.Load().expires
-	c.lane.push(c.codec.Append(nil, gateway.Expiring{At: c.due.warned}))
+	at := c.credential.Load().expires
+	c.due.warned = at.UnixMilli()
+	c.lane.push(c.codec.Append(nil, gateway.Expiring{At: at}))
 	c.writeSoon()
 }
 
@@ -149,7 +150,8 @@ func (c *conn) dropTopics() {
 	var lost []envelope.SessionID
 	rights := c.credential.Load().rights
 	c.mu.Lock()
-	for log := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		if id := envelope.SessionID(log.ID); isTopic(log) && !c.who.App && !rights.MayJoin(id) {
 			lost = append(lost, id)
 		}

@@ -95,7 +95,7 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 func (c *conn) hears(f *follow) bool {
 	switch {
 	case f.room != "":
-		room := c.follows[f.room.Address()]
+		room := c.follows.of(f.room.Address())
 		return room != nil && room.open()
 	case f.log.Kind == envelope.KindSession:
 		return f.open()
@@ -111,7 +111,7 @@ func (c *conn) finished(f *follow) bool {
 		end = f.spans[last].Until
 	}
 	if f.room != "" {
-		over = c.follows[f.room.Address()] == nil
+		over = c.follows.of(f.room.Address()) == nil
 	}
 	return f.started && over && f.acked >= f.shown && f.sent >= end
 }
@@ -137,7 +137,7 @@ func (c *conn) replayed() bool {
 	if c.joining {
 		return false
 	}
-	for _, f := range c.follows {
+	for f := range c.follows.all() {
 		if f.started && (f.sent < f.goal || f.owed > 0) {
 			return false
 		}
@@ -148,8 +148,9 @@ func (c *conn) replayed() bool {
 // positions returns how far each log has been sent, as far as the client may
 // know; under mu.
 func (c *conn) positions() map[envelope.Address]uint64 {
-	at := make(map[envelope.Address]uint64, len(c.follows))
-	for log, f := range c.follows {
+	at := make(map[envelope.Address]uint64, c.follows.len())
+	for f := range c.follows.all() {
+		log := f.log
 		at[log] = f.clamp(f.sent)
 	}
 	return at
@@ -159,7 +160,7 @@ func (c *conn) positions() map[envelope.Address]uint64 {
 func (c *conn) hinted(log envelope.Address, head uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.follows[log]; f != nil {
+	if f := c.follows.of(log); f != nil {
 		if f.live && head > f.sent {
 			c.n.stats.Repaired.Add(1)
 		}
@@ -172,7 +173,7 @@ func (c *conn) hinted(log envelope.Address, head uint64) {
 func (c *conn) reached(log envelope.Address) (head uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows[log]
+	f := c.follows.of(log)
 	if f == nil || !f.started {
 		return 0, false
 	}
@@ -183,7 +184,7 @@ func (c *conn) reached(log envelope.Address) (head uint64, ok bool) {
 func (c *conn) known(log envelope.Address) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.follows[log]; f != nil {
+	if f := c.follows.of(log); f != nil {
 		return max(f.sent, f.head)
 	}
 	return math.MaxInt64

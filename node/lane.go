@@ -11,21 +11,25 @@ import (
 
 // lane holds the frames that wait to be written to one connection.
 type lane struct {
+	free *sync.Pool // static; of *laneMemory
+
 	frames []waiting
 	bytes  int
-	spare  []waiting    // the slice last written, to be used again
 	latest map[slot]int // index in frames of the newest value of a slot
-
-	acks  *ackFrames // where those of frames are that acknowledge; nil while there is none
-	taken *ackFrames // and of those that are being written
+	memory *laneMemory  // where frames are; nil while there is none
+	taken  *laneMemory  // and those that are being written
 }
 
-// ackFrames is memory for acknowledgements, which are as many as messages and
-// are soon written.
-type ackFrames struct{ buf []byte }
+// laneMemory is memory for frames that wait, and for acknowledgements among them,
+// which are as many as messages and are soon written. A lane has it while something
+// waits.
+type laneMemory struct {
+	frames []waiting
+	acks   []byte
+}
 
-// maxAckFrames is how many bytes of it are used again.
-const maxAckFrames = 8 << 10
+// maxAckBytes is how much memory for acknowledgements is used again.
+const maxAckBytes = 8 << 10
 
 // waiting is a frame that waits to be written.
 type waiting struct {
@@ -56,13 +60,11 @@ func (l *lane) push(frame []byte) { l.add(waiting{frame: frame}) }
 
 // pushAck is push for an acknowledgement. It reports false when the protocol has
 // no words for it.
-func (l *lane) pushAck(ack gateway.Ack, codec gateway.Codec, free *sync.Pool) bool {
-	if l.acks == nil {
-		l.acks = free.Get().(*ackFrames)
-	}
-	from := len(l.acks.buf)
-	l.acks.buf = codec.AppendAck(l.acks.buf, ack)
-	frame := l.acks.buf[from:]
+func (l *lane) pushAck(ack gateway.Ack, codec gateway.Codec) bool {
+	l.borrow()
+	from := len(l.memory.acks)
+	l.memory.acks = codec.AppendAck(l.memory.acks, ack)
+	frame := l.memory.acks[from:]
 	if len(frame) > 0 {
 		l.push(frame)
 	}
@@ -72,7 +74,16 @@ func (l *lane) pushAck(ack gateway.Ack, codec gateway.Codec, free *sync.Pool) bo
 // pushMessage is push for a message, which may come too late.
 func (l *lane) pushMessage(m *encoded, codec gateway.Codec) { l.add(m.waiting(codec)) }
 
+// borrow has memory there.
+func (l *lane) borrow() {
+	if l.memory == nil {
+		l.memory = l.free.Get().(*laneMemory)
+		l.frames = l.memory.frames
+	}
+}
+
 func (l *lane) add(w waiting) {
+	l.borrow()
 	l.frames = append(l.frames, w)
 	l.bytes += len(w.frame)
 }
@@ -92,24 +103,20 @@ func (l *lane) replace(s slot, m *encoded, codec gateway.Codec) bool {
 // take empties the lane.
 func (l *lane) take() []waiting {
 	frames := l.frames
-	l.frames, l.spare = l.spare[:0], nil
-	l.bytes = 0
-	l.taken, l.acks = l.acks, nil
+	l.frames, l.bytes = nil, 0
+	l.taken, l.memory = l.memory, nil
 	clear(l.latest)
 	return frames
 }
 
 // giveBack returns a slice that take gave, when its frames are written.
-func (l *lane) giveBack(frames []waiting, free *sync.Pool) {
-	if l.taken != nil && cap(l.taken.buf) <= maxAckFrames {
-		l.taken.buf = l.taken.buf[:0]
-		free.Put(l.taken)
+func (l *lane) giveBack(frames []waiting) {
+	clear(frames)
+	if m := l.taken; m != nil && cap(m.acks) <= maxAckBytes && cap(frames) <= windowMessages {
+		m.frames, m.acks = frames[:0], m.acks[:0]
+		l.free.Put(m)
 	}
 	l.taken = nil
-	clear(frames)
-	if cap(frames) <= windowMessages {
-		l.spare = frames[:0]
-	}
 }
 
 // encoded is a message encoded at most once for all connections that speak
@@ -153,7 +160,7 @@ func (c *conn) reply(ev gateway.Event) {
 func (c *conn) acknowledged(ack gateway.Ack) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lane.pushAck(ack, c.codec, &c.n.ackFrames) {
+	if c.lane.pushAck(ack, c.codec) {
 		c.writeSoon()
 	}
 }
@@ -193,7 +200,7 @@ func (c *conn) awaitDrain() bool {
 func (c *conn) offer(addr envelope.Address, m *encoded) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows[addr]
+	f := c.follows.of(addr)
 	if f == nil || c.over {
 		return
 	}
@@ -368,7 +375,7 @@ func (c *conn) drain(left int) bool {
 // written does what is to be done when frames are on the wire.
 func (c *conn) written(frames []waiting, stored map[envelope.Address]uint64) {
 	c.mu.Lock()
-	c.lane.giveBack(frames, &c.n.ackFrames)
+	c.lane.giveBack(frames)
 	c.flushing = false
 	c.mu.Unlock()
 	c.confirmDelivery(stored)

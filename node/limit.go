@@ -76,11 +76,10 @@ func newLimits(l Limits) limits {
 // limiter is a token bucket for each of many. A nil one bounds nothing.
 type limiter[K comparable] struct {
 	// static after construction
-	limit  rate.Limit
-	burst  int
-	detail string // of a refusal
+	limit rate.Limit
+	burst int
 
-	refused atomic.Uint64
+	refusals refusals
 
 	mu sync.Mutex
 	of *simplelru.LRU[K, *rate.Limiter] // guarded by mu
@@ -95,15 +94,20 @@ func newLimiter[K comparable](n int, per, burst time.Duration, detail string) *l
 		panic(err) // the size is a positive constant
 	}
 	perSecond := float64(n) / per.Seconds()
-	return &limiter[K]{limit: rate.Limit(perSecond), burst: max(1, int(perSecond*burst.Seconds())), detail: detail, of: of}
+	return &limiter[K]{limit: rate.Limit(perSecond), burst: max(1, int(perSecond*burst.Seconds())), refusals: refusals{detail: detail}, of: of}
+}
+
+// refusals are what a limiter says and how often.
+type refusals struct {
+	detail string // static
+	count  atomic.Uint64
 }
 
 // share is somebody's bucket. A connection keeps its own, so that none is looked
 // up for each message. The zero one bounds nothing.
 type share struct {
-	bucket  *rate.Limiter
-	detail  string         // of a refusal
-	refused *atomic.Uint64 // counts them
+	bucket *rate.Limiter
+	of     *refusals
 }
 
 // share returns somebody's bucket.
@@ -121,7 +125,7 @@ func (l *limiter[K]) multiple(who K, n int) share {
 		bucket = rate.NewLimiter(l.limit*rate.Limit(n), l.burst*n)
 		l.of.Add(who, bucket)
 	}
-	return share{bucket, l.detail, &l.refused}
+	return share{bucket, &l.refusals}
 }
 
 // take takes a token, or refuses with RateLimited.
@@ -133,9 +137,9 @@ func (s share) take() error {
 	if s.bucket.AllowN(now, 1) {
 		return nil
 	}
-	s.refused.Add(1)
+	s.of.count.Add(1)
 	seconds := max(0, 1-s.bucket.TokensAt(now)) / float64(s.bucket.Limit())
-	return &envelope.Error{Code: envelope.RateLimited, Detail: s.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
+	return &envelope.Error{Code: envelope.RateLimited, Detail: s.of.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
 }
 
 // count returns how often it has refused.
@@ -143,7 +147,7 @@ func (l *limiter[K]) count() uint64 {
 	if l == nil {
 		return 0
 	}
-	return l.refused.Load()
+	return l.refusals.count.Load()
 }
 
 // takeFrom takes a token of the address that ctx names, if it is bound.

@@ -21,7 +21,7 @@ func (c *conn) markRead(cursors map[envelope.Address]uint64) {
 	news := make(map[envelope.Address]uint64)
 	c.mu.Lock()
 	for log, seq := range cursors {
-		f := c.follows[log]
+		f := c.follows.of(log)
 		if f == nil || !f.started || isTopic(log) {
 			continue
 		}
@@ -68,7 +68,7 @@ func (f *follow) readElsewhere(seq uint64) (news bool) {
 // what of them is news to it; under mu.
 func (c *conn) heardMarks(marks gateway.ReadMark) {
 	for log, seq := range marks.Cursors {
-		if f := c.follows[log]; f != nil && f.readElsewhere(seq) {
+		if f := c.follows.of(log); f != nil && f.readElsewhere(seq) {
 			f.markOwed, c.owesMarks = true, true
 		}
 	}
@@ -78,12 +78,13 @@ func (c *conn) heardMarks(marks gateway.ReadMark) {
 // payMarks tells the client the marks that it has not been told: at once, or
 // when there is room, and then only the newest of each log; under mu.
 func (c *conn) payMarks() {
-	if own := c.follows[c.who.Node.Address()]; !c.owesMarks || own == nil || !own.started || c.over || c.lane.full() {
+	if own := c.follows.of(c.who.Node.Address()); !c.owesMarks || own == nil || !own.started || c.over || c.lane.full() {
 		return // nothing comes before the answer to hello, behind which all marks come
 	}
 	c.owesMarks = false
 	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
-	for log, f := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		if f.markOwed {
 			f.markOwed = false
 			marks.Cursors[log] = f.readAnywhere
@@ -122,7 +123,8 @@ func (n *Node) positions(ctx context.Context, reader envelope.NodeID) (delivered
 // follows, for the client that has just connected; under mu.
 func (c *conn) openMarks(user map[envelope.Address]uint64) (gateway.ReadMark, bool) {
 	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
-	for log, f := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		f.readAnywhere, f.markOwed = max(f.readAnywhere, f.read, user[log]), false
 		if f.readAnywhere > 0 {
 			marks.Cursors[log] = f.readAnywhere

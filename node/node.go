@@ -146,7 +146,7 @@ type Node struct {
 	stats     Stats
 
 	submissions sync.Pool // of *submission
-	ackFrames   sync.Pool // of *ackFrames
+	laneMemory  sync.Pool // of *laneMemory
 
 	draining atomic.Bool
 	leaving  chan struct{}  // a token when this server has been asked to drain
@@ -166,7 +166,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, timing: cfg.Timing.withDefaults(), process: rand.Text(), began: time.Now()}
 	n.submissions.New = func() any { return new(submission) }
-	n.ackFrames.New = func() any { return new(ackFrames) }
+	n.laneMemory.New = func() any { return new(laneMemory) }
 	n.conns = newRegistry(connectionCaps{cfg.MaxConnections, cfg.Limits.ClientConnections, cfg.Limits.AddressConnections})
 	n.alarms = newAlarms(n.began)
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)

@@ -40,7 +40,7 @@ func (n *Node) hasReader(addr envelope.Address, env *envelope.Envelope) bool {
 	n.conns.eachFollower(addr, func(c *conn) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		f := c.follows[addr]
+		f := c.follows.of(addr)
 		found = found || f != nil && f.started && c.hears(f) && !f.own(addr, env, c.who)
 	})
 	return found

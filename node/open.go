@@ -139,8 +139,9 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var gaps []gateway.Gap
-	welcome := make(map[envelope.Address]uint64, len(c.follows))
-	for log, f := range c.follows {
+	welcome := make(map[envelope.Address]uint64, c.follows.len())
+	for f := range c.follows.all() {
+		log := f.log
 		head := heads[log]
 		at, ok := given[log]
 		kept, news := stored[log], len(gaps)

@@ -51,9 +51,9 @@ func BenchmarkPresenceTold(b *testing.B) {
 	bob := &watch{readers: make(map[*conn]told)}
 	n.watchers.watches["bob"] = bob
 	for range 10_000 {
-		c := &conn{n: n, codec: native.NewCodec(false), writing: true} // nobody writes: the lane is what is measured
+		c := &conn{n: n, codec: native.NewCodec(false), writing: true, lane: lane{free: &n.laneMemory}} // nobody writes: the lane is what is measured
 		c.who.Node = "reader"
-		c.follows = map[envelope.Address]*follow{c.who.Node.Address(): {started: true}}
+		c.follows.add(&follow{log: c.who.Node.Address(), started: true})
 		bob.readers[c] = toldOnline
 	}
 	clients := []envelope.ClientID{"bob"}

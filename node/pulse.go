@@ -16,7 +16,7 @@ type due struct {
 	ping   time.Duration // ping it, or see whether it has answered
 	warn   time.Duration // tell it that its credential is about to end
 	end    time.Duration // of the credential
-	warned time.Time     // of which end the client has been told
+	warned int64         // of which end the client has been told, Unix milliseconds
 }
 
 func (d *due) next() time.Duration { return min(d.hello, d.ping, d.warn, d.end) }

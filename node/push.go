@@ -324,7 +324,7 @@ func (w *waker) acknowledged(log envelope.Address, seq uint64) (has bool) {
 	w.n.conns.eachFollower(log, func(c *conn) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if f := c.follows[log]; f != nil && f.acked >= seq {
+		if f := c.follows.of(log); f != nil && f.acked >= seq {
 			has = true
 		}
 	})

@@ -26,7 +26,8 @@ func (w *waker) parts(c *conn) {
 func (c *conn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for log, f := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		if f.started && !isTopic(log) && (f.shown > f.acked || f.head > f.sent) {
 			return true
 		}

@@ -38,7 +38,7 @@ func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
 func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, written bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows[log]
+	f := c.follows.of(log)
 	if f == nil {
 		return "", false
 	}

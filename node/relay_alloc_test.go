@@ -41,6 +41,8 @@ func (l *looped) Await() bool                        { return true }
 func (l *looped) Queue(frame []byte) error           { return l.Write(frame) }
 func (l *looped) Flush() (int, error)                { return 0, nil }
 func (l *looped) Drain() (int, error)                { return 0, nil }
+func (l *looped) Probe() bool                        { return true }
+func (l *looped) Heard() uint32                      { return uint32(l.at.alarms.now()) }
 func (l *looped) Close(envelope.Code, string)        { l.Abort() }
 
 func (l *looped) Abort() {
@@ -51,6 +53,8 @@ func (l *looped) Abort() {
 		}
 	})
 }
+
+var _ gateway.Waiter = (*looped)(nil)
 
 // say has the server read a frame, and write what that brings.
 func (l *looped) say(frame []byte) {

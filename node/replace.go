@@ -95,7 +95,7 @@ func (n *Node) connectedBody(conns []*conn) []byte {
 	body := n.timeHere()
 	for _, c := range conns {
 		body = envelope.AppendString(body, string(c.who.Node))
-		body = binary.AppendUvarint(body, uint64(c.began.Sub(n.began)))
+		body = binary.AppendUvarint(body, uint64(c.began))
 		body = envelope.AppendString(body, c.id)
 	}
 	return body
@@ -155,8 +155,7 @@ func nanoseconds(n uint64) time.Duration { return time.Duration(min(n, 1<<62)) }
 // olderThan reports whether another connection of the device, which began at
 // that time of our clock, is to stay in place of c.
 func (c *conn) olderThan(began time.Duration, id string) bool {
-	mine := c.began.Sub(c.n.began)
-	return mine < began || mine == began && c.id < id
+	return c.began < began || c.began == began && c.id < id
 }
 
 // replace ends a connection in favour of a newer one of the same device.

@@ -69,9 +69,9 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 			at = 0
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
 		}
-		c.follows[log].start(at, head)
+		c.follows.of(log).start(at, head)
 		if !ok || at < cmd.Cursors[log] {
-			c.follows[log].oweHeader(false)
+			c.follows.of(log).oweHeader(false)
 		}
 	}
 	told := gateway.Subscribed{
@@ -79,7 +79,7 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 		Cursors: make(map[envelope.Address]uint64, len(topics)), Heads: make(map[envelope.Address]uint64, len(topics)),
 	}
 	for _, id := range topics {
-		f := c.follows[id.Address()]
+		f := c.follows.of(id.Address())
 		told.Cursors[f.log], told.Heads[f.log] = f.sent, max(f.sent, f.head)
 	}
 	c.lane.push(c.codec.Append(nil, told))
@@ -114,37 +114,34 @@ func (c *conn) openTopics(hello *gateway.Hello) {
 func (c *conn) newTopics(topics []envelope.SessionID) ([]envelope.Address, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if own := c.follows[c.who.Node.Address()]; own == nil || !own.started {
+	if own := c.follows.of(c.who.Node.Address()); own == nil || !own.started {
 		return nil, errNotOpen // nothing comes before the answer to hello
 	}
 	followed := 0
-	for log := range c.follows {
+	for f := range c.follows.all() {
+		log := f.log
 		if isTopic(log) {
 			followed++
 		}
 	}
 	var fresh []envelope.Address
 	for _, id := range topics {
-		if log := id.Address(); c.follows[log] == nil {
+		if log := id.Address(); c.follows.of(log) == nil {
 			fresh = append(fresh, log)
 		}
 	}
 	if followed+len(fresh) > envelope.MaxTopics {
 		return nil, errTooManyTopics
 	}
-	return fresh, c.payTopics(len(fresh), time.Now())
+	return fresh, c.payTopics(len(fresh), c.n.alarms.now())
 }
 
 // payTopics refuses who begins to follow topics too fast. What is kept of that
 // is the time up to which the topics so far have used what is allowed (the
 // virtual scheduling of ITU-T I.371).
-func (c *conn) payTopics(n int, now time.Time) error {
-	paid := c.topicsPaid
-	if paid.Before(now) {
-		paid = now
-	}
-	paid = paid.Add(time.Duration(n) * topicEvery)
-	if over := paid.Sub(now) - envelope.MaxTopics*topicEvery; over > 0 {
+func (c *conn) payTopics(n int, now time.Duration) error {
+	paid := max(c.topicsPaid, now) + time.Duration(n)*topicEvery
+	if over := paid - now - envelope.MaxTopics*topicEvery; over > 0 {
 		return &envelope.Error{
 			Code: envelope.RateLimited, Detail: "too many topics, one after the other",
 			RetryMS: (over + time.Millisecond - 1).Milliseconds(),
@@ -160,7 +157,7 @@ func (c *conn) attachTopics(ctx context.Context, fresh []envelope.Address) error
 	for _, log := range fresh {
 		f := &follow{log: log}
 		f.spans = always()
-		c.follows[log] = f
+		c.follows.add(f)
 	}
 	c.mu.Unlock()
 	return c.enter(ctx, fresh)
@@ -197,7 +194,7 @@ func (c *conn) unsubscribe(cmd gateway.Unsubscribe) error {
 	var logs []envelope.Address
 	c.mu.Lock()
 	for _, id := range cmd.Topics {
-		if log := id.Address(); c.follows[log] != nil && !slices.Contains(logs, log) {
+		if log := id.Address(); c.follows.of(log) != nil && !slices.Contains(logs, log) {
 			logs = append(logs, log)
 		}
 	}

@@ -98,7 +98,7 @@ func (n *Node) followsHere(device envelope.NodeID, addr envelope.Address) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows[addr]
+	f := c.follows.of(addr)
 	return f != nil && f.started
 }
 
