@@ -218,14 +218,15 @@ func (c *Conn) advance() error {
 // readSize is what a goroutine reads at once, in bytes.
 const readSize = 16 << 10
 
+// chunks are memory to read into: mostly nothing is there, and little else.
+var chunks = sync.Pool{New: func() any { return new([readSize]byte) }}
+
 // fetch reads more, and waits for it if it has to.
 func (c *Conn) fetch() error {
-	have := len(c.in)
-	if cap(c.in)-have < readSize/4 {
-		c.in = append(make([]byte, 0, max(readSize, 2*have)), c.in...)
-	}
-	n, err := c.recv(c.in[have:cap(c.in)])
-	c.in = c.in[:have+n]
+	chunk := chunks.Get().(*[readSize]byte)
+	n, err := c.recv(chunk[:])
+	c.in = append(c.in, chunk[:n]...)
+	chunks.Put(chunk)
 	switch {
 	case err == nil:
 	case !errors.Is(err, unix.EAGAIN):
