@@ -232,7 +232,7 @@ func TestNoGuests(t *testing.T) {
 	tickets := newTickets(t, meshKey, c.now)
 	for name, token := range map[string]string{
 		"a guest key": key,
-		"signed with the key of validation tokens": signRaw(tickets.key, decode(t, parts[0]), decode(t, parts[1])),
+		"signed with the key of validation tokens": signRaw(tickets.seal.key, decode(t, parts[0]), decode(t, parts[1])),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tickets.Redeem(token, "s1", "b1")

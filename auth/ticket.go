@@ -30,10 +30,9 @@ const (
 // loss but that of lifetime.
 type Tickets struct {
 	// static after construction
-	key    []byte
-	now    func() time.Time
-	parser *jwt.Parser
-	max    int
+	seal *seal
+	now  func() time.Time
+	max  int
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -46,12 +45,15 @@ type ticketID [16]byte
 
 // ticketClaims are those of a validation token. Those with "key_" are the auth key's.
 type ticketClaims struct {
-	jwt.RegisteredClaims        // aud: server id, sub: client id, exp, jti
-	Boot                 string `json:"boot"`
-	Node                 string `json:"nid"`
-	App                  bool   `json:"app,omitempty"`
-	Guest                bool   `json:"guest,omitempty"`
-	Only                 string `json:"only,omitempty"`
+	Audience []string `json:"aud"` // the server
+	Boot     string   `json:"boot"`
+	Client   string   `json:"sub"`
+	Node     string   `json:"nid"`
+	App      bool     `json:"app,omitempty"`
+	Guest    bool     `json:"guest,omitempty"`
+	Only     string   `json:"only,omitempty"`
+	Expires  int64    `json:"exp"`
+	ID       string   `json:"jti"`
 
 	Rights *envelope.Rights `json:"rights,omitempty"`
 
@@ -74,16 +76,7 @@ func NewTickets(meshKey []byte, now func() time.Time) (*Tickets, error) {
 	if now == nil {
 		now = time.Now
 	}
-	return &Tickets{
-		key: key,
-		now: now,
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithStrictDecoding(), jwt.WithExpirationRequired(), jwt.WithTimeFunc(now),
-		),
-		max:  maxUsed,
-		used: make(map[int64]map[ticketID]struct{}),
-	}, nil
+	return &Tickets{seal: newSeal(key, ticketType), now: now, max: maxUsed, used: make(map[int64]map[ticketID]struct{})}, nil
 }
 
 // Issue makes a validation token for who, valid at one boot of one server.
@@ -102,17 +95,15 @@ func (t *Tickets) Issue(server envelope.ServerID, boot string, who Verified) (to
 	rand.Read(id[:]) // never fails
 	expires = now.Add(TicketLifetime).Truncate(time.Second)
 	claims := ticketClaims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Audience:  jwt.ClaimStrings{string(server)},
-			Subject:   string(who.Client),
-			ExpiresAt: jwt.NewNumericDate(expires),
-			ID:        base64.RawURLEncoding.EncodeToString(id[:]),
-		},
+		Audience:   []string{string(server)},
 		Boot:       boot,
+		Client:     string(who.Client),
 		Node:       string(who.Node),
 		App:        who.App,
 		Guest:      who.Guest,
 		Only:       string(who.Only),
+		Expires:    expires.Unix(),
+		ID:         base64.RawURLEncoding.EncodeToString(id[:]),
 		Rights:     who.Rights,
 		KeyExpires: who.Expires.Unix(),
 		KeyID:      who.JTI,
@@ -121,9 +112,7 @@ func (t *Tickets) Issue(server envelope.ServerID, boot string, who Verified) (to
 	if !who.Issued.IsZero() {
 		claims.KeyIssued = who.Issued.Unix()
 	}
-	j := jwt.NewWithClaims(jwt.SigningMethodHS256, &claims)
-	j.Header["typ"] = ticketType
-	if token, err = j.SignedString(t.key); err != nil {
+	if token, err = t.seal.sign(&claims); err != nil {
 		return "", time.Time{}, envelope.AsError(err)
 	}
 	return token, expires, nil
@@ -138,10 +127,7 @@ func (t *Tickets) Redeem(token string, self envelope.ServerID, boot string) (Ver
 		return Verified{}, refuse(err)
 	}
 	var c ticketClaims
-	_, err := t.parser.ParseWithClaims(token, &c, func(j *jwt.Token) (any, error) {
-		return t.key, checkHeader(j.Header, ticketType)
-	})
-	if err != nil {
+	if err := t.seal.open(token, &c); err != nil {
 		return Verified{}, refuse(err)
 	}
 	// From here on the token is one of ours, so comparing it in variable time
@@ -150,26 +136,26 @@ func (t *Tickets) Redeem(token string, self envelope.ServerID, boot string) (Ver
 		return Verified{}, refuse(errServer)
 	}
 	now := t.now()
-	keyExpires := time.Unix(c.KeyExpires, 0)
-	if !now.Before(keyExpires.Add(Leeway)) {
+	expires, keyExpires := time.Unix(c.Expires, 0), time.Unix(c.KeyExpires, 0)
+	if !now.Before(expires) || !now.Before(keyExpires.Add(Leeway)) {
 		return Verified{}, refuse(jwt.ErrTokenExpired)
 	}
-	if c.ExpiresAt.After(now.Add(TicketLifetime + Leeway)) {
+	if expires.After(now.Add(TicketLifetime + Leeway)) {
 		return Verified{}, refuse(errTooFarAhead)
 	}
-	if !envelope.ValidID(c.Subject) || !envelope.ValidID(c.Node) {
+	if !envelope.ValidID(c.Client) || !envelope.ValidID(c.Node) {
 		return Verified{}, refuse(errID)
 	}
 	id, err := base64.RawURLEncoding.DecodeString(c.ID)
 	if err != nil || len(id) != len(ticketID{}) {
 		return Verified{}, refuse(errForm)
 	}
-	if err := t.use(ticketID(id), c.ExpiresAt.Time, now); err != nil {
+	if err := t.use(ticketID(id), expires, now); err != nil {
 		return Verified{}, err
 	}
 	who := Verified{
 		Principal: envelope.Principal{
-			Node: envelope.NodeID(c.Node), Client: envelope.ClientID(c.Subject),
+			Node: envelope.NodeID(c.Node), Client: envelope.ClientID(c.Client),
 			App: c.App, Guest: c.Guest, Only: envelope.SessionID(c.Only), Rights: c.Rights,
 		},
 		Expires: keyExpires,

@@ -131,13 +131,13 @@ func TestAttacksOnTickets(t *testing.T) {
 			return token, err
 		}},
 		{name: "14 auth key under the same key", detail: notValid, redeem: func(t *testing.T, k *Tickets, _ *clock) (string, error) {
-			token := mint(t, MintKey{Secret: k.key})
+			token := mint(t, MintKey{Secret: k.seal.key})
 			_, err := k.Redeem(token, "s1", "b1")
 			return token, err
 		}},
 		{name: "14 right claims under another type", detail: notValid, redeem: func(t *testing.T, k *Tickets, _ *clock) (string, error) {
 			parts := strings.Split(issue(t, k), ".")
-			token := signRaw(k.key, `{"alg":"HS256","typ":"JWT"}`, decode(t, parts[1]))
+			token := signRaw(k.seal.key, `{"alg":"HS256","typ":"JWT"}`, decode(t, parts[1]))
 			_, err := k.Redeem(token, "s1", "b1")
 			return token, err
 		}},
@@ -168,7 +168,7 @@ func TestAttacksOnTickets(t *testing.T) {
 		}},
 		{name: "jti of the wrong length", detail: notValid, redeem: func(t *testing.T, k *Tickets, _ *clock) (string, error) {
 			parts := strings.Split(issue(t, k), ".")
-			token := signRaw(k.key, decode(t, parts[0]), strings.Replace(decode(t, parts[1]), `"jti":"`, `"jti":"AAAA`, 1))
+			token := signRaw(k.seal.key, decode(t, parts[0]), strings.Replace(decode(t, parts[1]), `"jti":"`, `"jti":"AAAA`, 1))
 			_, err := k.Redeem(token, "s1", "b1")
 			return token, err
 		}},
@@ -285,7 +285,7 @@ func FuzzRedeem(f *testing.F) {
 	f.Add("a.b.c", header, fmt.Sprintf(`{"aud":["s1"],"boot":"b1","sub":"a","nid":"b","exp":%d,"jti":"AAAAAAAAAAAAAAAAAAAAAA","key_exp":9999999999}`, start.Unix()+60))
 	f.Add("..", header, `{"aud":"s1","exp":1e10}`)
 	f.Fuzz(func(t *testing.T, token, header, claims string) {
-		for _, token := range []string{token, signRaw(k.key, header, claims)} {
+		for _, token := range []string{token, signRaw(k.seal.key, header, claims)} {
 			who, err := k.Redeem(token, "s1", "b1")
 			if envelope.CodeOf(err) == envelope.Busy {
 				continue // the fuzzer found very many
@@ -319,5 +319,15 @@ func BenchmarkRedeem(b *testing.B) {
 			b.Fatal(err)
 		}
 		k.count = 0
+	}
+}
+
+// Any library for JWTs reads a validation token: its form is no secret of ours.
+func TestTicketIsAJWT(t *testing.T) {
+	k := newTickets(t, meshKey, newClock().now)
+	var c jwt.MapClaims
+	j, err := jwt.NewParser(jwt.WithoutClaimsValidation()).ParseWithClaims(issue(t, k), &c, func(*jwt.Token) (any, error) { return k.seal.key, nil })
+	if err != nil || j.Method != jwt.SigningMethodHS256 || j.Header["typ"] != ticketType || c["sub"] != "alice" {
+		t.Errorf("header %v, claims %v, %v", j.Header, c, err)
 	}
 }

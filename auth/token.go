@@ -32,6 +32,7 @@ var (
 	errForm         = errors.New("not three parts in base64url")
 	errHeader       = errors.New("header names a key or an extension")
 	errType         = errors.New("another kind of token")
+	errSignature    = errors.New("not signed with the key of this mesh")
 	errAlgorithm    = errors.New("algorithm does not go with the key")
 	errUnknownKey   = errors.New("unknown key id")
 	errIssuer       = errors.New("issuer is not among the expected")
