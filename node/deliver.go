@@ -30,9 +30,7 @@ func (n *Node) publish(addr envelope.Address, env *envelope.Envelope) {
 // forward hands a message to the servers with an edge for its address; here
 // says whether it has reached somebody at this one.
 func (n *Node) forward(servers []envelope.ServerID, addr envelope.Address, env *envelope.Envelope, here bool) {
-	for _, id := range servers {
-		n.peers.deliver(id, addr, env)
-	}
+	n.peers.deliver(servers, addr, env)
 	if !here && len(servers) == 0 && env.Seq == 0 {
 		n.stats.DroppedAway.Add(1)
 	}

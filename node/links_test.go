@@ -111,7 +111,7 @@ func TestLinkOverflow(t *testing.T) {
 		m.peers.jam("a", "b", true)
 		a := m.at("a")
 		fill := func(size int) {
-			a.peers.deliver("b", deviceAddr("nobody"), &envelope.Envelope{DestNode: "nobody", Class: envelope.Volatile, Body: make([]byte, size)})
+			a.peers.deliver([]envelope.ServerID{"b"}, deviceAddr("nobody"), &envelope.Envelope{DestNode: "nobody", Class: envelope.Volatile, Body: make([]byte, size)})
 		}
 		fill(0)
 		synctest.Wait() // the writer has it and is stuck

@@ -149,7 +149,7 @@ func (o *owners) append(log envelope.Address, env *envelope.Envelope, done func(
 // from there.
 func (o *owners) hand(a *appending, first bool) {
 	o.n.stats.Forwarded.Add(1)
-	if !a.link.send(appendRecord(nil, recordAppend, appendBody(a, first))) && o.take(a.number, a.link) != nil {
+	if !a.link.send(recordAppend, appendBody(a, first)) && o.take(a.number, a.link) != nil {
 		o.settle(a, 0, envelope.BusyError(500, "too much is waiting to be stored", nil))
 	}
 }

@@ -22,7 +22,7 @@ func (l *link) beat(sign []byte) {
 	}
 	l.mu.Unlock()
 	if idle {
-		l.send(appendRecord(nil, recordBeat, sign))
+		l.send(recordBeat, sign)
 	}
 }
 

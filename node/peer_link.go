@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,21 +19,24 @@ const (
 	linkQueueBytes = 16 << 20
 	linkFrameBytes = 64 << 10 // records gathered into one frame; a larger record has its own
 	linkReadBytes  = 64 << 20
+	maxSpare       = 1 << 20 // memory for records that is used again
 	maxSilent      = 3       // beats without a frame from the peer
 	maxRefusing    = 1 << 16 // streams that were refused and have not come again
 )
 
 // link is the one FIFO connection to another server.
 type link struct {
-	peer envelope.ServerID
-	boot string
-	ws   *websocket.Conn
+	peer    envelope.ServerID
+	boot    string
+	ws      *websocket.Conn
+	flusher *flusher // has the writer woken up
 
 	heard atomic.Uint64 // frames received
 
 	mu        sync.Mutex
 	queue     []byte              // guarded by mu; encoded records
 	ends      []int               // guarded by mu; where each record in queue ends
+	waking    bool                // guarded by mu; the writer is awake or about to be, and will see what is queued
 	lossy     bool                // guarded by mu; records were dropped and the peer does not know
 	closed    bool                // guarded by mu
 	refusing  map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
@@ -40,36 +44,45 @@ type link struct {
 	told      time.Duration       // guarded by mu; the time by the peer's clock, as heard last
 	toldAt    time.Time           // guarded by mu; when that was
 	roundTrip time.Duration       // guarded by mu; of the last word and its answer
-	wakeup    chan struct{}       // a token when queue is not empty
+	wakeup    chan struct{}       // a token for the writer
 }
 
-func newLink(peer introduction, ws *websocket.Conn) *link {
+func newLink(peer introduction, ws *websocket.Conn, f *flusher) *link {
 	ws.SetReadLimit(linkReadBytes)
-	l := &link{peer: peer.ID, boot: peer.Boot, ws: ws, wakeup: make(chan struct{}, 1)}
+	l := &link{peer: peer.ID, boot: peer.Boot, ws: ws, flusher: f, wakeup: make(chan struct{}, 1)}
 	// What was on its way to the peer by an older link is lost; it may have
 	// looked for that before we knew.
-	l.lossy = true
-	l.wakeup <- struct{}{}
+	l.lossy, l.waking = true, true
+	l.wake()
 	return l
 }
 
-// send queues an encoded record. It reports false, and the peer is told to
-// sweep, when the queue is full. It never blocks.
-func (l *link) send(record []byte) bool {
+// send queues a record, of which it keeps nothing. It reports false, and the
+// peer is told to sweep, when the queue is full. It never blocks.
+func (l *link) send(kind byte, body []byte) bool {
 	l.mu.Lock()
-	full := l.closed || len(l.queue)+len(record) > linkQueueBytes
+	full := l.closed || len(l.queue)+len(body)+maxRecordHead > linkQueueBytes
 	if full {
 		l.lossy = true
 	} else {
-		l.queue = append(l.queue, record...)
+		l.queue = appendRecord(l.queue, kind, body)
 		l.ends = append(l.ends, len(l.queue))
 	}
+	asleep := !l.waking
+	l.waking = true
 	l.mu.Unlock()
+	if asleep {
+		l.flusher.addLink(l)
+	}
+	return !full
+}
+
+// wake has the writer look at the queue.
+func (l *link) wake() {
 	select {
 	case l.wakeup <- struct{}{}:
 	default:
 	}
-	return !full
 }
 
 // close makes send refuse everything from now on.
@@ -120,14 +133,16 @@ func (l *link) run(ctx context.Context, beat time.Duration, sign func() []byte, 
 		<-ctx.Done()
 		_ = l.ws.CloseNow()
 	})
+	var in bytes.Buffer
 	for {
-		kind, frame, err := l.ws.Read(context.Background())
-		if err == nil && kind != websocket.MessageBinary {
-			err = fmt.Errorf("a peer sent a frame of type %v", kind)
-		}
+		err := l.read(&in)
 		if err == nil {
 			l.heard.Add(1)
+			// What records hold may be kept, and only now it is known how long they are.
+			frame := bytes.Clone(in.Bytes())
+			l.flusher.hold()
 			err = receive(frame)
+			l.flusher.release()
 		}
 		if err != nil {
 			cancel(err)
@@ -137,6 +152,23 @@ func (l *link) run(ctx context.Context, beat time.Duration, sign func() []byte, 
 	}
 }
 
+// read reads a frame into memory that is used again.
+func (l *link) read(in *bytes.Buffer) error {
+	if in.Reset(); in.Cap() > maxSpare {
+		*in = bytes.Buffer{}
+	}
+	kind, r, err := l.ws.Reader(context.Background())
+	if err == nil && kind != websocket.MessageBinary {
+		err = fmt.Errorf("a peer sent a frame of type %v", kind)
+	}
+	if err == nil {
+		_, err = in.ReadFrom(r)
+	}
+	return err
+}
+
+// writeLoop writes what waits. That the link is over it hears from the
+// WebSocket: contexts would cost more than writing.
 func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 	var spare []byte
 	var spareEnds []int
@@ -148,7 +180,7 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 		}
 		l.mu.Lock()
 		queue, ends, lossy := l.queue, l.ends, l.lossy
-		l.queue, l.ends, l.lossy = spare[:0], spareEnds[:0], false
+		l.queue, l.ends, l.lossy, l.waking = spare[:0], spareEnds[:0], false, false
 		l.mu.Unlock()
 
 		start := 0
@@ -157,7 +189,7 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 			if !last && ends[i+1]-start <= linkFrameBytes {
 				continue
 			}
-			if err := l.ws.Write(ctx, websocket.MessageBinary, queue[start:end]); err != nil {
+			if err := l.ws.Write(context.Background(), websocket.MessageBinary, queue[start:end]); err != nil {
 				return err
 			}
 			stats.PeerFrames.Add(1)
@@ -165,11 +197,11 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 		}
 		stats.PeerRecords.Add(uint64(len(ends)))
 		if lossy { // behind what was kept, so that the sweep finds all of it
-			if err := l.ws.Write(ctx, websocket.MessageBinary, appendRecord(nil, recordLossy, nil)); err != nil {
+			if err := l.ws.Write(context.Background(), websocket.MessageBinary, appendRecord(nil, recordLossy, nil)); err != nil {
 				return err
 			}
 		}
-		if spare, spareEnds = queue, ends; cap(spare) > 16*linkFrameBytes {
+		if spare, spareEnds = queue, ends; cap(spare) > maxSpare {
 			spare, spareEnds = nil, nil
 		}
 	}

@@ -191,7 +191,7 @@ func (p *peers) edgeChanged(from envelope.ServerID, addr envelope.Address) {
 func (p *peers) asked(l *link, number uint64, first bool, log envelope.Address, env *envelope.Envelope) {
 	s := stream{log, env.SrcNode}
 	answer := func(seq uint64, err error) {
-		if !l.send(appendRecord(nil, recordAppended, appendedBody(number, seq, err))) {
+		if !l.send(recordAppended, appendedBody(number, seq, err)) {
 			go l.ws.CloseNow() // it would wait for ever; closing may block, and a store's done may not
 		}
 	}

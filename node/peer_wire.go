@@ -86,6 +86,9 @@ const (
 // maxHops bounds the servers a relayed record passes.
 const maxHops = 4
 
+// maxRecordHead is how long a record is at most without its body.
+const maxRecordHead = 1 + binary.MaxVarintLen64
+
 func appendRecord(dst []byte, kind byte, body []byte) []byte {
 	return envelope.AppendString(append(dst, kind), body)
 }
@@ -98,9 +101,8 @@ func nextRecord(b []byte) (kind byte, body, rest []byte, err error) {
 	return kind, body, r.Rest(), r.Err()
 }
 
-func deliverBody(addr envelope.Address, env *envelope.Envelope) []byte {
-	body := make([]byte, 0, len(env.Body)+len(addr.ID)+192)
-	return env.AppendBinary(envelope.AppendAddress(body, addr))
+func appendDelivery(dst []byte, addr envelope.Address, env *envelope.Envelope) []byte {
+	return env.AppendBinary(envelope.AppendAddress(dst, addr))
 }
 
 func addressesBody(addrs ...envelope.Address) []byte {
@@ -174,13 +176,14 @@ type relay struct {
 	body []byte
 }
 
-func (r *relay) append(dst []byte) []byte {
+// encode returns the body of a record of kind relay.
+func (r *relay) encode() []byte {
 	body := envelope.AppendString(make([]byte, 0, len(r.body)+128), string(r.to))
 	body = append(body, byte(len(r.via)))
 	for _, id := range r.via {
 		body = envelope.AppendString(body, string(id))
 	}
-	return appendRecord(dst, recordRelay, appendRecord(body, r.kind, r.body))
+	return appendRecord(body, r.kind, r.body)
 }
 
 func parseRelay(body []byte) (relay, error) {

@@ -33,10 +33,11 @@ const dialPause = 100 * time.Millisecond
 
 // peers keeps one link to every other living server and says things over them.
 type peers struct {
-	n      *Node
-	key    []byte
-	client *http.Client
-	wakeup chan struct{}
+	n       *Node
+	key     []byte
+	client  *http.Client
+	wakeup  chan struct{}
+	buffers sync.Pool // of *[]byte, for records
 
 	mu      sync.Mutex
 	links   map[envelope.ServerID]*link    // guarded by mu
@@ -58,6 +59,7 @@ func newPeers(n *Node) (*peers, error) {
 		n: n, key: key,
 		client:  &http.Client{Transport: transport},
 		wakeup:  make(chan struct{}, 1),
+		buffers: sync.Pool{New: func() any { return new([]byte) }},
 		links:   make(map[envelope.ServerID]*link),
 		dialing: make(map[envelope.ServerID]struct{}),
 		failed:  make(map[envelope.ServerID]int),
@@ -221,7 +223,7 @@ func (p *peers) dialOnce(ctx context.Context, r graph.Record) error {
 	p.mu.Lock()
 	delete(p.dialing, r.ID) // if this link breaks the next may be dialled
 	p.mu.Unlock()
-	return p.serve(ctx, newLink(peer, ws))
+	return p.serve(ctx, newLink(peer, ws, &p.n.flusher))
 }
 
 // ServePeer answers the peer end point with a link.
@@ -255,7 +257,7 @@ func (n *Node) ServePeer(w http.ResponseWriter, r *http.Request) {
 		n.log.Warn("peer link refused", "from", r.RemoteAddr, "err", err)
 		return
 	}
-	if err := p.serve(ctx, newLink(peer, ws)); err != nil && ctx.Err() == nil {
+	if err := p.serve(ctx, newLink(peer, ws, &p.n.flusher)); err != nil && ctx.Err() == nil {
 		n.log.Debug("peer link ended", "peer", peer.ID, "err", err)
 	}
 }
@@ -314,9 +316,19 @@ func (p *peers) askUnlinked() {
 	}
 }
 
-// deliver sends a message for an address to a server.
-func (p *peers) deliver(to envelope.ServerID, addr envelope.Address, env *envelope.Envelope) {
-	p.send(to, recordDeliver, deliverBody(addr, env))
+// deliver sends a message for an address to servers. It is encoded once.
+func (p *peers) deliver(to []envelope.ServerID, addr envelope.Address, env *envelope.Envelope) {
+	if len(to) == 0 {
+		return
+	}
+	buf := p.buffers.Get().(*[]byte)
+	*buf = appendDelivery((*buf)[:0], addr, env)
+	for _, id := range to {
+		p.send(id, recordDeliver, *buf)
+	}
+	if cap(*buf) <= maxSpare {
+		p.buffers.Put(buf)
+	}
 }
 
 // refresh tells a server that a device may have joined a session.
@@ -349,17 +361,17 @@ func (p *peers) broadcast(kind byte, body []byte) {
 }
 
 // send queues a record for a server: over its link, or through a server that
-// has one.
+// has one. It keeps nothing of body.
 func (p *peers) send(to envelope.ServerID, kind byte, body []byte) {
 	if l := p.link(to); l != nil {
-		p.queue(l, appendRecord(make([]byte, 0, len(body)+8), kind, body))
+		p.queue(l, kind, body)
 		return
 	}
 	p.relay(relay{to: to, kind: kind, body: body})
 }
 
-func (p *peers) queue(l *link, record []byte) {
-	if !l.send(record) {
+func (p *peers) queue(l *link, kind byte, body []byte) {
+	if !l.send(kind, body) {
 		p.n.stats.PeerDropped.Add(1)
 	}
 }
@@ -376,5 +388,5 @@ func (p *peers) relay(r relay) {
 	if len(r.via) > 1 {
 		p.n.stats.PeerRelayed.Add(1)
 	}
-	p.queue(l, r.append(nil))
+	p.queue(l, recordRelay, r.encode())
 }
