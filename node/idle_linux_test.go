@@ -84,26 +84,9 @@ func (m *mesh) listenLooped(id string) (where string) {
 // descriptor stays, which is returned.
 func (m *mesh) idle(where, id, topic string) (fd int) {
 	m.t.Helper()
-	conn, err := net.Dial("tcp", where)
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	conn, _ := m.dialLooped(where, id, topic)
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET /ws?token=%s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", m.ticket(id, id, "a"), native.Subprotocol)
-	in := bufio.NewReader(conn)
-	if answer, err := http.ReadResponse(in, nil); err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
-		m.t.Fatalf("%v, %v", answer, err)
-	}
-	hello := fmt.Sprintf(`{"control":"hello","topics":[%q]}`, topic)
-	frame := append([]byte{0x81, 0x80 | byte(len(hello)), 0, 0, 0, 0}, hello...)
-	if _, err := conn.Write(frame); err != nil {
-		m.t.Fatal(err)
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
-	for said := ""; !strings.Contains(said, `"caught_up"`); said = readFrame(m.t, in) {
-	}
-	file, err := conn.(*net.TCPConn).File()
+	file, err := conn.File()
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -114,23 +97,48 @@ func (m *mesh) idle(where, id, topic string) (fd int) {
 	return fd
 }
 
+// dialLooped connects a device that follows a topic, without a WebSocket library,
+// and reads up to caught_up.
+func (m *mesh) dialLooped(where, id, topic string) (*net.TCPConn, *bufio.Reader) {
+	m.t.Helper()
+	conn, err := net.Dial("tcp", where)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	fmt.Fprintf(conn, "GET /ws?token=%s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", m.ticket(id, id, "a"), native.Subprotocol)
+	in := bufio.NewReader(conn)
+	if answer, err := http.ReadResponse(in, nil); err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		m.t.Fatalf("%v, %v", answer, err)
+	}
+	hello := fmt.Sprintf(`{"control":"hello","topics":[%q]}`, topic)
+	if _, err := conn.Write(append([]byte{0x81, 0x80 | byte(len(hello)), 0, 0, 0, 0}, hello...)); err != nil {
+		m.t.Fatal(err)
+	}
+	for said := ""; !strings.Contains(said, `"caught_up"`); {
+		if _, said, err = readFrame(in); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return conn.(*net.TCPConn), in
+}
+
 // readFrame reads a short frame of a server.
-func readFrame(t testing.TB, in *bufio.Reader) string {
-	t.Helper()
+func readFrame(in *bufio.Reader) (op byte, payload string, err error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(in, head); err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
+	op = head[0] & 0x0f
 	size := int(head[1])
 	if size == 126 {
 		if _, err := io.ReadFull(in, head); err != nil {
-			t.Fatal(err)
+			return 0, "", err
 		}
 		size = int(binary.BigEndian.Uint16(head))
 	}
 	text := make([]byte, size)
-	if _, err := io.ReadFull(in, text); err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	_, err = io.ReadFull(in, text)
+	return op, string(text), err
 }

@@ -81,8 +81,9 @@ type pulse struct {
 	heard uint32        // what had been heard before
 }
 
-// pingSlot gathers pings, so that few rounds write and read many.
-const pingSlot = 100 * time.Millisecond
+// pingSlot gathers pings, so that few rounds write and read many: most of what a
+// ping costs is that the process has to wake up for it.
+const pingSlot = 500 * time.Millisecond
 
 // beat pings a client without waiting, or sees whether it has answered. It
 // returns when it is to be called again. Anything that a client sends shows as
