@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// Alarms go off in the order of their times, those set anew at the new one, and
+// those removed never.
+func TestAlarms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAlarms(time.Now())
+		const n = 100
+		var conns [n]*conn
+		want := make(map[*conn]time.Duration)
+		for i := range conns {
+			conns[i] = new(conn)
+			for range 1 + rand.N(3) {
+				want[conns[i]] = time.Duration(rand.N(1000))
+				a.set(conns[i], want[conns[i]])
+			}
+		}
+		for _, c := range conns[:n/4] {
+			a.remove(c)
+			a.remove(c)
+			delete(want, c)
+		}
+		if c, wait := a.next(); c != nil && want[c] > 0 || wait > 1000 {
+			t.Errorf("goes off at the beginning, or in %v", wait)
+		}
+		time.Sleep(time.Millisecond)
+		var got []time.Duration
+		for {
+			c, wait := a.next()
+			if c == nil {
+				if wait != time.Hour { // they are there, and never
+					t.Errorf("the next one in %v", wait)
+				}
+				break
+			}
+			got = append(got, want[c])
+		}
+		if !slices.IsSorted(got) || len(got) < len(want)-1 {
+			t.Errorf("%d of %d went off: %v", len(got), len(want), got)
+		}
+	})
+}
+
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 3
+		var mu sync.Mutex
+		var p places
+		var at, high, went int
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				mu.Lock()
+				if !p.take(t.Context(), &mu, most) {
+					t.Error("no place")
+				}
+				at++
+				high = max(high, at)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				at--
+				went++
+				p.leave()
+			})
+		}
+		all.Wait()
+		if high != most || went != 20 || p.taken != 0 || p.freed != nil {
+			t.Errorf("%d at once, %d in all, %+v", high, went, p)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		p.taken = most
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if p.take(ctx, &mu, most) || p.taken != most {
+			t.Error("a place where there is none")
+		}
+	})
+}
+
+// Sets that are small without a map are what a map would be.
+func TestFollowed(t *testing.T) {
+	var of followed
+	want := make(map[envelope.Address]*follow)
+	for range 10_000 {
+		log := envelope.NodeID(fmt.Sprint(rand.N(3 * maxFew))).Address()
+		if of.of(log) != want[log] {
+			t.Fatalf("%v: got %v, want %v", log, of.of(log), want[log])
+		}
+		if f := want[log]; f == nil && rand.N(3) > 0 {
+			want[log] = &follow{log: log}
+			of.add(want[log])
+		} else {
+			delete(want, log)
+			of.remove(log)
+		}
+		got := make(map[envelope.Address]*follow)
+		for f := range of.all() {
+			got[f.log] = f
+		}
+		if !maps.Equal(got, want) || of.len() != len(want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestFollowers(t *testing.T) {
+	var of followers
+	want := make(map[*conn]bool)
+	var conns [5]conn
+	for range 10_000 {
+		c := &conns[rand.N(len(conns))]
+		if rand.N(2) == 0 {
+			of.add(c)
+			want[c] = true
+		} else {
+			of.remove(c)
+			delete(want, c)
+		}
+		got := make(map[*conn]bool)
+		for c := range of.all() {
+			got[c] = true
+		}
+		if !maps.Equal(got, want) || of.len() != len(want) {
+			t.Fatalf("got %d, want %d", len(got), len(want))
+		}
+	}
+}
