@@ -192,6 +192,11 @@ func (s *faultyStore) Session(ctx context.Context, id envelope.SessionID) (ses s
 	return ses, err
 }
 
+func (s *faultyStore) List(ctx context.Context, after envelope.SessionID, limit int) (some []session.Session, err error) {
+	err = s.do(ctx, "list", func() error { some, err = s.Store.List(ctx, after, limit); return err })
+	return some, err
+}
+
 func (s *faultyStore) UpdateSession(ctx context.Context, of session.Session) error {
 	return s.do(ctx, "update session", func() error { return s.Store.UpdateSession(ctx, of) })
 }

@@ -162,6 +162,10 @@ type Store interface {
 	// Session returns a session, else ErrNotFound.
 	Session(ctx context.Context, id envelope.SessionID) (Session, error)
 
+	// List returns sessions, topics with rules among them, whose ids are behind
+	// after in bytewise order, in that order, at most limit.
+	List(ctx context.Context, after envelope.SessionID, limit int) ([]Session, error)
+
 	// UpdateSession replaces the session with Version − 1, else ErrChanged.
 	UpdateSession(ctx context.Context, s Session) error
 

@@ -2,6 +2,9 @@ package embedded
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -43,6 +46,34 @@ func (s *Store) UpdateSession(ctx context.Context, group session.Session) error 
 func (s *Store) Session(ctx context.Context, id envelope.SessionID) (session.Session, error) {
 	var group session.Session
 	return group, s.find(ctx, sessionKey(id), &group)
+}
+
+// List implements session.Store.
+func (s *Store) List(ctx context.Context, behind envelope.SessionID, limit int) ([]session.Session, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	lower := append(sessionKey(behind), endOfID) // no id goes on with that
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after([]byte{rowSession})})
+	if err != nil {
+		return nil, readError(err)
+	}
+	var some []session.Session
+	for valid := it.First(); valid && len(some) < limit; valid = it.Next() {
+		var group session.Session
+		value, err := it.ValueAndErr()
+		if err == nil {
+			err = json.Unmarshal(value, &group)
+		}
+		if err != nil {
+			return nil, readError(errors.Join(fmt.Errorf("%w: row %q: %w", errDamaged, it.Key(), err), it.Close()))
+		}
+		some = append(some, group)
+	}
+	if err := it.Close(); err != nil { // also what ended the loop
+		return nil, readError(err)
+	}
+	return some, nil
 }
 
 // find reads a row of package session.

@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/session"
@@ -99,6 +100,20 @@ func (s *Store) Session(ctx context.Context, id envelope.SessionID) (found sessi
 		return err
 	})
 	return found, err
+}
+
+// List implements [session.Store].
+func (s *Store) List(ctx context.Context, after envelope.SessionID, limit int) (some []session.Session, err error) {
+	err = s.query(ctx, func(ctx context.Context, _ bool) error {
+		behind := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}}}}
+		rows, err := all[sessionRow](ctx, s.sessions, behind, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit)))
+		some = make([]session.Session, len(rows))
+		for i, r := range rows {
+			some[i] = r.session()
+		}
+		return err
+	})
+	return some, err
 }
 
 func (s *Store) findSession(ctx context.Context, id envelope.SessionID) (session.Session, error) {

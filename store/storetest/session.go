@@ -26,6 +26,39 @@ func createSession(s *suite) {
 	}
 }
 
+func listSessions(s *suite) {
+	ctx := s.Context()
+	list := func(after envelope.SessionID, limit int) (ids []envelope.SessionID) {
+		some, err := s.store.List(ctx, after, limit)
+		s.noError(err)
+		for _, ses := range some {
+			ids = append(ids, ses.ID)
+			s.session(ses)
+		}
+		return ids
+	}
+	s.equal("of nothing", len(list("", 9)), 0)
+	ids := []envelope.SessionID{"10", "9", "Room", "room", "room-2", "room.1", "room2", "topic:news"} // in order
+	for _, i := range []int{4, 0, 7, 2, 6, 1, 5, 3} {
+		s.noError(s.store.Create(ctx, session.Session{
+			ID: ids[i], Owner: alice, Created: int64(i) + 1, Token: "t", Version: 1, Settings: session.Settings{MemberLimit: i},
+		}))
+		s.noError(s.store.PutMember(ctx, session.Member{Session: ids[i], Node: alice, Device: alice, State: session.Joined, Version: 1}))
+	}
+	s.equal("all", fmt.Sprint(list("", 100)), fmt.Sprint(ids))
+	s.equal("the first", fmt.Sprint(list("", 3)), fmt.Sprint(ids[:3]))
+	s.equal("behind the last", len(list("topic:news", 3)), 0)
+	s.equal("behind what there is not", fmt.Sprint(list("room-3", 2)), fmt.Sprint(ids[5:7]))
+	for i, id := range ids {
+		s.equal(fmt.Sprint("behind ", id), fmt.Sprint(list(id, 2)), fmt.Sprint(ids[i+1:min(i+3, len(ids))]))
+	}
+	changed := session.Session{ID: "room", Owner: bob, Created: 4, Token: "t", Version: 2}
+	s.noError(s.store.UpdateSession(ctx, changed))
+	some, err := s.store.List(ctx, "Room", 1)
+	s.noError(err)
+	s.equal("one that was changed", fmt.Sprint(some), fmt.Sprint([]session.Session{changed}))
+}
+
 func createRace(s *suite) {
 	for round := range 5 {
 		id := envelope.SessionID(fmt.Sprint("room", round))

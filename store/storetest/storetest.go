@@ -123,6 +123,7 @@ func Run(t *testing.T, open Open, o Options) {
 		{"graph/sightings forward only", sightings},
 		{"session/create once", createSession},
 		{"session/create has one winner", createRace},
+		{"session/list", listSessions},
 		{"session/versions", sessionVersions},
 		{"session/a session's version has one winner", sessionRace},
 		{"session/member versions", memberVersions},
