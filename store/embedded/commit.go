@@ -32,7 +32,7 @@ const (
 // committer is the one goroutine that decides what is written. While one batch
 // is being written, what arrives is made up into the next one, so that it is
 // ready when its turn comes; and answers are given while the disk is busy with
-// the batch after.
+// the batch after. Everything in it belongs to that goroutine.
 type committer struct {
 	*Store
 	stage *stager
@@ -91,7 +91,7 @@ func (c *committer) run() {
 		select {
 		case _, open := <-wake:
 			if !open {
-				wake = nil
+				wake = nil // nothing more comes
 			}
 		case err := <-c.written:
 			c.land(err)

@@ -53,6 +53,7 @@ type Options struct {
 	// FilterBytes is how much memory may be taken to know which messages are
 	// new. 48 MiB, which is for 16 million messages stored and as many that
 	// come; it is taken as they come. Beyond that each message is looked up.
+	// Below zero: none.
 	FilterBytes int
 
 	// Patience is how long a commit may take before everybody who waits is
