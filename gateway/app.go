@@ -6,7 +6,8 @@ import "github.com/allsparkrt/allspark/envelope"
 // [envelope.Forbidden].
 type (
 	// SendMany sends one message to many destinations, each on its own: to a
-	// session also without being a member. The reply is [SentMany].
+	// session also without being a member. A destination that is none is refused
+	// as one that does not exist is, and the others go on. The reply is [SentMany].
 	SendMany struct {
 		Envelope envelope.Envelope // without a destination, and no revision
 		To       []Destination

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,14 @@ func asApp[E gateway.Event](m *mesh, at string, cmd gateway.Command) E {
 		m.t.Fatalf("%+v: %v", cmd, err)
 	}
 	return ev.(E)
+}
+
+// appAPI makes calls of the app to a server by HTTP.
+func (m *mesh) appAPI(at string) *client.API {
+	return &client.API{
+		Servers: []string{"http://" + at}, HTTPClient: m.network.Client(),
+		AuthKey: func(context.Context) (string, error) { return m.mintApp("backend"), nil },
+	}
 }
 
 // hello is a message of the app.
@@ -69,15 +78,24 @@ func TestSendMany(t *testing.T) {
 				{},
 				{Node: "x", Client: "y"},
 				{Session: "room", Node: "stranger"},
+				{Node: "not an id"},
+				{Client: "room~zorro"},
+				{Session: "!hook"},
 				{Node: "bob"},
 			},
 		}
-		want := []string{"node:bob 1", "client:ann 1", "session:room 3", "conflict", "not_found", "bad_request", "bad_request", "not_found", "node:bob 1"}
+		want := []string{"node:bob 1", "client:ann 1", "session:room 3", "conflict", "not_found", "bad_request", "bad_request", "not_found", "bad_request", "bad_request", "bad_request", "node:bob 1"}
 		for _, at := range []string{"a", "b"} { // the second time it is a repetition
 			got := outcomes(asApp[gateway.SentMany](m, at, cmd))
 			if !slices.Equal(got, want) {
 				t.Errorf("at %s %q, want %q", at, got, want)
 			}
+		}
+		to := []client.Destination{{Node: "bob"}, {Client: "not an id"}, {Session: "nowhere!"}, {Session: "room"}}
+		sent, err := m.appAPI("a").SendMany(t.Context(), envelope.Envelope{ID: "by-http", Body: []byte(`"payload":"by-http"`)}, to...)
+		if err != nil || len(sent) != 4 || sent[0].Seq != 2 || sent[3].Seq != 4 ||
+			envelope.CodeOf(sent[1].Err) != envelope.BadRequest || envelope.CodeOf(sent[2].Err) != envelope.BadRequest {
+			t.Errorf("by HTTP: %+v, %v", sent, err)
 		}
 		m.within(time.Minute, "everybody has it", func() bool {
 			return len(ann.texts()) >= 2 && len(bob.texts()) >= 2

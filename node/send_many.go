@@ -95,12 +95,23 @@ func inNameOf(who envelope.Principal, cmd gateway.SendMany) (envelope.Principal,
 	return src, nil
 }
 
+// wellFormed reports whether the destination can be one: what has come apart from
+// its message has not been read by a parser of messages.
+func wellFormed(env *envelope.Envelope) bool {
+	return (env.DestNode == "" || envelope.ValidNode(string(env.DestNode))) &&
+		(env.DestClient == "" || envelope.ValidID(string(env.DestClient))) &&
+		(env.DestSession == "" || envelope.ValidID(string(env.DestSession)))
+}
+
 // resolveForApp returns the address whose log a message of the app goes to. That
 // its source is a member of a session is not asked: if it is one by an alias, the
 // answer would say so.
 func (n *Node) resolveForApp(ctx context.Context, src envelope.Principal, env *envelope.Envelope) (envelope.Address, error) {
 	if err := env.CheckDest(); err != nil {
 		return envelope.Address{}, err
+	}
+	if !wellFormed(env) {
+		return envelope.Address{}, envelope.Errorf(envelope.BadRequest, "the destination has not the form of an id")
 	}
 	switch {
 	case env.DestSession == "":

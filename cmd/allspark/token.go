@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,7 +27,7 @@ type tokenCmd struct {
 	TTL      time.Duration `name:"ttl" default:"24h" help:"How long the auth key is valid."`
 	Issuer   string        `placeholder:"NAME" help:"Issuer (iss)."`
 	Audience []string      `placeholder:"NAME" help:"Audiences (aud)."`
-	JSON     bool          `name:"json" help:"Print JSON: the auth key, whose it is and when it ends (Unix milliseconds)."`
+	JSON     bool          `name:"json" help:"Print JSON: the auth key, whose it is, its name (jti, for revoke) and when it ends (Unix milliseconds)."`
 }
 
 // tokenMade is what token prints as JSON.
@@ -34,6 +35,7 @@ type tokenMade struct {
 	AuthKey string            `json:"auth_key"`
 	Node    envelope.NodeID   `json:"node_id"`
 	Client  envelope.ClientID `json:"client_id"`
+	JTI     string            `json:"jti"` // by which it can be revoked
 	Expires int64             `json:"expires"`
 }
 
@@ -53,7 +55,7 @@ func (c *tokenCmd) Run(sys *system) error {
 	claims := auth.Claims{
 		Client: envelope.ClientID(c.Client), Node: envelope.NodeID(c.Node), App: c.App, Rights: rights,
 		Issuer: c.Issuer, Audience: c.Audience,
-		Issued: now, Expires: now.Add(c.TTL),
+		JTI: rand.Text(), Issued: now, Expires: now.Add(c.TTL),
 	}
 	token, err := auth.Mint(key, claims)
 	if err != nil {
@@ -61,7 +63,7 @@ func (c *tokenCmd) Run(sys *system) error {
 	}
 	if c.JSON {
 		return json.NewEncoder(sys.stdout).Encode(tokenMade{
-			AuthKey: token, Node: cmp.Or(claims.Node, envelope.NodeID(c.Client)), Client: claims.Client,
+			AuthKey: token, Node: cmp.Or(claims.Node, envelope.NodeID(c.Client)), Client: claims.Client, JTI: claims.JTI,
 			Expires: claims.Expires.Truncate(time.Second).UnixMilli(), // as the key says it
 		})
 	}

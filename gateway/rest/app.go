@@ -54,15 +54,6 @@ func (h *Handler) sendMany(r *http.Request, who auth.Verified) (any, error) {
 		return nil, err
 	}
 	for _, to := range req.To {
-		for _, ok := range []bool{
-			to.DestID == "" || envelope.ValidNode(string(to.DestID)),
-			to.DestClientID == "" || envelope.ValidID(string(to.DestClientID)),
-			to.DestSessionID == "" || envelope.ValidID(string(to.DestSessionID)),
-		} {
-			if !ok {
-				return nil, envelope.Errorf(envelope.BadRequest, "a destination has not the form of an id")
-			}
-		}
 		cmd.To = append(cmd.To, gateway.Destination{Node: to.DestID, Client: to.DestClientID, Session: to.DestSessionID})
 	}
 	ev, err := h.Core.Do(r.Context(), who.Principal, cmd)
