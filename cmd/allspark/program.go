@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -25,6 +26,7 @@ type program struct {
 	Serve      serveCmd      `cmd:"" help:"Run a server."`
 	Demo       demoCmd       `cmd:"" help:"Run three servers in one process and show what to do with them."`
 	Config     configCmd     `cmd:"" help:"Show the configuration."`
+	Doctor     doctorCmd     `cmd:"" help:"Look at the machine and the configuration as serve would, and print what to change and why."`
 	Token      tokenCmd      `cmd:"" help:"Make an auth key."`
 	Send       sendCmd       `cmd:"" help:"Send one message and wait until the server has taken it."`
 	Listen     listenCmd     `cmd:"" help:"Print the messages for a device, one a line, and acknowledge them."`
@@ -93,7 +95,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // options returns what kong needs to know about the commands with a configuration.
 func (p *program) options() []kong.Option {
-	return append(p.Serve.Options(), p.Config.Print.Options()...)
+	return slices.Concat(p.Serve.Options(), p.Config.Print.Options(), p.Doctor.Options())
 }
 
 // commandName returns the name of the command chosen, without its arguments.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/doctor"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/server"
 )
 
@@ -22,7 +23,9 @@ func (c *serveCmd) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 	cfg := loaded.Config
-	s, err := server.Listen(cfg, newLogger(sys.stderr, &cfg), nil)
+	log := newLogger(sys.stderr, &cfg)
+	doctor.WarnOpenFiles(&cfg, log)
+	s, err := server.Listen(cfg, log, nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,187 @@
+package doctor
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+)
+
+// Address is where somebody is told to find the server.
+type Address struct {
+	Key       string // of the configuration: where it is told
+	ListenKey string // where it listens
+	Listen    string // HOST:PORT
+	Told      string // HOST:PORT
+
+	ListenErr string // why it cannot listen there
+	Running   bool   // somebody listens there already: the server, most probably
+	DialErr   string // why nobody answers where it is told
+	Arrived   bool   // what was sent to Told came to Listen
+}
+
+// told returns the addresses of a configuration; those without a port yet are left out.
+func told(c *config.Config) (all []Address) {
+	add := func(key, listenKey, listen, told string) {
+		if told != "" && portOf(told) != 0 && portOf(listen) != 0 {
+			all = append(all, Address{Key: key, ListenKey: listenKey, Listen: listen, Told: told})
+		}
+	}
+	if c.URL != "" {
+		add("url", "port", c.Addr(), c.PublicAddr())
+	}
+	if c.Meshed() {
+		add("peer_url", "peer_port", c.PeerAddr(), hostOf(c.PeerURL))
+		add("gossip_advertise", "gossip_port", c.GossipAddr(), c.GossipAdvertise)
+	}
+	return all
+}
+
+// listening returns the ports that the server listens on.
+func listening(c *config.Config) []int64 {
+	ports := []int64{int64(c.Port), int64(c.PeerPort), portOf(c.MetricsAddr)}
+	if c.Meshed() {
+		ports = append(ports, int64(c.GossipPort))
+	}
+	return ports
+}
+
+// portOf returns the port of HOST:PORT, or 0.
+func portOf(address string) int64 {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// hostOf returns the host and port of a URL.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// dialTimeout bounds the look at one address.
+const dialTimeout = 2 * time.Second
+
+func readAddresses(ctx context.Context, c *config.Config) []Address {
+	all := told(c)
+	for i := range all {
+		all[i].try(ctx)
+	}
+	return all
+}
+
+// try listens as the server would, and sends itself something by way of the
+// address that others are told. The two ends are as far apart as the network
+// allows, so it sees proxies and rules of firewalls that are on the way.
+func (a *Address) try(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	secret := rand.Text()
+	var arrived atomic.Bool
+	done := make(chan struct{}) // it has arrived
+	listener, err := net.Listen("tcp", a.Listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		a.Running = true
+	case err != nil:
+		a.ListenErr = err.Error()
+		return
+	default:
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				_ = conn.SetDeadline(time.Now().Add(dialTimeout / 2))
+				line, _ := bufio.NewReaderSize(conn, 4<<10).ReadString('\n')
+				_ = conn.Close()
+				if strings.Contains(line, secret) && arrived.CompareAndSwap(false, true) {
+					close(done)
+				}
+			}
+		}()
+		defer func() {
+			_ = listener.Close()
+			<-ended
+			a.Arrived = arrived.Load()
+		}()
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", a.Told)
+	if err != nil {
+		a.DialErr = err.Error()
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	if a.Running {
+		return
+	}
+	// HTTP, so that a proxy passes it on.
+	if _, err := fmt.Fprintf(conn, "GET /healthz?doctor=%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", secret, a.Told); err != nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func checkAddresses(f *Facts) (found []Finding) {
+	for _, a := range f.Addresses {
+		check := a.Key
+		host, _, _ := net.SplitHostPort(a.Told)
+		ip := net.ParseIP(host)
+		switch {
+		case a.ListenErr != "":
+			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", "--" + strings.ReplaceAll(a.ListenKey, "_", "-")})
+		case a.DialErr != "":
+			found = append(found, Finding{
+				check, Advice, a.DialErr, "It is what others are told, and from here it leads nowhere. In some networks that is so from the inside only.",
+				fmt.Sprintf("--%s, or let port %d through the firewall", strings.ReplaceAll(a.Key, "_", "-"), portOf(a.Told)),
+			})
+		case f.Config.Meshed() && (host == "localhost" || ip != nil && ip.IsLoopback()):
+			found = append(found, Finding{
+				check, Advice, a.Told + " is this machine for whoever asks", "Other machines look for the server at themselves.",
+				"--host and --url, --gossip-host, --peer-url with a name that all know; unless all run on this machine",
+			})
+		case a.Running:
+			found = append(found, fine(check, "%s answers; %s is in use, so the server runs already", a.Told, a.Listen)...)
+		case !a.Arrived:
+			found = append(found, Finding{
+				check, Advice, a.Told + " answers, but not from this server's port", "Another program, or another machine, has that address; behind something that ends TLS it is no matter.",
+				"--" + strings.ReplaceAll(a.Key, "_", "-"),
+			})
+		default:
+			found = append(found, fine(check, "%s leads to %s", a.Told, a.Listen)...)
+		}
+	}
+	return found
+}
