@@ -10,6 +10,20 @@ import (
 	"github.com/allsparkrt/allspark/inbox"
 )
 
+// TestHelloLate: who was served without a hello, because it took too long on its
+// way, is told to connect again, and not that it has done wrong.
+func TestHelloLate(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		r := m.raw("bob", "a")
+		time.Sleep(m.at("a").timing.Hello + time.Second)
+		synctest.Wait()
+		r.send(`{"control":"hello"}`)
+		if code := r.closed(); int(code) != envelope.Busy.CloseCode() {
+			t.Errorf("closed with %d", code)
+		}
+	})
+}
+
 func TestHello(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

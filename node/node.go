@@ -92,7 +92,7 @@ func (t Timing) withDefaults() Timing {
 			*d = to
 		}
 	}
-	set(&t.Hello, time.Second)
+	set(&t.Hello, 3*time.Second)
 	set(&t.Ping, 25*time.Second)
 	set(&t.Pong, 20*time.Second)
 	set(&t.Stall, time.Minute)

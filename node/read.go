@@ -126,7 +126,11 @@ func (c *conn) obey(cmd gateway.Command, id string) {
 	case nil: // it was refused
 		return
 	case gateway.Hello:
-		if !c.open(&cmd) {
+		switch {
+		case c.open(&cmd):
+		case c.heard.Load() == 1: // it has come late, through no fault of its own
+			c.close(envelope.Busy, "hello came too late; connect again")
+		default:
 			c.refuse("", envelope.Errorf(envelope.BadRequest, "hello comes first and once"))
 		}
 		return
