@@ -31,6 +31,8 @@ type pairs struct {
 	Rate     float64 // messages per second of all users together
 	Durable  bool
 	Apart    bool // receivers are users of another server, where there are several
+	Stored   int  // durable messages that are sent before, and not counted
+	Groups   int  // what is sent goes to one of so many groups of two, not to a user
 }
 
 func (p pairs) run(ctx context.Context, r *run) error {
@@ -40,6 +42,14 @@ func (p pairs) run(ctx context.Context, r *run) error {
 	})
 	if err != nil {
 		return err
+	}
+	if err := x.makeGroups(ctx); err != nil {
+		return err
+	}
+	if p.Stored > 0 {
+		if err := x.exchange(ctx, newPhase(r.id+3, p.Stored, true)); err != nil {
+			return fmt.Errorf("storing: %w", err)
+		}
 	}
 	const warmUp = 10 // a tenth
 	if err := x.exchange(ctx, newPhase(r.id+1, p.Messages/warmUp, p.Durable)); err != nil {
@@ -124,6 +134,8 @@ func (ph *phase) done() int64 {
 type pairUser struct {
 	*user
 
+	groups []groupOfTwo // static once messages are sent
+
 	mu      sync.Mutex
 	rand    *rand.Rand
 	body    []byte
@@ -201,7 +213,7 @@ func (x *exchange) send(ph *phase, from int, due time.Duration) error {
 	u := x.users[from]
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	to := x.pick(u)
+	to, group := x.pick(u)
 	s := ledger.Stream{From: from, To: to}
 	n := ph.ledger.Send(s)
 	u.body = stamp{run: ph.id, from: uint32(from), n: uint32(n), due: int64(due)}.appendBody(u.body[:0], bodySize)
@@ -213,13 +225,20 @@ func (x *exchange) send(ph *phase, from int, due time.Duration) error {
 	} else {
 		ph.ledger.Take(s, n) // nobody says so; it has to come all the same
 	}
+	if group != "" {
+		return u.client.Publish(group, m)
+	}
 	return u.client.Send(x.users[to].name, m)
 }
 
-// pick returns to whom a user sends.
-func (x *exchange) pick(u *pairUser) int {
+// pick returns to whom a user sends, and in which group, if in one.
+func (x *exchange) pick(u *pairUser) (to int, group string) {
 	if x.to != nil {
-		return x.to(u)
+		return x.to(u), ""
+	}
+	if len(u.groups) > 0 {
+		g := u.groups[u.rand.IntN(len(u.groups))]
+		return g.with, g.name
 	}
 	servers := x.Target.About().Can.Servers
 	for {
@@ -227,7 +246,7 @@ func (x *exchange) pick(u *pairUser) int {
 		if to == u.index || x.Apart && servers > 1 && to%servers == u.index%servers {
 			continue
 		}
-		return to
+		return to, ""
 	}
 }
 

@@ -125,6 +125,30 @@ func Scenarios(quick bool) []Scenario {
 				Inflight: 1, Durable: true,
 			})
 	}
+	for _, n := range []int{1000, 10_000} {
+		conns := of(n, n/100)
+		add(fmt.Sprintf("size-connections-%dk", n/1000), fmt.Sprintf("100 of %d,000 speak", n/1000),
+			"100 users send 200-byte volatile messages to users picked at random among all who are connected; what it costs should not depend on how many these are.",
+			conns, volatile, pairs{Users: conns, Senders: min(100, conns), Messages: of(200_000, 1000), Inflight: 1})
+	}
+	for _, size := range []struct {
+		name, title string
+		stored      int
+	}{{"0", "none is stored", 0}, {"1m", "1,000,000 are stored", of(1_000_000, 1000)}} {
+		users := of(256, 16)
+		add("size-stored-"+size.name, "Durable messages when "+size.title,
+			"As durable-256, after so many messages; what it costs should not depend on how many these are.",
+			users, durable, pairs{Users: users, Messages: of(50_000, 500), Inflight: 1, Durable: true, Stored: size.stored})
+	}
+	for _, size := range []struct {
+		name, title string
+		groups      int
+	}{{"256", "256", of(256, 16)}, {"10k", "10,000", of(10_000, 64)}} {
+		users := of(256, 16)
+		add("size-groups-"+size.name, "Durable messages to "+size.title+" groups",
+			"As durable-256, but each message goes to a group of two picked at random among those of its sender; what it costs should not depend on how many groups there are.",
+			users, groups, pairs{Users: users, Messages: of(50_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
+	}
 	receivers := of(200, 10)
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
 		receivers+16, waiting, offline{Receivers: receivers, Senders: 16, Messages: of(40_000, 1000), Inflight: 4})

@@ -1,0 +1,42 @@
+package load
+
+import (
+	"context"
+	"time"
+)
+
+// groupOfTwo is a group as one of its members sees it.
+type groupOfTwo struct {
+	name string
+	with int // the other member
+}
+
+// makeGroups makes groups of two users each, no two of them of the same two:
+// between two users messages have one way to go.
+func (x *exchange) makeGroups(ctx context.Context) error {
+	if x.Groups == 0 {
+		return nil
+	}
+	names := make([]string, x.Groups)
+	for k := range names {
+		names[k] = x.name("g", k)
+		one, other := x.twoOf(k)
+		x.users[one].groups = append(x.users[one].groups, groupOfTwo{names[k], other})
+		x.users[other].groups = append(x.users[other].groups, groupOfTwo{names[k], one})
+	}
+	err := x.connectAll(ctx, x.Groups, func(k int) error {
+		one, other := x.twoOf(k)
+		return x.Target.Group(ctx, names[k], []string{x.users[one].name, x.users[other].name})
+	})
+	if err != nil {
+		return err
+	}
+	return x.sleep(ctx, time.Second) // all members have heard of it
+}
+
+// twoOf returns who is in the group of that number. Each user is in some when
+// there are at least as many groups as users.
+func (x *exchange) twoOf(k int) (one, other int) {
+	one = k % x.Users
+	return one, (one + 1 + k/x.Users) % x.Users
+}
