@@ -92,8 +92,12 @@ func (t *waiter) Heard() uint32                             { return t.conn.Hear
 func (t *waiter) Flush() (left int, err error)              { return t.conn.Uncork() }
 func (t *waiter) Drain() (left int, err error)              { return t.conn.Drain() }
 
-// Queue implements [gateway.Waiter]. The library writes the frame to conn.
+// Queue implements [gateway.Waiter]. What conn does not take the library writes to
+// it, or says why not.
 func (t *waiter) Queue(frame []byte) error {
+	if t.conn.Message(frame) {
+		return nil
+	}
 	t.conn.Cork()
 	err := t.transport.Write(frame)
 	if err != nil { // such as after a goodbye, which nobody would flush

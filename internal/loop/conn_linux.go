@@ -53,6 +53,7 @@ type Conn struct {
 	within uint64     // guarded by write; so much is missing of the frame at the end of out
 	owed   int        // guarded by write; what control frames have added since out was empty
 	corked bool       // guarded by write; more comes before it is to be sent
+	parted bool       // guarded by write; the library has said goodbye
 	failed error      // guarded by write
 }
 

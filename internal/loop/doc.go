@@ -9,7 +9,7 @@
 // whole, because it is large or in fragments, is read by a goroutine of its own
 // that waits as any reader does.
 //
-// Frames of data are written together: see [Conn.TryFlush].
+// Messages are written past the library, and together: see [Conn.Message].
 //
 // It is there on Linux. Elsewhere [New] says so, and connections are read and
 // written by goroutines.

@@ -1,6 +1,9 @@
 package loop
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // frames finds where messages end in what comes in (RFC 6455, section 5.2). It
 // judges nothing: what is wrong with a frame the library finds out.
@@ -11,7 +14,9 @@ type frames struct {
 
 // Opcodes. Those below opControl are of data frames.
 const (
+	opText    = 1
 	opControl = 8
+	opClose   = 8
 	opPing    = 9
 )
 
@@ -72,4 +77,17 @@ func (f *frames) begin(in []byte) uint64 {
 		f.within = !fin
 	}
 	return size
+}
+
+// appendHeader appends the header of an unmasked frame that is a message or a
+// control frame as a whole.
+func appendHeader(dst []byte, op byte, size int) []byte {
+	dst = append(dst, 0x80|op)
+	switch {
+	case size < 126:
+		return append(dst, byte(size))
+	case size <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(dst, 126), uint16(size))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, 127), uint64(size))
 }

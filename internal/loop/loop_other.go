@@ -29,5 +29,6 @@ func (*Conn) Block()               {}
 func (*Conn) Heard() uint32        { return 0 }
 func (*Conn) Ping() bool           { return false }
 func (*Conn) Cork()                {}
+func (*Conn) Message([]byte) bool  { return false }
 func (*Conn) Uncork() (int, error) { return 0, ErrUnsupported }
 func (*Conn) Drain() (int, error)  { return 0, ErrUnsupported }

@@ -24,6 +24,23 @@ func (c *Conn) Cork() {
 	c.corked = true
 }
 
+// Message takes a text message (RFC 6455, section 5.6) to be sent by Uncork. It
+// does without the library, to which each costs as much as all else that is done
+// for it here. It reports false, and has taken nothing, when the library is
+// within a frame, or nothing may follow: then the library is to be given it.
+func (c *Conn) Message(text []byte) bool {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if c.within > 0 || c.parted || c.failed != nil {
+		return false
+	}
+	c.corked = true
+	var head [10]byte
+	c.append(appendHeader(head[:0], opText, len(text)))
+	c.append(text)
+	return true
+}
+
 // Uncork sends what was written as far as the network takes it now, and returns
 // how many bytes are left. They are sent when there is room; see [Conn.Drain].
 func (c *Conn) Uncork() (left int, err error) {
@@ -60,7 +77,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.append(p)
 	for next := uint64(len(p)); next > 0; { // the library writes the header of a frame in one piece
 		if c.within == 0 {
-			c.within, _, _, _ = header(p[uint64(len(p))-next:])
+			var op byte
+			c.within, _, op, _ = header(p[uint64(len(p))-next:])
+			c.parted = c.parted || op == opClose
 		}
 		n := min(c.within, next)
 		if n == 0 {
@@ -89,7 +108,8 @@ func (c *Conn) Ping() bool {
 	if c.within > 0 || len(c.out) > 0 || c.failed != nil {
 		return false
 	}
-	c.append([]byte{0x80 | opPing, 0})
+	var head [10]byte
+	c.append(appendHeader(head[:0], opPing, 0))
 	c.flush()
 	return c.failed == nil
 }
