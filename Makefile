@@ -2,6 +2,7 @@
 # make build   bin/allspark
 # make fmt     format the code
 # make bench   all Go benchmarks; BENCH=REGEXP and PKG=./path narrow it
+# make peers   install the other servers of the bench, and test their drivers against them
 # make fuzz    each fuzz target for FUZZTIME
 #
 # Needed: Go (the version in go.mod; an older one from 1.21 on fetches it).
@@ -21,7 +22,7 @@ STANDIN  := internal/standin
 # The document of the HTTP API against a public validator; a module of its own.
 APICHECK := internal/apicheck
 
-.PHONY: test need tidy format vet standin unit build fmt bench fuzz clean
+.PHONY: test need tidy format vet standin unit build fmt bench peers fuzz clean
 
 # One after the other, whatever -j says: cheap and likely to fail comes first.
 test:
@@ -49,6 +50,7 @@ tidy:
 vet:
 	go vet ./...
 	$(TOOL) staticcheck ./...
+	go vet -tags=peers ./bench/peer/...
 	go -C $(STANDIN) vet ./...
 	cd $(STANDIN) && $(TOOL) staticcheck ./...
 	go -C $(APICHECK) vet ./...
@@ -73,6 +75,10 @@ fmt:
 
 bench:
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=6 -timeout=1h $(PKG)
+
+peers:
+	bench/peers.sh
+	PATH="$$(go env GOPATH)/bin:$$PATH" go test -tags=peers -run='^TestTarget$$' -timeout=$(TIMEOUT) ./bench/peer/...
 
 # go test -fuzz takes one target of one package at a time.
 fuzz:

@@ -5,15 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-
-	"github.com/allsparkrt/allspark/bench/peer/internal/program"
-	"github.com/allsparkrt/allspark/bench/peer/peertest"
 )
-
-func TestTarget(t *testing.T) {
-	peertest.Need(t, program.Find, "centrifugo")
-	peertest.Run(t, New())
-}
 
 // collect parses a frame and writes down what it holds.
 func collect(frame string) (got []string, err error) {

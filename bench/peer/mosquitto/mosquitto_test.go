@@ -6,15 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/allsparkrt/allspark/bench/peer/internal/program"
-	"github.com/allsparkrt/allspark/bench/peer/peertest"
 )
-
-func TestTarget(t *testing.T) {
-	peertest.Need(t, program.Find, "mosquitto")
-	peertest.Run(t, New())
-}
 
 // collect parses in and writes down what it holds.
 func collect(in []byte) (got []string, used int, err error) {

@@ -3,15 +3,7 @@ package nats
 import (
 	"slices"
 	"testing"
-
-	"github.com/allsparkrt/allspark/bench/peer/internal/program"
-	"github.com/allsparkrt/allspark/bench/peer/peertest"
 )
-
-func TestTarget(t *testing.T) {
-	peertest.Need(t, program.Find, "nats-server")
-	peertest.Run(t, New())
-}
 
 // collect parses in and writes down what it holds.
 func collect(in string) (got []string, used int, err error) {

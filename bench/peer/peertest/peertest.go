@@ -23,12 +23,12 @@ const patience = 30 * time.Second
 // bodySize is that of the scenarios' messages.
 const bodySize = 200
 
-// Need skips the test unless the programs can be found. find is called with each name.
+// Need fails the test unless the programs can be found. find is called with each name.
 func Need(t *testing.T, find func(name string) (string, error), names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if _, err := find(name); err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 	}
 }

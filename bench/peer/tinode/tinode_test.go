@@ -4,18 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-
-	"github.com/allsparkrt/allspark/bench/peer/internal/program"
-	"github.com/allsparkrt/allspark/bench/peer/peertest"
 )
-
-func TestTarget(t *testing.T) {
-	peertest.Need(t, program.Find, "tinode", "tinode-db")
-	if _, err := findPostgres(); err != nil {
-		t.Skip(err)
-	}
-	peertest.Run(t, New())
-}
 
 func TestParseData(t *testing.T) {
 	for _, tt := range []struct {

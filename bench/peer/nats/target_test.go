@@ -1,4 +1,6 @@
-package ejabberd
+//go:build peers
+
+package nats
 
 import (
 	"testing"
@@ -8,6 +10,6 @@ import (
 )
 
 func TestTarget(t *testing.T) {
-	peertest.Need(t, program.Find, "ejabberdctl")
+	peertest.Need(t, program.Find, "nats-server")
 	peertest.Run(t, New())
 }
