@@ -47,6 +47,10 @@ const (
 	connectionBytes = 16 << 10
 	baseBytes       = 128 << 20
 	cacheBytes      = 128 << 20 // of the embedded store's; Go does not see it
+
+	// The least of a GOMEMLIMIT that costs little, measured too.
+	tightConnectionBytes = 6 << 10
+	tightBaseBytes       = 32 << 20
 )
 
 // expected is the memory for as many connections as are allowed, and what of
@@ -111,7 +115,7 @@ func checkCollector(f *Facts) []Finding {
 			check, Problem, fmt.Sprintf("GOMEMLIMIT is %s, but there is %s, %s of it for the store's cache", size(m.Limit), size(most), size(unseen)),
 			"The process is killed before Go tries to stay below its limit.", set,
 		}}
-	case m.Limit > 0 && m.Limit < baseBytes+int64(f.Config.MaxConnections)*connectionBytes/2:
+	case m.Limit > 0 && m.Limit < tightBaseBytes+int64(f.Config.MaxConnections)*tightConnectionBytes:
 		return []Finding{{
 			check, Advice, fmt.Sprintf("GOMEMLIMIT is %s, little for %d connections", size(m.Limit), f.Config.MaxConnections),
 			"Near the limit Go collects all the time, and takes up to half of the processors for it.", set + ", or fewer connections",
