@@ -94,7 +94,7 @@ type loop struct {
 	term  atomic.Uint64 // of the leader
 	taken atomic.Uint64 // events taken, ever
 
-	watch *time.Timer           // goes off every patience while there are rounds: to stop it after each would wake Go's poller for the next
+	watch *time.Timer           // runs within a round
 	poll  func(fd uintptr) bool // fills events, if there are any
 
 	// only the leader between rounds
@@ -108,7 +108,6 @@ type loop struct {
 	generation int32             // guarded by mu; of the connection added last
 	round      []unix.EpollEvent // guarded by mu; what is left of events
 	working    bool              // guarded by mu; within a round
-	watching   bool              // guarded by mu; watch runs
 	watched    uint64            // guarded by mu; taken when watch looked last
 }
 
@@ -201,6 +200,7 @@ func (l *loop) take(term uint64) (c *Conn, what uint32, ok bool) {
 	if len(l.round) == 0 {
 		if l.working {
 			l.working = false
+			l.watch.Stop()
 			if l.cfg.End != nil {
 				l.mu.Unlock()
 				l.cfg.End()
@@ -229,11 +229,8 @@ func (l *loop) wait(term uint64) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.round, l.working, l.watched = l.events[:l.came], true, l.taken.Load()-1 // not yet now: the timer may be about to go off
-	if !l.watching {
-		l.watching = true
-		l.watch.Reset(patience)
-	}
+	l.round, l.working, l.watched = l.events[:l.came], true, l.taken.Load()
+	l.watch.Reset(patience)
 	return true
 }
 
@@ -242,7 +239,6 @@ func (l *loop) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.working {
-		l.watching = false
 		return
 	}
 	if taken := l.taken.Load(); taken != l.watched {
