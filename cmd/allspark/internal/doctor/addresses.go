@@ -10,18 +10,17 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
 )
 
-// Address is where somebody is told to find the server.
+// Address is where somebody is told to find the server, or where it looks for others.
 type Address struct {
 	Key       string // of the configuration: where it is told
 	ListenKey string // where it listens
-	Listen    string // HOST:PORT
+	Listen    string // HOST:PORT; "" for another server's
 	Told      string // HOST:PORT
 
 	ListenErr string // why it cannot listen there
@@ -43,6 +42,9 @@ func told(c *config.Config) (all []Address) {
 	if c.Meshed() {
 		add("peer_url", "peer_port", c.PeerAddr(), hostOf(c.PeerURL))
 		add("gossip_advertise", "gossip_port", c.GossipAddr(), c.GossipAdvertise)
+		for _, other := range c.Join {
+			all = append(all, Address{Key: "join", Told: other})
+		}
 	}
 	return all
 }
@@ -97,43 +99,25 @@ func readAddresses(ctx context.Context, c *config.Config) []Address {
 }
 
 // try listens as the server would, and sends itself something by way of the
-// address that others are told. The two ends are as far apart as the network
-// allows, so it sees proxies and rules of firewalls that are on the way.
+// address that others are told. What a firewall keeps from other machines
+// cannot be seen from here.
 func (a *Address) try(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	secret := rand.Text()
-	var arrived atomic.Bool
-	done := make(chan struct{}) // it has arrived
-	listener, err := net.Listen("tcp", a.Listen)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		a.Running = true
-	case err != nil:
-		a.ListenErr = err.Error()
-		return
-	default:
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for {
-				conn, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				_ = conn.SetDeadline(time.Now().Add(dialTimeout / 2))
-				line, _ := bufio.NewReaderSize(conn, 4<<10).ReadString('\n')
-				_ = conn.Close()
-				if strings.Contains(line, secret) && arrived.CompareAndSwap(false, true) {
-					close(done)
-				}
-			}
-		}()
-		defer func() {
-			_ = listener.Close()
-			<-ended
-			a.Arrived = arrived.Load()
-		}()
+	var arrived <-chan struct{}
+	if a.Listen != "" {
+		listener, err := net.Listen("tcp", a.Listen)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			a.Running = true
+		case err != nil:
+			a.ListenErr = err.Error()
+			return
+		default:
+			defer func() { _ = listener.Close() }()
+			arrived = awaitSecret(listener, secret)
+		}
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", a.Told)
 	if err != nil {
@@ -141,7 +125,7 @@ func (a *Address) try(ctx context.Context) {
 		return
 	}
 	defer func() { _ = conn.Close() }()
-	if a.Running {
+	if arrived == nil {
 		return
 	}
 	// HTTP, so that a proxy passes it on.
@@ -149,9 +133,32 @@ func (a *Address) try(ctx context.Context) {
 		return
 	}
 	select {
-	case <-done:
+	case <-arrived:
+		a.Arrived = true
 	case <-ctx.Done():
 	}
+}
+
+// awaitSecret takes connections until the listener is closed, and closes the
+// channel when one has sent a line with the secret.
+func awaitSecret(listener net.Listener, secret string) <-chan struct{} {
+	arrived := make(chan struct{})
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(dialTimeout / 2))
+			line, _ := bufio.NewReaderSize(conn, 4<<10).ReadString('\n')
+			_ = conn.Close()
+			if strings.Contains(line, secret) {
+				close(arrived)
+				return
+			}
+		}
+	}()
+	return arrived
 }
 
 func checkAddresses(f *Facts) (found []Finding) {
@@ -160,6 +167,13 @@ func checkAddresses(f *Facts) (found []Finding) {
 		host, _, _ := net.SplitHostPort(a.Told)
 		ip := net.ParseIP(host)
 		switch {
+		case a.Listen == "" && a.DialErr != "":
+			found = append(found, Finding{
+				check, Advice, a.DialErr, "Until servers find each other, what is said at one reaches the clients of the other late, or never when it is volatile. It is tried again and again.",
+				fmt.Sprintf("start that server, or let port %d, TCP and UDP, through its firewall", portOf(a.Told)),
+			})
+		case a.Listen == "":
+			found = append(found, fine(check, "%s answers", a.Told)...)
 		case a.ListenErr != "":
 			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", "--" + strings.ReplaceAll(a.ListenKey, "_", "-")})
 		case a.DialErr != "":

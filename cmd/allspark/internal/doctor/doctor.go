@@ -55,7 +55,7 @@ type Facts struct {
 
 // Read collects the facts. It writes a file into the data directory and removes
 // it, opens the server's ports for a moment, dials the addresses that it will
-// advertise, and asks the database who it is.
+// advertise and those of the others, and asks the database who it is.
 func Read(ctx context.Context, cfg config.Config, problems config.Problems) *Facts {
 	root := os.DirFS("/")
 	groups := readCgroups(root)

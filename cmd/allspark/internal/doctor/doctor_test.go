@@ -121,6 +121,8 @@ func TestExamine(t *testing.T) {
 			f.Config.MongoDBURI, f.Addresses[0].Told = "mongodb://db", "127.0.0.1:8420"
 		}, "url", Advice, "127.0.0.1:8420"},
 		{"alone, for itself", func(f *Facts) { f.Addresses[0].Told = "127.0.0.1:8420" }, "url", Fine, ""},
+		{"other server", func(f *Facts) { f.Addresses = []Address{{Key: "join", Told: "10.0.0.2:8421"}} }, "join", Fine, "10.0.0.2:8421"},
+		{"no other server", func(f *Facts) { f.Addresses = []Address{{Key: "join", Told: "10.0.0.2:8421", DialErr: "refused"}} }, "join", Advice, "port 8421, TCP and UDP"},
 		{"proxy that is not trusted", func(f *Facts) { f.Config.ProxyURL = "https://entry/node/a" }, "proxy", Problem, "--trusted-proxies"},
 		{"proxy", func(f *Facts) { f.Config.TrustedProxies = []string{"10.0.0.9"} }, "proxy", Fine, "worker_connections 101500"},
 	}

@@ -179,6 +179,8 @@ func TestAddresses(t *testing.T) {
 		{"nobody", Address{Listen: c.Addr(), Told: gone.Addr()}, func(a Address) bool { return a.DialErr != "" && !a.Arrived }},
 		{"another", Address{Listen: c.Addr(), Told: busy}, func(a Address) bool { return a.DialErr == "" && !a.Arrived && !a.Running }},
 		{"running", Address{Listen: busy, Told: busy}, func(a Address) bool { return a.Running && a.DialErr == "" }},
+		{"other server", Address{Told: busy}, func(a Address) bool { return a.DialErr == "" }},
+		{"no other server", Address{Told: gone.Addr()}, func(a Address) bool { return a.DialErr != "" }},
 		{"no such address", Address{Listen: "192.0.2.1:8420", Told: busy}, func(a Address) bool { return a.ListenErr != "" }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -194,12 +196,12 @@ func TestTold(t *testing.T) {
 	if all := told(&c); len(all) != 1 || all[0].Told != "a.example.com:443" || all[0].Listen != "0.0.0.0:8420" {
 		t.Errorf("%+v", all)
 	}
-	c.MongoDBURI = "mongodb://db"
-	if all := told(&c); len(all) != 3 || all[1].Told != "10.0.0.1:8422" || all[2].Told != "10.0.0.1:8421" {
+	c.MongoDBURI, c.Join = "mongodb://db", []string{"10.0.0.2:8421"}
+	if all := told(&c); len(all) != 4 || all[3] != (Address{Key: "join", Told: "10.0.0.2:8421"}) || all[1].Told != "10.0.0.1:8422" || all[2].Told != "10.0.0.1:8421" {
 		t.Errorf("%+v", all)
 	}
 	c.Port = 0 // not known before it listens
-	if all := told(&c); len(all) != 2 {
+	if all := told(&c); len(all) != 3 {
 		t.Errorf("%+v", all)
 	}
 }
