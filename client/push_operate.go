@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
@@ -59,19 +58,8 @@ type FailedPushesPage struct {
 // FailedPushes returns a page of what was given up, for the app: of devices
 // behind after, at most limit; 0: as many as a page has.
 func (a *API) FailedPushes(ctx context.Context, after envelope.NodeID, limit int) (FailedPushesPage, error) {
-	v := make(url.Values)
-	if after != "" {
-		v.Set("after", string(after))
-	}
-	if limit > 0 {
-		v.Set("limit", strconv.Itoa(limit))
-	}
-	path := "/v1/push/failed"
-	if len(v) > 0 {
-		path += "?" + v.Encode()
-	}
 	var reply FailedPushesPage
-	err := a.call(ctx, http.MethodGet, path, nil, &reply, true)
+	err := a.call(ctx, http.MethodGet, pageOf("/v1/push/failed", string(after), limit), nil, &reply, true)
 	return reply, err
 }
 

@@ -29,11 +29,17 @@ func (a *API) Revoke(ctx context.Context, r Revocation) (Revocation, error) {
 	return reply, err
 }
 
-// Revocations returns what is revoked; for the app.
-func (a *API) Revocations(ctx context.Context) ([]Revocation, error) {
-	var reply struct {
-		Revocations []Revocation `json:"revocations"`
-	}
-	err := a.call(ctx, http.MethodGet, "/v1/revocations", nil, &reply, true)
-	return reply.Revocations, err
+// RevocationsPage is some of what is revoked, in the order of what it is about.
+type RevocationsPage struct {
+	Revocations []Revocation `json:"revocations"`
+	Next        string       `json:"next,omitempty"` // after which the next page is
+	More        bool         `json:"more"`
+}
+
+// Revocations returns a page of what is revoked, for the app: behind after, at
+// most limit; 0: as many as a page has.
+func (a *API) Revocations(ctx context.Context, after string, limit int) (RevocationsPage, error) {
+	var reply RevocationsPage
+	err := a.call(ctx, http.MethodGet, pageOf("/v1/revocations", after, limit), nil, &reply, true)
+	return reply, err
 }

@@ -21,6 +21,16 @@ type Session struct {
 	Role      string          `json:"role,omitempty"`    // the caller's: "owner", "moderator", "member" or "reader"
 	State     string          `json:"state,omitempty"`   // the caller's: "joined" or "invited"
 	Members   []Member        `json:"members,omitempty"` // as far as the caller may see them
+	Next      envelope.NodeID `json:"next,omitempty"`    // after which the next page of members is
+	More      bool            `json:"more,omitempty"`    // there is one
+}
+
+// SessionsPage is some of the sessions that there are, in the order of their ids
+// and without their members.
+type SessionsPage struct {
+	Sessions []Session          `json:"sessions"`
+	Next     envelope.SessionID `json:"next,omitempty"` // after which the next page is
+	More     bool               `json:"more"`
 }
 
 // Member is one device in a session.
@@ -97,10 +107,24 @@ func (a *API) UpdateSession(ctx context.Context, id envelope.SessionID, change e
 }
 
 // Session returns a session of which the caller is a member, or to which it is
-// invited.
+// invited, with the first page of its members.
 func (a *API) Session(ctx context.Context, id envelope.SessionID) (Session, error) {
+	return a.SessionMembers(ctx, id, "", 0)
+}
+
+// SessionMembers is [API.Session] with another page of its members: those whose
+// names are behind after, at most limit; 0: as many as a page has.
+func (a *API) SessionMembers(ctx context.Context, id envelope.SessionID, after envelope.NodeID, limit int) (Session, error) {
 	var s Session
-	return s, a.call(ctx, http.MethodGet, sessionPath(id, ""), nil, &s, true)
+	return s, a.call(ctx, http.MethodGet, pageOf(sessionPath(id, ""), string(after), limit), nil, &s, true)
+}
+
+// Sessions returns a page of the sessions that there are, for the app: behind
+// after, at most limit; 0: as many as a page has. Topics with rules are among them.
+func (a *API) Sessions(ctx context.Context, after envelope.SessionID, limit int) (SessionsPage, error) {
+	var reply SessionsPage
+	err := a.call(ctx, http.MethodGet, pageOf("/v1/sessions", string(after), limit), nil, &reply, true)
+	return reply, err
 }
 
 // JoinSession makes the caller a member of a session that is open or to which

@@ -35,6 +35,13 @@ type (
 		Reason string
 	}
 
+	// ListSessions asks which sessions there are, those with ids behind After in
+	// the order of their ids, without their members. Topics with rules are among
+	// them. The reply is [Sessions].
+	ListSessions struct {
+		After envelope.SessionID
+		Limit int // at most; 0: as many as a page has
+	}
 	// GetEdges asks where an address can be reached. The reply is [Edges].
 	GetEdges struct{ Of envelope.Address }
 	// GetCursors asks how far a device has got in its logs, those behind After;
@@ -50,10 +57,11 @@ type (
 // MaxReason bounds the reason of [Disconnect], in bytes.
 const MaxReason = 100
 
-func (SendMany) command()   {}
-func (Disconnect) command() {}
-func (GetEdges) command()   {}
-func (GetCursors) command() {}
+func (SendMany) command()     {}
+func (Disconnect) command()   {}
+func (GetEdges) command()     {}
+func (ListSessions) command() {}
+func (GetCursors) command()   {}
 
 type (
 	// SentMany answers [SendMany], in the order of its destinations.
@@ -66,6 +74,12 @@ type (
 	// Disconnected names the servers where there was somebody to be disconnected.
 	Disconnected struct{ Servers []envelope.ServerID }
 
+	// Sessions answers [ListSessions].
+	Sessions struct {
+		Of   []SessionInfo
+		Next envelope.SessionID // After of the next page
+		More bool
+	}
 	// Edges answers [GetEdges].
 	Edges struct {
 		Of       []Edge
@@ -93,4 +107,5 @@ type (
 func (SentMany) event()     {}
 func (Disconnected) event() {}
 func (Edges) event()        {}
+func (Sessions) event()     {}
 func (Cursors) event()      {}

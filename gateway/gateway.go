@@ -145,8 +145,13 @@ type (
 	// LeaveSession ends the caller's membership. The reply is [Membership].
 	LeaveSession struct{ ID envelope.SessionID }
 	// GetSession asks for a session, its members as far as the caller may see
-	// them, and the caller's own membership. The reply is [SessionInfo].
-	GetSession struct{ ID envelope.SessionID }
+	// them, and the caller's own membership: of the members those whose names are
+	// behind After, in the order of their names. The reply is [SessionInfo].
+	GetSession struct {
+		ID    envelope.SessionID
+		After envelope.NodeID
+		Limit int // members at most; 0: as many as a page has
+	}
 
 	// Locate asks for servers to connect to, best first. The reply is [Servers].
 	Locate struct {
@@ -165,8 +170,12 @@ type (
 		Before  int64 // Unix milliseconds; 0: now
 		Expires int64 // when none of the keys can be valid any more; in the reply
 	}
-	// GetRevocations asks what is revoked; for the app. The reply is [Revocations].
-	GetRevocations struct{}
+	// GetRevocations asks what is revoked, in the order of what it is about, behind
+	// After, which is Next of the page before; for the app. The reply is [Revocations].
+	GetRevocations struct {
+		After string
+		Limit int // at most; 0: as many as a page has
+	}
 )
 
 func (Send) command()            {}
@@ -336,6 +345,10 @@ type (
 		Created  time.Time
 		Members  []MemberInfo
 		Own      MemberInfo // the caller's; zero when it has none
+
+		// Of a [GetSession].
+		Next envelope.NodeID // After of the next page of members
+		More bool
 	}
 	// MemberInfo is one device's membership of a session.
 	MemberInfo struct {
@@ -366,7 +379,11 @@ type (
 	}
 
 	// Revocations answers [Revoke] and [GetRevocations].
-	Revocations struct{ Of []Revoke }
+	Revocations struct {
+		Of   []Revoke
+		Next string // After of the next page
+		More bool
+	}
 )
 
 func (Message) event()   {}

@@ -204,7 +204,7 @@ func TestAuthorizeWhat(t *testing.T) {
 		{gateway.Mute{}, nothing},
 	}
 	apps := []string{ // the app's own, who is not asked about
-		"SendMany", "Disconnect", "DrainServer", "GetMesh", "GetEdges", "GetCursors", "Revoke", "GetRevocations",
+		"SendMany", "Disconnect", "DrainServer", "GetMesh", "GetEdges", "GetCursors", "Revoke", "GetRevocations", "ListSessions",
 		"GetHooks", "ReplayHooks", "TestPush", "GetFailedPushes", "SettleFailedPush",
 	}
 	seen := make(map[string]bool)

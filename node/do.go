@@ -100,7 +100,9 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		return describe(ses, members, who.Node), nil
+		return pageOfMembers(describe(ses, members, who.Node), cmd), nil
+	case gateway.ListSessions:
+		return n.listSessions(ctx, who, cmd)
 	case gateway.SetHeader:
 		h, err := n.sessions.SetHeader(ctx, who, cmd.ID, cmd.Document)
 		return describeHeader(h), err
@@ -152,7 +154,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 	case gateway.ReplayHooks:
 		return gateway.Done{}, n.hooks.replay(ctx, who, cmd)
 	case gateway.GetRevocations:
-		return n.revocations(who)
+		return n.revocations(who, cmd)
 	}
 	return nil, envelope.Errorf(envelope.BadRequest, "that belongs to a connection")
 }

@@ -195,6 +195,7 @@ func TestExamplesOfTheDocument(t *testing.T) {
 		{call: "leave", as: "zed"},
 		{call: "updateSession"},
 		{call: "getSession"},
+		{call: "sessions"},
 		{call: "history", before: []string{
 			`carl POST /v1/messages {"id":"1","dest_session_id":"room","payload":"hello"}`,
 			`ann POST /v1/messages {"id":"2","dest_session_id":"room","payload":"welcome"}`,

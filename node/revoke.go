@@ -141,18 +141,6 @@ func (n *Node) revokedToken(t push.Token) bool {
 	return n.revoker.rows.Check(by) != nil
 }
 
-// revocations carries out [gateway.GetRevocations].
-func (n *Node) revocations(who envelope.Principal) (gateway.Event, error) {
-	if err := n.mayRevoke(who); err != nil {
-		return nil, err
-	}
-	var of []gateway.Revoke
-	for _, row := range n.revoker.rows.All() {
-		of = append(of, gateway.Revoke(row))
-	}
-	return gateway.Revocations{Of: of}, nil
-}
-
 func (n *Node) mayRevoke(who envelope.Principal) error {
 	switch {
 	case !who.App:

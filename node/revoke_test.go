@@ -271,15 +271,25 @@ func TestRevocationCalls(t *testing.T) {
 		}
 		pass(revokedPoll)
 		app.Servers = []string{"http://b"}
-		all, err := app.Revocations(t.Context())
-		if err != nil || len(all) != 3 || all[0].Client != "y" || all[0].Before != now || all[1].JTI != "x" || all[2].Node != "y" || all[2].Before != now-7 {
-			t.Errorf("%+v, %v", all, err)
+		page, err := app.Revocations(t.Context(), "", 0)
+		if all := page.Revocations; err != nil || page.More || len(all) != 3 || all[0].Client != "y" || all[0].Before != now || all[1].JTI != "x" || all[2].Node != "y" || all[2].Before != now-7 {
+			t.Errorf("%+v, %v", page, err)
+		}
+		var paged []client.Revocation
+		for next, more := "", true; more; next, more = page.Next, page.More {
+			if page, err = app.Revocations(t.Context(), next, 2); err != nil || len(page.Revocations) > 2 || page.More == (page.Next == "") {
+				t.Fatalf("behind %q: %+v, %v", next, page, err)
+			}
+			paged = append(paged, page.Revocations...)
+		}
+		if len(paged) != 3 || paged[0].Client != "y" || paged[1].JTI != "x" || paged[2].Node != "y" {
+			t.Errorf("by pages: %+v", paged)
 		}
 		ann := m.api("ann", "ann", "a")
 		if _, err := ann.Revoke(t.Context(), client.Revocation{Client: "bob"}); envelope.CodeOf(err) != envelope.Forbidden {
 			t.Errorf("ann has revoked bob: %v", err)
 		}
-		if _, err := ann.Revocations(t.Context()); envelope.CodeOf(err) != envelope.Forbidden {
+		if _, err := ann.Revocations(t.Context(), "", 0); envelope.CodeOf(err) != envelope.Forbidden {
 			t.Errorf("ann has seen who was revoked: %v", err)
 		}
 		app.Servers = []string{"http://a"}
@@ -288,13 +298,13 @@ func TestRevocationCalls(t *testing.T) {
 			t.Errorf("without a store: %v", err)
 		}
 		m.at("a").store.away(false)
-		if _, err := app.Revocations(t.Context()); err != nil {
+		if _, err := app.Revocations(t.Context(), "", 0); err != nil {
 			t.Errorf("what was refused was done: %v", err)
 		}
 		if _, err := app.Revoke(t.Context(), client.Revocation{All: true}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := app.Revocations(t.Context()); envelope.CodeOf(err) != envelope.Revoked {
+		if _, err := app.Revocations(t.Context(), "", 0); envelope.CodeOf(err) != envelope.Revoked {
 			t.Errorf("everybody is the app as well: %v", err)
 		}
 	})

@@ -302,7 +302,7 @@ func (x *taint) look(t *testing.T, session string) {
 	pass(time.Second)
 	for _, who := range []string{"alice", "mo", "dora", "larry", "sara", "pete", "eve", theApp} {
 		for _, path := range []string{
-			"sessions/" + session, "sessions/" + session + "/header", "messages?log=session:" + session,
+			"sessions/" + session, "sessions/" + session + "?after=" + session + "~a&limit=2", "sessions?limit=2", "sessions/" + session + "/header", "messages?log=session:" + session,
 			"messages?log=session:" + session + "&before=1000&limit=200", "presence?session_id=" + session,
 			"messages?log=node:" + session + "~zorro", "messages/m1/trace?dest_session_id=" + session,
 			"messages/m2/trace?dest_session_id=" + session + "&src_id=" + session + "~zorro",
@@ -314,7 +314,7 @@ func (x *taint) look(t *testing.T, session string) {
 		x.legacyCall(who, "a", "get_session_info", "session_id="+session)
 	}
 	for _, path := range []string{
-		"mesh", "hooks", "edges?address=session:" + session, "edges?address=node:" + session + "~zorro", "cursors?node_id=alice",
+		"mesh", "hooks", "sessions", "sessions/" + session + "?limit=1", "edges?address=session:" + session, "edges?address=node:" + session + "~zorro", "cursors?node_id=alice",
 	} {
 		x.do(http.MethodGet, theApp, "a", "/v1/"+path, "")
 	}

@@ -102,14 +102,22 @@ func (c *edgesCmd) Run(ctx context.Context, sys *system) error {
 // sessionsCmd shows sessions and who is in them.
 type sessionsCmd struct {
 	operate
-	Sessions []envelope.SessionID `arg:"" name:"session" help:"Which."`
+	Sessions []envelope.SessionID `arg:"" optional:"" name:"session" help:"Which. Default: all there are, without who is in them."`
 }
 
-// Run prints a row for each member.
+// Run prints a row for each member, or for each session there is.
 func (c *sessionsCmd) Run(ctx context.Context, sys *system) error {
+	if len(c.Sessions) == 0 {
+		return c.all(ctx, sys)
+	}
 	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) (of []client.Session, err error) {
 		for _, id := range c.Sessions {
 			s, err := api.Session(ctx, id)
+			for page := s; err == nil && page.More; {
+				if page, err = api.SessionMembers(ctx, id, page.Next, 0); err == nil {
+					s.Members, s.Next, s.More = append(s.Members, page.Members...), "", false
+				}
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", id, err)
 			}
@@ -119,10 +127,7 @@ func (c *sessionsCmd) Run(ctx context.Context, sys *system) error {
 	}, func(of []client.Session) [][]any {
 		rows := [][]any{{"SESSION", "KIND", "CREATED", "MEMBER", "CLIENT", "ROLE", "SINCE"}}
 		for _, s := range of {
-			kind := ""
-			if s.Kind != nil {
-				kind = *s.Kind
-			}
+			kind := kindOf(s)
 			for _, m := range s.Members {
 				rows = append(rows, []any{s.ID, kind, at(s.CreatedMS), m.Node, m.Client, m.Role, m.Since})
 			}
@@ -132,6 +137,32 @@ func (c *sessionsCmd) Run(ctx context.Context, sys *system) error {
 		}
 		return rows
 	})
+}
+
+// all prints a row for each session there is.
+func (c *sessionsCmd) all(ctx context.Context, sys *system) error {
+	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) (all []client.Session, err error) {
+		for page := (client.SessionsPage{More: true}); page.More; {
+			if page, err = api.Sessions(ctx, page.Next, 0); err != nil {
+				return nil, err
+			}
+			all = append(all, page.Sessions...)
+		}
+		return all, nil
+	}, func(all []client.Session) [][]any {
+		rows := [][]any{{"SESSION", "KIND", "CREATED", "OWNER", "MASTER"}}
+		for _, s := range all {
+			rows = append(rows, []any{s.ID, kindOf(s), at(s.CreatedMS), s.Owner, s.Master})
+		}
+		return rows
+	})
+}
+
+func kindOf(s client.Session) string {
+	if s.Kind == nil {
+		return ""
+	}
+	return *s.Kind
 }
 
 // inboxCmd shows what waits for a device.

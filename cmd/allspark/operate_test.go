@@ -13,18 +13,22 @@ func TestOperate(t *testing.T) {
 		"GET /v1/mesh": `{"servers":[{"server":"a","boot":"x","url":"http://a","zone":"eu","load":7,"max_load":50,"draining":false,"answers":true,"links":["b","c"],"age_ms":0,` +
 			`"health":{"round_trip_us":0,"clock_ahead_ms":0,"store_write_us":1234567,"waiting":7,"longest":5,"behind":1,"links":[{"server":"b","round_trip_us":180,"queued_records":2,"queued_bytes":99}]}},` +
 			`{"server":"b","boot":"y","url":"http://b","load":0,"max_load":50,"draining":true,"answers":false,"links":[],"age_ms":1250}]}`,
-		"GET /v1/edges?address=node%3Abob":                                                    `{"address":"node:bob","edges":[{"server":"a","boot":"x","alive":true}],"last_seen":946684800000}`,
-		"GET /v1/edges?address=node%3Aeve":                                                    `{"address":"node:eve","edges":[]}`,
-		"GET /v1/sessions/r":                                                                  `{"session_id":"r","owner":"ann","kind":"game","created":946684800000,"members":[{"node_id":"ann","client_id":"ann","since":1,"role":"owner"},{"node_id":"r~zorro","since":2,"role":"member"}]}`,
-		"GET /v1/sessions/e":                                                                  `{"session_id":"e","owner":"","created":946684800000}`,
-		"GET /v1/cursors?node_id=bob":                                                         `{"node_id":"bob","cursors":[{"log":"client:bob","delivered":5,"read":3}],"next":"client:bob","more":true}`,
-		"GET /v1/cursors?after=client%3Abob&node_id=bob":                                      `{"node_id":"bob","cursors":[{"log":"session:r","delivered":2,"read":0}],"more":false}`,
-		"GET /v1/messages?after=5&limit=1&log=client%3Abob":                                   `{"messages":[],"floor":1,"head":5,"next":5,"more":false}`,
-		"GET /v1/messages?after=2&limit=1&log=session%3Ar":                                    `{"messages":[],"floor":5,"head":10,"next":5,"more":true}`,
-		"GET /v1/messages?limit=1&log=node%3Abob":                                             `{"messages":[],"floor":1,"head":4,"next":1,"more":true}`,
-		"GET /v1/messages/m1/trace?dest_id=bob&src_id=ann":                                    `{"id":"m1","log":"node:bob","seq":3,"accepted":946684800000,"trimmed":false,"delivered":1,"read":0,"readers":[{"node_id":"bob","delivered":true,"read":false,"server":"a","written":true}],"servers":["a"]}`,
-		"GET /v1/messages/m3/trace?dest_id=eve":                                               `{"id":"m3","log":"node:eve","seq":5,"trimmed":false,"delivered":0,"read":0,"readers":[{"node_id":"eve","delivered":false,"read":false}]}`,
-		"GET /v1/messages/m2/trace?dest_session_id=r":                                         `{"id":"m2","log":"session:r","seq":4,"trimmed":true,"delivered":0,"read":0,"readers":[]}`,
+		"GET /v1/edges?address=node%3Abob":                  `{"address":"node:bob","edges":[{"server":"a","boot":"x","alive":true}],"last_seen":946684800000}`,
+		"GET /v1/edges?address=node%3Aeve":                  `{"address":"node:eve","edges":[]}`,
+		"GET /v1/sessions/r":                                `{"session_id":"r","owner":"ann","kind":"game","created":946684800000,"members":[{"node_id":"ann","client_id":"ann","since":1,"role":"owner"},{"node_id":"r~zorro","since":2,"role":"member"}]}`,
+		"GET /v1/sessions":                                  `{"sessions":[{"session_id":"a","owner":"ann","kind":"topic","created":946684800000}],"next":"a","more":true}`,
+		"GET /v1/sessions?after=a":                          `{"sessions":[{"session_id":"r","owner":"r~zorro","kind":"game","master":"bob","created":946684800000}],"more":false}`,
+		"GET /v1/sessions/m":                                `{"session_id":"m","owner":"ann","kind":"group","created":946684800000,"members":[{"node_id":"ann","since":1,"role":"owner"}],"next":"ann","more":true}`,
+		"GET /v1/sessions/m?after=ann":                      `{"session_id":"m","owner":"ann","kind":"group","created":946684800000,"members":[{"node_id":"bob","since":2,"role":"member"}]}`,
+		"GET /v1/sessions/e":                                `{"session_id":"e","owner":"","created":946684800000}`,
+		"GET /v1/cursors?node_id=bob":                       `{"node_id":"bob","cursors":[{"log":"client:bob","delivered":5,"read":3}],"next":"client:bob","more":true}`,
+		"GET /v1/cursors?after=client%3Abob&node_id=bob":    `{"node_id":"bob","cursors":[{"log":"session:r","delivered":2,"read":0}],"more":false}`,
+		"GET /v1/messages?after=5&limit=1&log=client%3Abob": `{"messages":[],"floor":1,"head":5,"next":5,"more":false}`,
+		"GET /v1/messages?after=2&limit=1&log=session%3Ar":  `{"messages":[],"floor":5,"head":10,"next":5,"more":true}`,
+		"GET /v1/messages?limit=1&log=node%3Abob":           `{"messages":[],"floor":1,"head":4,"next":1,"more":true}`,
+		"GET /v1/messages/m1/trace?dest_id=bob&src_id=ann":  `{"id":"m1","log":"node:bob","seq":3,"accepted":946684800000,"trimmed":false,"delivered":1,"read":0,"readers":[{"node_id":"bob","delivered":true,"read":false,"server":"a","written":true}],"servers":["a"]}`,
+		"GET /v1/messages/m3/trace?dest_id=eve":             `{"id":"m3","log":"node:eve","seq":5,"trimmed":false,"delivered":0,"read":0,"readers":[{"node_id":"eve","delivered":false,"read":false}]}`,
+		"GET /v1/messages/m2/trace?dest_session_id=r":       `{"id":"m2","log":"session:r","seq":4,"trimmed":true,"delivered":0,"read":0,"readers":[]}`,
 		`POST /v1/disconnect {"client_id":"bob","code":"unauthorized","reason":"signed out"}`: `{"servers":["a","b"]}`,
 	}
 	for call, reply := range map[string]string{
@@ -65,6 +69,11 @@ func TestOperate(t *testing.T) {
 			"sessions r e", "SESSION  KIND  CREATED               MEMBER   CLIENT  ROLE    SINCE\nr        game  2000-01-01T00:00:00Z  ann      ann     owner   1\n" +
 				"r        game  2000-01-01T00:00:00Z  r~zorro  -       member  2\ne        -     2000-01-01T00:00:00Z  -        -       -       -\n",
 		},
+		{
+			"sessions m", "SESSION  KIND   CREATED               MEMBER  CLIENT  ROLE    SINCE\n" +
+				"m        group  2000-01-01T00:00:00Z  ann     -       owner   1\nm        group  2000-01-01T00:00:00Z  bob     -       member  2\n",
+		},
+		{"sessions", "SESSION  KIND   CREATED               OWNER    MASTER\na        topic  2000-01-01T00:00:00Z  ann      -\nr        game   2000-01-01T00:00:00Z  r~zorro  bob\n"},
 		{"inbox bob", "LOG         HEAD  DELIVERED  READ  WAITING\nclient:bob  5     5          3     0\nsession:r   10    2          0     6\nnode:bob    4     0          0     4\n"},
 		{
 			"inbox bob --json", `[{"log":"client:bob","delivered":5,"read":3,"head":5,"waiting":0},{"log":"session:r","delivered":2,"read":0,"head":10,"waiting":6},` +
@@ -94,7 +103,6 @@ func TestOperate(t *testing.T) {
 		{"disconnect", ""},
 		{"disconnect --node n --client c", ""},
 		{"disconnect --node n --code revoked", ""},
-		{"sessions", ""},
 	} {
 		args := strings.Fields(test.args)
 		for i := range args {

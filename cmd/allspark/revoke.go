@@ -35,8 +35,14 @@ func (c *revokeCmd) Run(ctx context.Context, sys *system) error {
 		what.Before = at.UnixMilli()
 	}
 	if c.List {
-		return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) ([]client.Revocation, error) {
-			return api.Revocations(ctx)
+		return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) (all []client.Revocation, err error) {
+			for page := (client.RevocationsPage{More: true}); page.More; {
+				if page, err = api.Revocations(ctx, page.Next, 0); err != nil {
+					return nil, err
+				}
+				all = append(all, page.Revocations...)
+			}
+			return all, nil
 		}, revocations)
 	}
 	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) (client.Revocation, error) {

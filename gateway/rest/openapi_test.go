@@ -168,7 +168,7 @@ func TestDocumentNamesEveryMember(t *testing.T) {
 		"PushTest": pushTestRequest{}, "PushTestReply": pushTestReply{}, "PushTry": pushTryReply{},
 		"FailedPushes": failedPushesReply{}, "FailedPush": failedPushReply{},
 		"Settings": envelope.Settings{}, "CreateRequest": createRequest{}, "AliasRequest": aliasRequest{},
-		"Session": sessionReply{}, "Member": memberReply{}, "MemberRequest": memberRequest{}, "Standing": standingReply{},
+		"Session": sessionReply{}, "Sessions": sessionsReply{}, "Member": memberReply{}, "MemberRequest": memberRequest{}, "Standing": standingReply{},
 		"Membership": membershipReply{}, "HeaderReply": headerReply{},
 		"Header": struct {
 			headerReply

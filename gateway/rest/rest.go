@@ -68,6 +68,7 @@ func (h *Handler) each(handle func(pattern string, serve func(http.ResponseWrite
 	handle("POST /v1/push/failed/{id}/retry", h.call(h.settleFailedPush(true)))
 	handle("GET /v1/presence", h.call(h.presence))
 	handle("POST /v1/sessions", h.call(h.createSession))
+	handle("GET /v1/sessions", h.call(h.listSessions))
 	handle("GET /v1/sessions/{id}", h.call(h.getSession))
 	handle("POST /v1/sessions/{id}/join", h.call(h.joinSession))
 	handle("POST /v1/sessions/{id}/leave", h.call(h.leaveSession))

@@ -28,6 +28,8 @@ type revocationReply struct {
 
 type revocationsReply struct {
 	Revocations []revocationReply `json:"revocations"`
+	Next        string            `json:"next,omitempty"` // after= of the next page
+	More        bool              `json:"more"`
 }
 
 // revoke answers POST /v1/revocations, which may be repeated.
@@ -47,15 +49,27 @@ func (h *Handler) revoke(r *http.Request, who auth.Verified) (any, error) {
 	return revocationOf(ev.(gateway.Revocations).Of[0]), nil
 }
 
-// revocations answers GET /v1/revocations.
+// revocations answers GET /v1/revocations?after=&limit=.
 func (h *Handler) revocations(r *http.Request, who auth.Verified) (any, error) {
-	ev, err := h.Core.Do(r.Context(), who.Principal, gateway.GetRevocations{})
+	q, err := query(r, "after", "limit")
 	if err != nil {
 		return nil, err
 	}
-	reply := revocationsReply{[]revocationReply{}}
-	for _, of := range ev.(gateway.Revocations).Of {
+	cmd := gateway.GetRevocations{After: q.Get("after"), Limit: int(q.number("limit"))}
+	if q.err != nil {
+		return nil, q.err
+	}
+	ev, err := h.Core.Do(r.Context(), who.Principal, cmd)
+	if err != nil {
+		return nil, err
+	}
+	page := ev.(gateway.Revocations)
+	reply := revocationsReply{Revocations: []revocationReply{}, More: page.More}
+	for _, of := range page.Of {
 		reply.Revocations = append(reply.Revocations, revocationOf(of))
+	}
+	if page.More {
+		reply.Next = page.Next
 	}
 	return reply, nil
 }

@@ -35,6 +35,14 @@ type sessionReply struct {
 	Role      string          `json:"role,omitempty"`    // the caller's own
 	State     string          `json:"state,omitempty"`   // the caller's: "joined" or "invited"
 	Members   []memberReply   `json:"members,omitempty"`
+	Next      envelope.NodeID `json:"next,omitempty"` // after= of the next page of members
+	More      bool            `json:"more,omitempty"` // there is one
+}
+
+type sessionsReply struct {
+	Sessions []sessionReply     `json:"sessions"`       // without members
+	Next     envelope.SessionID `json:"next,omitempty"` // after= of the next page
+	More     bool               `json:"more"`
 }
 
 type memberReply struct {
@@ -120,8 +128,42 @@ func (h *Handler) changeMember(action gateway.MemberAction) func(*http.Request, 
 	}
 }
 
+// listSessions answers GET /v1/sessions?after=&limit=.
+func (h *Handler) listSessions(r *http.Request, who auth.Verified) (any, error) {
+	q, err := query(r, "after", "limit")
+	if err != nil {
+		return nil, err
+	}
+	cmd := gateway.ListSessions{After: envelope.SessionID(q.id("after")), Limit: int(q.number("limit"))}
+	if q.err != nil {
+		return nil, q.err
+	}
+	ev, err := h.Core.Do(r.Context(), who.Principal, cmd)
+	if err != nil {
+		return nil, err
+	}
+	page := ev.(gateway.Sessions)
+	reply := sessionsReply{Sessions: []sessionReply{}, More: page.More}
+	for _, info := range page.Of {
+		reply.Sessions = append(reply.Sessions, sessionOfInfo(info))
+	}
+	if page.More {
+		reply.Next = page.Next
+	}
+	return reply, nil
+}
+
+// getSession answers GET /v1/sessions/{id}?after=&limit=.
 func (h *Handler) getSession(r *http.Request, who auth.Verified) (any, error) {
-	return describe(h.Core.Do(r.Context(), who.Principal, gateway.GetSession{ID: sessionOf(r)}))
+	q, err := query(r, "after", "limit")
+	if err != nil {
+		return nil, err
+	}
+	cmd := gateway.GetSession{ID: sessionOf(r), After: q.node("after"), Limit: int(q.number("limit"))}
+	if q.err != nil {
+		return nil, q.err
+	}
+	return describe(h.Core.Do(r.Context(), who.Principal, cmd))
 }
 
 func (h *Handler) joinSession(r *http.Request, who auth.Verified) (any, error) {
@@ -152,10 +194,14 @@ func describe(ev gateway.Event, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := ev.(gateway.SessionInfo)
+	return sessionOfInfo(ev.(gateway.SessionInfo)), nil
+}
+
+func sessionOfInfo(info gateway.SessionInfo) sessionReply {
 	reply := sessionReply{
 		SessionID: info.ID, Owner: info.Owner, Master: info.Master, Settings: info.Settings, CreatedMS: info.Created.UnixMilli(),
 		NodeID: info.Own.Node, Role: info.Own.Role, State: info.Own.State,
+		Next: info.Next, More: info.More,
 	}
 	for _, m := range info.Members {
 		of := memberReply{NodeID: m.Node, ClientID: m.Client, Since: m.Since, Role: m.Role}
@@ -164,7 +210,7 @@ func describe(ev gateway.Event, err error) (any, error) {
 		}
 		reply.Members = append(reply.Members, of)
 	}
-	return reply, nil
+	return reply
 }
 
 func membership(ev gateway.Event, err error) (any, error) {
