@@ -143,8 +143,13 @@ func TestRoughNetwork(t *testing.T) {
 	defer cancel()
 	var all, sending sync.WaitGroup
 	var missing atomic.Int64
-	missing.Store(devices * peers * messages)
+	missing.Store(2 * devices * peers * messages) // to arrive, and to be acknowledged
 	done := make(chan struct{})
+	settle := func() {
+		if missing.Add(-1) == 0 {
+			close(done)
+		}
+	}
 	clients := make([]*client.Client, devices)
 	https := make([]*http.Client, devices)
 	for i := range clients {
@@ -170,9 +175,7 @@ func TestRoughNetwork(t *testing.T) {
 					t.Errorf("device %d: %d after %d of %s seq %d %s", i, number, last[m.SrcNode], m.SrcNode, m.Seq, m.ID)
 				}
 				last[m.SrcNode] = number
-				if missing.Add(-1) == 0 {
-					close(done)
-				}
+				settle()
 			}
 		})
 		sending.Go(func() {
@@ -190,6 +193,7 @@ func TestRoughNetwork(t *testing.T) {
 						if err != nil {
 							t.Errorf("device %d: message %d: %v", i, n+1, err)
 						}
+						settle()
 					}); err != nil {
 						t.Errorf("device %d: %v", i, err)
 						return
@@ -203,7 +207,7 @@ func TestRoughNetwork(t *testing.T) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		t.Errorf("%d messages have not arrived", missing.Load())
+		t.Errorf("%d messages have not arrived, or their acknowledgements have not", missing.Load())
 	}
 	cancel()
 	all.Wait()
