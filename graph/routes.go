@@ -107,9 +107,10 @@ func (t *routes) settled(addr envelope.Address, seq uint64) (servers []envelope.
 }
 
 // fresh returns the entry of an address, and whether the address is settled. mu
-// is held.
+// is held. What is in use counts as used when it is looked up anew, each routeAge,
+// and not for each message.
 func (t *routes) fresh(addr envelope.Address) (r *route, ok bool) {
-	r, ok = t.cache.Get(addr)
+	r, ok = t.cache.Peek(addr)
 	return r, ok && !r.stale && r.flushes == t.flushes && time.Since(r.at) < routeAge
 }
 

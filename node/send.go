@@ -110,7 +110,8 @@ type submission struct {
 	c      *conn
 	env    *envelope.Envelope
 	id     string
-	number uint64 // of the message on its connection, when it came first
+	waits  bool   // for the store or for readers, and has a place among those that do
+	number uint64 // of those on its connection, when it came first
 	denied error  // what the app's backend says
 
 	// Of the message as it was sent, to be told with a refusal.
@@ -123,29 +124,32 @@ type submission struct {
 // send takes a message from this connection. It holds back the read loop while
 // too many of its messages wait for the store.
 func (c *conn) send(env *envelope.Envelope) {
-	c.mu.Lock()
-	if !c.inflight.take(&c.ctx, &c.mu, maxInflight) {
+	waits := env.Class == envelope.Durable || env.Receipt
+	var number uint64
+	if waits {
+		c.mu.Lock()
+		if !c.inflight.take(&c.ctx, &c.mu, maxInflight) {
+			c.mu.Unlock()
+			return
+		}
+		c.submitted++
+		number = c.submitted
 		c.mu.Unlock()
-		return
 	}
-	c.submitted++
-	number := c.submitted
-	c.mu.Unlock()
-
-	atOnce := env.Class != envelope.Durable && !env.Receipt
 	s := c.n.submissions.Get().(*submission)
 	*s = submission{
-		c: c, env: env, id: env.ID, number: number, durable: env.Class == envelope.Durable,
+		c: c, env: env, id: env.ID, waits: waits, number: number, durable: env.Class == envelope.Durable,
 		log:  env.Dest(), // also when it is refused before that is known to be right
 		node: env.DestNode, session: env.DestSession,
 		denied: c.ask(ofMessage(env)), // which may take a while: what was refused meanwhile comes before it
 	}
 	c.n.send(&c.ctx, c.who, env, s)
-	c.passage.end(&c.mu)
-	if atOnce {
-		*s = submission{}
-		c.n.submissions.Put(s)
+	if waits {
+		c.passage.end(&c.mu)
+		return
 	}
+	*s = submission{}
+	c.n.submissions.Put(s)
 }
 
 // leave implements [submitter].
@@ -172,9 +176,11 @@ func (s *submission) leave(addr envelope.Address) error {
 // done implements [submitter].
 func (s *submission) done(ack gateway.Ack, err error) {
 	c := s.c
-	c.mu.Lock()
-	c.inflight.leave()
-	c.mu.Unlock()
+	if s.waits {
+		c.mu.Lock()
+		c.inflight.leave()
+		c.mu.Unlock()
+	}
 	if err == nil {
 		if s.id != "" {
 			c.acknowledged(ack)
