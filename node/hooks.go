@@ -51,6 +51,7 @@ type hooks struct {
 
 	stats HookStats
 	turns turns
+	late  late
 	works questions[hookWork]
 }
 
@@ -65,6 +66,7 @@ type HookStats struct {
 type queued struct {
 	event hook.Event
 	at    int64 // Unix milliseconds
+	late  bool  // see [late]
 }
 
 // newHooks returns nil when nobody is to be told.
@@ -108,10 +110,25 @@ func (h *hooks) tell(e hook.Event) {
 	if e.ID == "" {
 		e.ID = rand.Text()
 	}
+	h.enqueue(&queued{event: e, at: time.Now().UnixMilli()})
+}
+
+// tellLate is tell for one that was to be in the outbox at once. Those about the
+// same that come later take the same way, until it is there.
+func (h *hooks) tellLate(e hook.Event, at int64) {
+	h.late.add(e.Subject)
+	if !h.enqueue(&queued{event: e, at: at, late: true}) {
+		h.late.remove(e.Subject)
+	}
+}
+
+func (h *hooks) enqueue(q *queued) bool {
 	select {
-	case h.queue <- &queued{e, time.Now().UnixMilli()}:
+	case h.queue <- q:
+		return true
 	default:
 		h.stats.DroppedFull.Add(1)
+		return false
 	}
 }
 
@@ -200,6 +217,9 @@ func (h *hooks) put(ctx context.Context, batch []*queued) (again []*queued) {
 		select {
 		case o := <-done:
 			failed[o.i] = o.err != nil
+			if q := batch[o.i]; q.late && o.err == nil {
+				h.late.remove(q.event.Subject)
+			}
 			continue
 		case <-ctx.Done():
 		}
@@ -363,9 +383,14 @@ func (h *hooks) waiting(log envelope.Address, env *envelope.Envelope, seq uint64
 				then()
 				return
 			}
+			if h.late.has(e.Subject) {
+				h.tellLate(e, at)
+				then()
+				return
+			}
 			h.append(e, at, func(err error) {
 				if err != nil {
-					h.tell(e)
+					h.tellLate(e, at)
 				}
 				then()
 			})

@@ -489,3 +489,35 @@ func TestHooksQueue(t *testing.T) {
 		}
 	})
 }
+
+// An event that the outbox has refused is not overtaken by what is told at once
+// about the same, and later ones go there at once again.
+func TestHooksRefused(t *testing.T) {
+	inHookMesh(t, 1, func(t *testing.T, m *mesh, r *receiver) {
+		alice := m.client("alice", "a").connected(m)
+		refusals := 0
+		m.at("a").store.set(func(s *faultyStore) {
+			s.append = func(_ envelope.Address, id string) error {
+				if id == "node:phone:1" && refusals < 3 {
+					refusals++
+					return envelope.BusyError(1, "not now", nil)
+				}
+				return nil
+			}
+		})
+		for i := range 3 {
+			alice.send(to(deviceAddr("phone"), strconv.Itoa(i), "x"))
+		}
+		if !m.at("a").hooks.late.has("node:phone") {
+			t.Error("nothing was refused")
+		}
+		pass(10 * time.Second)
+		wantTold(t, r.told(hook.Offline), "message.offline node:phone 1", "message.offline node:phone 2", "message.offline node:phone 3")
+		if m.at("a").hooks.late.has("node:phone") {
+			t.Error("what is in the outbox is still waited for")
+		}
+		alice.send(to(deviceAddr("phone"), "3", "x"))
+		pass(10 * time.Second)
+		wantTold(t, r.told(hook.Offline), "message.offline node:phone 1", "message.offline node:phone 2", "message.offline node:phone 3", "message.offline node:phone 4")
+	})
+}

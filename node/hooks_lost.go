@@ -61,10 +61,10 @@ func (h *hooks) lost(ctx context.Context, id envelope.ServerID, boot string) err
 	for i, e := range edges {
 		device := envelope.NodeID(e.Addr.ID)
 		if _, _, alias := device.Alias(); e.Addr.Kind == envelope.KindNode && !alias {
-			batch = append(batch, &queued{hook.Event{
+			batch = append(batch, &queued{event: hook.Event{
 				ID: e.Conn + ":" + boot + ":lost", Type: hook.Disconnected, Subject: e.Addr.String(),
 				Node: device, Connection: e.Conn, Server: id, Reason: "lost",
-			}, now})
+			}, at: now})
 		}
 		if len(batch) < hookBatch && i < len(edges)-1 || len(batch) == 0 {
 			continue
