@@ -275,13 +275,15 @@ func (g *Graph) watchFreeze(ctx context.Context, last time.Time) {
 			return
 		case <-tick.C:
 		}
-		if gap := g.cfg.now().Sub(last); gap > g.cfg.Lease/2 {
+		now := g.cfg.now() // once: between two looks it may stand still, too
+		if gap := now.Sub(last); gap > g.cfg.Lease/2 {
 			g.counters.freezes.Add(1)
 			g.log.Error("this process stood still; closing all connections", "for", gap)
 			g.cfg.OnFrozen()
 			signal(g.thaw)
+			now = g.cfg.now()
 		}
-		last = g.cfg.now()
+		last = now
 	}
 }
 
