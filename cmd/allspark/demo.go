@@ -218,8 +218,8 @@ for Alice, while Bob sends her something that is not to be stored:
   WHERE=$(curl -s -X POST {{index .Servers 1}}/v1/connect -H "Authorization: Bearer $ALICE")
   URL=$(echo "$WHERE" | grep -o '"url":"[^"]*"' | head -1 | cut -d'"' -f4)
   TOKEN=$(echo "$WHERE" | grep -o '"validation_token":"[^"]*"' | head -1 | cut -d'"' -f4)
-  (sleep 2; curl -s -o /dev/null {{index .Servers 0}}/v1/messages -H "Authorization: Bearer $BOB" -d '{"dest_id":"alice","class":"volatile","payload":"Hello WebSocket"}') &
-  curl -sN --max-time 4 --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+  (sleep 4; curl -s -o /dev/null {{index .Servers 0}}/v1/messages -H "Authorization: Bearer $BOB" -d '{"dest_id":"alice","class":"volatile","payload":"Hello WebSocket"}') &
+  curl -sN --max-time 6 --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
     -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$URL/ws?token=$TOKEN" | grep -ao '{.*}'
 
 Who has no account gets an identity with one call, and joins what Alice has
