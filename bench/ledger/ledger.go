@@ -34,6 +34,18 @@ type Verdict struct {
 	Strange    int `json:"strange"`      // received though never sent
 }
 
+// Add adds another account.
+func (v *Verdict) Add(o Verdict) {
+	v.Sent += o.Sent
+	v.Taken += o.Taken
+	v.Refused += o.Refused
+	v.Received += o.Received
+	v.Lost += o.Lost
+	v.Duplicated += o.Duplicated
+	v.OutOfOrder += o.OutOfOrder
+	v.Strange += o.Strange
+}
+
 // Good reports whether everything acknowledged was received once and in order.
 func (v Verdict) Good() bool {
 	return v.Lost == 0 && v.Duplicated == 0 && v.OutOfOrder == 0 && v.Strange == 0

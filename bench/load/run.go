@@ -267,14 +267,4 @@ func (r *run) percentiles() {
 }
 
 // verdict adds an account to the result's.
-func (r *run) verdict(v ledger.Verdict) {
-	sum := &r.result.Verdict
-	sum.Sent += v.Sent
-	sum.Taken += v.Taken
-	sum.Refused += v.Refused
-	sum.Received += v.Received
-	sum.Lost += v.Lost
-	sum.Duplicated += v.Duplicated
-	sum.OutOfOrder += v.OutOfOrder
-	sum.Strange += v.Strange
-}
+func (r *run) verdict(v ledger.Verdict) { r.result.Verdict.Add(v) }

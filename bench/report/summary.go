@@ -113,7 +113,7 @@ func newRow(results []*load.Result) *Row {
 		}
 		counted = append(counted, res)
 		row.Target, row.Note = res.Target, res.Note
-		add(&row.Verdict, res.Verdict)
+		row.Verdict.Add(res.Verdict)
 		for _, f := range res.Figures {
 			values[f.Name] = append(values[f.Name], f.Value)
 		}
@@ -132,17 +132,6 @@ func newRow(results []*load.Result) *Row {
 		row.Samples = counted[len(counted)/2].Samples
 	}
 	return row
-}
-
-func add(sum *ledger.Verdict, v ledger.Verdict) {
-	sum.Sent += v.Sent
-	sum.Taken += v.Taken
-	sum.Refused += v.Refused
-	sum.Received += v.Received
-	sum.Lost += v.Lost
-	sum.Duplicated += v.Duplicated
-	sum.OutOfOrder += v.OutOfOrder
-	sum.Strange += v.Strange
 }
 
 // middle returns the medians of distributions, at the quantiles that all have.
