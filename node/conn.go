@@ -26,9 +26,10 @@ const (
 	maxReplies = 1024
 )
 
-// conn is one connection of a device. [Node.Serve] owns its goroutines: the
-// read loop, a write loop while there is something to write, and short ones
-// that open it, follow sessions, ping, confirm deliveries or wait for it to leave.
+// conn is one connection of a device. Its goroutines are the read loop and, while
+// there is something to write, a write loop, neither of them where a [gateway.Waiter]
+// and the flusher do without; and short ones that open it, follow sessions, confirm
+// deliveries or wait for it to leave. All have ended when it has.
 // It is as small as it can be: there may be tens of thousands that do nothing.
 type conn struct {
 	// Static after construction.
@@ -78,7 +79,7 @@ type conn struct {
 	goodbye   *envelope.Error // guarded by mu; close with it when the lane is empty
 	parting   bool            // guarded by mu; it comes next
 	over      bool            // guarded by mu; no goroutine may start any more
-	writing   bool            // guarded by mu; a write loop runs
+	writing   bool            // guarded by mu; a write loop runs, or the flusher is about to write
 	flushing  bool            // guarded by mu; it is writing frames
 	lagging   bool            // guarded by mu; some of follows may be behind
 	owesMarks bool            // guarded by mu; some of follows' read marks have not been told
