@@ -22,6 +22,7 @@ func main() {
 		Run    runCmd    `cmd:"" help:"Run scenarios against targets that take turns, and report what it cost."`
 		List   listCmd   `cmd:"" help:"List scenarios and targets."`
 		Report reportCmd `cmd:"" help:"Show again what was run before."`
+		Worker workerCmd `cmd:"" hidden:"" help:"Open connections for another process of the bench, which may not have as many files."`
 		P2P    p2pCmd    `cmd:"" name:"p2p" help:"The load test of the original system, by way of the Go client."`
 	}
 	k := kong.Parse(&cli, kong.Name("bench"), kong.Description("Loads for AllSpark and its peers, side by side."))

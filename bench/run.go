@@ -29,6 +29,7 @@ type runCmd struct {
 	Quick    bool          `help:"Everything in small, to see that it works."`
 	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
 	Timeout  time.Duration `default:"5m" help:"Give one run up after this time."`
+	Workers  int           `placeholder:"N" help:"Have connections to AllSpark opened by N other processes, as those of very many are. Default: where a process may not have as many files."`
 	Dir      string        `placeholder:"DIR" help:"Where servers keep their data, on the disk that is to be measured. Default: a temporary directory."`
 
 	Address    map[string]string `placeholder:"TARGET=ADDRESS" group:"Servers that run" help:"HOST:PORT or URL of a target that runs already and is not to be started. Of AllSpark, URLs with commas between them."`
@@ -137,9 +138,13 @@ func (c *runCmd) one(ctx context.Context, s load.Scenario, t peer.Target, round 
 	if err != nil {
 		return res, err
 	}
+	program, err := os.Executable()
+	if err != nil {
+		return res, errors.Join(err, loop.Close())
+	}
 	name := t.About().Name
 	res = s.Run(ctx, load.Options{
-		Target: t, Round: round, Settle: c.Settle, Progress: progress,
+		Target: t, Round: round, Settle: c.Settle, Progress: progress, Worker: []string{program, "worker"}, Workers: c.Workers,
 		Env: peer.Env{Dir: dir, Address: c.Address[name], PIDs: c.PIDs[name], Loop: loop},
 	})
 	err = errors.Join(loop.Close(), os.RemoveAll(dir))

@@ -27,6 +27,39 @@ func parse[T any](t *testing.T, args ...string) *T {
 	return cmd
 }
 
+// TestMain is the program when a test starts it.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "worker" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestWorkers has the connections to islands of servers opened by other processes.
+func TestWorkers(t *testing.T) {
+	cmd := parse[runCmd](
+		t, "--quick", "--rounds=1", "--scenario=idle-50k,size-connections-50k,mixed", "--target=allspark-apart", "--workers=2",
+		"--json="+filepath.Join(t.TempDir(), "r.json"),
+	)
+	var out bytes.Buffer
+	if err := cmd.Run(t.Context(), &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	r, err := report.Read(cmd.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, res := range r.Results {
+		switch ran := res.Skipped == ""; {
+		case ran != (res.Scenario != "mixed"):
+			t.Errorf("%s: %q", res.Scenario, res.Skipped)
+		case ran && (res.Sent == 0 || res.Received != res.Sent):
+			t.Errorf("%+v", res)
+		}
+	}
+}
+
 // TestRun drives a real server and a floor in turn, and shows the results in
 // every way.
 func TestRun(t *testing.T) {

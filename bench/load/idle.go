@@ -16,7 +16,17 @@ func (r *run) room(i int) peer.User {
 	if !r.Target.About().Can.Topics {
 		return peer.User{}
 	}
-	return peer.User{Topics: []string{r.name("room", i/roomSize)}}
+	n := r.islands()
+	return peer.User{Topics: []string{r.name("room", i/n/roomSize*n+i%n)}}
+}
+
+// islands returns how many groups of users there are of which none reaches
+// another; a user is in that of its index modulo their number.
+func (r *run) islands() int {
+	if can := r.Target.About().Can; can.Islands {
+		return can.Servers
+	}
+	return 1
 }
 
 // idle is connections that do nothing, then say a little, then do nothing again.
@@ -30,7 +40,13 @@ type idle struct {
 
 func (c idle) run(ctx context.Context, r *run) error {
 	x := newExchange(r, pairs{Users: c.Connections, Messages: c.Messages * c.Connections, Rate: c.Rate})
-	x.to = func(u *pairUser) int { return (u.index + 1) % c.Connections }
+	islands := r.islands()
+	x.to = func(u *pairUser) int {
+		if next := u.index + islands; next < c.Connections {
+			return next
+		}
+		return u.index % islands // the first one
+	}
 	if err := r.sleep(ctx, c.Rest/2); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"os"
 	"sync"
 	"time"
 
@@ -15,8 +14,9 @@ const sampleEvery = 100 * time.Millisecond
 
 // meter looks at what processes use.
 type meter struct {
-	pids  []int
-	start time.Time
+	pids    []int // of servers
+	clients []int // of the load
+	start   time.Time
 
 	mu      sync.Mutex
 	samples []Sample
@@ -34,7 +34,7 @@ func (m *meter) read() (r reading, err error) {
 	if r.server, err = process.Used(m.pids...); err != nil {
 		return r, err
 	}
-	own, err := process.Used(os.Getpid())
+	own, err := process.Used(m.clients...)
 	r.client = own.CPU
 	return r, err
 }

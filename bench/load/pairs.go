@@ -240,10 +240,10 @@ func (x *exchange) pick(u *pairUser) (to int, group string) {
 		g := u.groups[u.rand.IntN(len(u.groups))]
 		return g.with, g.name
 	}
-	servers := x.Target.About().Can.Servers
+	servers, islands := x.Target.About().Can.Servers, x.islands()
 	for {
 		to := u.rand.IntN(x.Users)
-		if to == u.index || x.Apart && servers > 1 && to%servers == u.index%servers {
+		if to == u.index || to%islands != u.index%islands || x.Apart && servers > 1 && to%servers == u.index%servers {
 			continue
 		}
 		return to, ""
@@ -253,8 +253,8 @@ func (x *exchange) pick(u *pairUser) (to int, group string) {
 func (x *exchange) receive(to int, body []byte) {
 	ph := x.phase.Load()
 	s, ok := readStamp(body)
-	if !ok || s.run != ph.id || int(s.from) >= len(x.users) {
-		return // of the phase before, or somebody else's
+	if !ok || s.run != ph.id || int(s.from) >= len(x.users) || int(s.from) == to {
+		return // of the phase before, somebody else's, or its own that comes back from a group
 	}
 	at := time.Since(ph.start)
 	ph.toReach.record(at - time.Duration(s.due))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strconv"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/allsparkrt/allspark/bench/ledger"
 	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/remote"
 )
 
 const (
@@ -33,6 +35,12 @@ type Options struct {
 	Round  int
 	// Settle is how long to wait for a message that does not come.
 	Settle time.Duration
+	// Worker is the command of a process that opens connections, see package
+	// remote; nil: there is none. Workers is how many there are at least, where the
+	// target can be reached by them; 0: as many as need be, because a process may
+	// have only so many files.
+	Worker  []string
+	Workers int
 	// Progress is told how much has been done, from 0 to 1; nil: nobody.
 	Progress func(done float64)
 }
@@ -45,6 +53,15 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	if res.Skipped = s.misses(about.Can); res.Skipped != "" {
 		return res
 	}
+	need := s.processes()
+	switch t, ok := o.Target.(remote.Reachable); {
+	case max(need, o.Workers) <= 1:
+	case ok && o.Worker != nil:
+		o.Target = remote.Spread(t, max(need, o.Workers), o.Worker)
+	case need > 1:
+		res.Skipped = fmt.Sprintf("%d connections, and a process may have %d files here (ulimit -n)", s.clients, descriptors())
+		return res
+	}
 	if err := o.Target.Start(ctx, o.Env); errors.Is(err, exec.ErrNotFound) {
 		res.Skipped = "it is not installed"
 		return res
@@ -54,7 +71,10 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	}
 	res.Target = o.Target.About() // now with the version
 	r := &run{Options: o, result: &res, id: rand.Uint32(), ends: make(chan struct{})}
-	r.meter = &meter{pids: o.Target.PIDs(), start: time.Now()}
+	r.meter = &meter{pids: o.Target.PIDs(), clients: []int{os.Getpid()}, start: time.Now()}
+	if t, ok := o.Target.(*remote.Target); ok {
+		r.meter.clients = append(r.meter.clients, t.Workers()...)
+	}
 	sampling, stop := context.WithCancel(ctx)
 	var sampler sync.WaitGroup
 	sampler.Go(func() { r.meter.run(sampling) })
@@ -84,12 +104,23 @@ func (s Scenario) misses(can peer.Can) string {
 	if can.Connections > 0 && s.clients > can.Connections {
 		return fmt.Sprintf("%d connections, and it takes %d", s.clients, can.Connections)
 	}
-	const others = 200 // files that are no connections
-	if most := descriptors() - others; s.clients > most {
-		return fmt.Sprintf("%d connections, and a process may have %d here (ulimit -n)", s.clients, most)
+	if can.Islands && !s.crowd {
+		return "one net of servers"
+	}
+	if most := connections(); s.clients > most*max(1, can.Processes) {
+		return fmt.Sprintf("%d connections, and a server may have %d here (ulimit -n)", s.clients, most)
 	}
 	return ""
 }
+
+// connections returns how many connections a process may have.
+func connections() int {
+	const others = 200 // files that are no connections
+	return descriptors() - others
+}
+
+// processes returns over how many processes the connections of the load are spread.
+func (s Scenario) processes() int { return (s.clients + connections() - 1) / connections() }
 
 // run is one run of a scenario.
 type run struct {

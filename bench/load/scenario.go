@@ -15,6 +15,7 @@ type Scenario struct {
 	About string // for people: what is done and counted, one sentence
 
 	clients int                   // connections, for the limits of target and machine
+	crowd   bool                  // their number is what it is about: servers may be islands
 	needs   func(peer.Can) string // what is missing; empty: nothing
 	run     func(context.Context, *run) error
 }
@@ -116,6 +117,7 @@ func Scenarios(quick bool) []Scenario {
 		add(fmt.Sprintf("idle-%dk", n/1000), fmt.Sprintf("%d,000 idle connections", n/1000),
 			"Connections that follow a topic of ten do nothing, then send five messages each, then do nothing again; latencies are those of connecting.",
 			conns, volatile, idle{Connections: conns, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
+		all[len(all)-1].crowd = true
 	}
 	for _, senders := range []int{1, 16, 256} {
 		add(fmt.Sprintf("durable-%d", senders), fmt.Sprintf("Durable messages, %d at a time", senders),
@@ -125,11 +127,12 @@ func Scenarios(quick bool) []Scenario {
 				Inflight: 1, Durable: true,
 			})
 	}
-	for _, n := range []int{1000, 10_000} {
+	for _, n := range []int{1000, 10_000, 50_000} {
 		conns := of(n, n/100)
 		add(fmt.Sprintf("size-connections-%dk", n/1000), fmt.Sprintf("100 of %d,000 speak", n/1000),
 			"100 users send 200-byte volatile messages to users picked at random among all who are connected; what it costs should not depend on how many these are.",
 			conns, volatile, pairs{Users: conns, Senders: min(100, conns), Messages: of(200_000, 1000), Inflight: 1})
+		all[len(all)-1].crowd = true
 	}
 	for _, size := range []struct {
 		name, title string

@@ -81,8 +81,25 @@ func TestWhatIsMissing(t *testing.T) {
 		}
 	}
 	s.clients = descriptors()
-	if s.misses(peer.Can{Durable: true}) == "" && s.clients < 1<<30 {
+	if s.clients >= 1<<30 {
+		return
+	}
+	if s.misses(peer.Can{Durable: true}) == "" {
 		t.Error("more connections than a process may have")
+	}
+	if why := s.misses(peer.Can{Durable: true, Processes: 2}); why != "" {
+		t.Errorf("two servers: %s", why)
+	}
+	if n := s.processes(); n != 2 {
+		t.Errorf("%d processes for the load", n)
+	}
+	islands := peer.Can{Durable: true, Processes: 2, Islands: true}
+	if s.misses(islands) == "" {
+		t.Error("servers that know nothing of one another, in a scenario that needs them to")
+	}
+	s.crowd = true
+	if why := s.misses(islands); why != "" {
+		t.Errorf("islands: %s", why)
 	}
 }
 

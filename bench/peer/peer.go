@@ -63,6 +63,11 @@ type Can struct {
 	Receipts bool `json:"receipts"` // senders may ask whether a message has been read
 	// Servers is how many servers users are spread over; at least 1.
 	Servers int `json:"servers"`
+	// Processes is how many processes these servers are; 0: one.
+	Processes int `json:"processes,omitempty"`
+	// Islands are servers that know nothing of one another: users reach only
+	// those of their own server, which is that of the same Index modulo Servers.
+	Islands bool `json:"islands,omitempty"`
 	// Connections is how many it takes at most; 0: as many as the machine.
 	Connections int `json:"connections,omitempty"`
 }
@@ -72,6 +77,7 @@ type Env struct {
 	Dir     string     // an empty directory of its own, on the disk that is measured
 	Address string     // HOST:PORT or URL of a server that runs; empty: start one
 	PIDs    []int      // of the servers at Address
+	Secret  string     // that the servers at Address want to be shown; empty: none
 	Loop    *wire.Loop // reads all connections
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/bench/peer"
 	"github.com/allsparkrt/allspark/bench/peer/wire"
 	"github.com/allsparkrt/allspark/bench/peer/ws"
@@ -91,7 +92,16 @@ func Three(o Options) *Target {
 func Mongo(o Options) *Target {
 	return newTarget(o, target.Mongo3, peer.About{
 		Name: "allspark-mongo", Title: "AllSpark × 3, MongoDB", Settings: "three processes over one MongoDB, whose own costs are not counted",
-		Can: peer.Can{Servers: 3},
+		Can: peer.Can{Servers: 3, Processes: 3},
+	})
+}
+
+// Apart is three processes that know nothing of one another: for more connections
+// than one process may have files. What is between servers it does not show.
+func Apart(o Options) *Target {
+	return newTarget(o, target.Apart3, peer.About{
+		Name: "allspark-apart", Title: "AllSpark, 3 apart", Settings: "three servers that know nothing of one another, an embedded store each; for more connections than a process may have files",
+		Can: peer.Can{Servers: 3, Processes: 3, Islands: true},
 	})
 }
 
@@ -108,7 +118,9 @@ func (t *Target) About() peer.About { return t.about }
 // Start implements [peer.Target].
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	t.env, t.dialer, t.positions = env, new(wire.Dialer), make(map[string]map[string]uint64)
-	if env.Address != "" {
+	if env.Secret != "" {
+		t.servers = &target.Target{URLs: strings.Split(env.Address, ","), PIDs: env.PIDs, Secret: auth.Secret(env.Secret)}
+	} else if env.Address != "" {
 		t.servers, err = target.Running(strings.Split(env.Address, ","), env.PIDs, t.options.SecretFile, "")
 	} else {
 		var program string
@@ -145,6 +157,11 @@ func (t *Target) Stop() error {
 		c.close()
 	}
 	return t.servers.Close()
+}
+
+// Reach returns what another process needs to open connections.
+func (t *Target) Reach() peer.Env {
+	return peer.Env{Address: strings.Join(t.servers.URLs, ","), Secret: string(t.servers.Secret)}
 }
 
 // PIDs implements [peer.Target].
