@@ -1,21 +1,26 @@
 package native
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/coder/websocket"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/internal/loop"
 )
 
-// accept answers a handshake, and returns the WebSocket with what is below it.
-// When it is refused there is an answer already.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, o websocket.AcceptOptions) (*websocket.Conn, *hijacker, error) {
-	o.OriginPatterns, o.CompressionMode = h.Origins, websocket.CompressionDisabled
-	hijacked := &hijacker{ResponseWriter: w, loops: h.Loops}
-	ws, err := websocket.Accept(hijacked, r, &o)
-	if err == nil {
+// accept answers a handshake, and returns the WebSocket with what is below it:
+// where there are loops and the connection can be of one, that is in the hijacker
+// and there is no WebSocket of the library. When it is refused there is an answer
+// already.
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, loops *loop.Loops, subprotocols ...string) (*websocket.Conn, *hijacker, error) {
+	hijacked := &hijacker{ResponseWriter: w, loops: loops}
+	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
+		Subprotocols: subprotocols, OriginPatterns: h.Origins, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err == nil || errors.Is(err, errLooped) {
 		return ws, hijacked, nil
 	}
 	refusal := envelope.Errorf(envelope.BadRequest, "this is no handshake of a WebSocket that is understood here")

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/coder/websocket"
-
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
@@ -71,14 +69,16 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
 	o.Expires, o.JTI, o.Issued = who.Expires.Add(auth.Leeway), who.JTI, who.Issued
-	ws, hijacked, err := h.accept(w, r, websocket.AcceptOptions{Subprotocols: []string{Subprotocol}})
+	ws, hijacked, err := h.accept(w, r, h.Loops, Subprotocol)
 	if err != nil {
 		return // it has been told
 	}
-	ws.SetReadLimit(-1) // the transport has its own
-	var t gateway.Transport = &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}
+	var t gateway.Transport
 	if hijacked.looped != nil {
-		t = &waiter{transport: transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}, conn: hijacked.looped, reader: hijacked.reader}
+		t = &waiter{conn: hijacked.looped, max: h.MaxFrame}
+	} else {
+		ws.SetReadLimit(-1) // the transport has its own
+		t = &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}
 	}
 	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, t, codec, o)
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
 
@@ -9,25 +10,21 @@ import (
 )
 
 // hijacker gives the WebSocket library the network connection that it takes
-// over: one of a loop, if there is one. Or else it notes with which status the
-// library has refused to, whose answer is plain text.
+// over, when it has judged the handshake: unless a loop takes it, of which the
+// library has nothing to keep. Or else it notes with which status the library has
+// refused to, whose answer is plain text.
 type hijacker struct {
 	http.ResponseWriter
 	loops *loop.Loops // nil: none
 
-	conn   net.Conn      // what the library got
-	looped *loop.Conn    // the same, of a loop; nil when it is not
-	reader *bufio.Reader // above looped
+	conn   net.Conn   // what the library got
+	looped *loop.Conn // what a loop took instead; nil when it did not
 
 	refused int
 }
 
-// Buffers of the library above a connection of a loop, which has its own: they
-// hold the header of a frame.
-const (
-	loopedReader = 16
-	loopedWriter = 16
-)
+// errLooped is what the library hears of a connection that a loop has taken.
+var errLooped = errors.New("a loop has it")
 
 // Hijack implements [http.Hijacker].
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -45,8 +42,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil { // such as too many descriptors
 		return conn, rw, nil
 	}
-	h.conn, h.looped, h.reader = looped, looped, bufio.NewReaderSize(looped, loopedReader)
-	return looped, bufio.NewReadWriter(h.reader, bufio.NewWriterSize(looped, loopedWriter)), nil
+	h.looped = looped
+	return nil, nil, errLooped
 }
 
 // WriteHeader implements [http.ResponseWriter].

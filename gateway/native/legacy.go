@@ -91,7 +91,7 @@ func (h *Handler) preConnect(ctx context.Context, who auth.Verified, needProxy b
 
 // answerOnce sends v as the one message of a WebSocket.
 func (h *Handler) answerOnce(w http.ResponseWriter, r *http.Request, v any) {
-	ws, _, err := h.accept(w, r, websocket.AcceptOptions{})
+	ws, _, err := h.accept(w, r, nil)
 	if err != nil {
 		return
 	}

@@ -47,14 +47,23 @@ func (t *transport) Read() ([]byte, error) {
 	if t.buf, err = readAll(t.buf[:0], r, t.max); err != nil {
 		return nil, err
 	}
-	if len(t.buf) > t.max {
-		return nil, envelope.Errorf(envelope.TooLarge, "a frame has at most %d bytes", t.max)
-	}
-	if !utf8.Valid(t.buf) { // RFC 6455, section 8.1
-		t.status.Store(int32(websocket.StatusInvalidFramePayloadData))
-		return nil, envelope.Errorf(envelope.BadRequest, "not valid UTF-8")
+	if status, err := judge(t.buf, t.max); err != nil {
+		t.status.Store(int32(status))
+		return nil, err
 	}
 	return t.buf, nil
+}
+
+// judge refuses text that is not understood, if need be with a status that says
+// more than the code would.
+func judge(text []byte, max int) (status websocket.StatusCode, err error) {
+	switch {
+	case len(text) > max:
+		return 0, envelope.Errorf(envelope.TooLarge, "a frame has at most %d bytes", max)
+	case !utf8.Valid(text): // RFC 6455, section 8.1
+		return websocket.StatusInvalidFramePayloadData, envelope.Errorf(envelope.BadRequest, "not valid UTF-8")
+	}
+	return 0, nil
 }
 
 // readAll is io.ReadAll into a buffer that is used again. It stops soon after

@@ -1,7 +1,7 @@
 package native
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -11,55 +11,70 @@ import (
 	"github.com/allsparkrt/allspark/internal/loop"
 )
 
-// waiter is a WebSocket connection of a loop as a [gateway.Waiter].
+// waiter is a WebSocket connection of a loop as a [gateway.Waiter]. The library,
+// which is more than half of the memory and twenty of the objects that such a
+// connection would have, comes in with the first thing that is no message of text
+// in one frame: a ping of the client or one that is waited for, fragments, large
+// frames, a goodbye. From then on it reads everything.
 type waiter struct {
-	transport
-	conn   *loop.Conn    // below the library
-	reader *bufio.Reader // of the library, above conn
-	lent   *[]byte       // where the read buffer goes back to
+	conn *loop.Conn
+	max  int // bytes of the largest frame
 
-	look    sync.Mutex // held while the library's reader is looked into
+	look    sync.Mutex // held while it is found out who reads what comes next
+	lib     *library   // guarded by look; nil until it is needed, and then for good
 	closing bool       // guarded by look; Close reads as well, and only the library knows whose turn it is
 }
 
-// readBuffers hold frames while they are handled: a connection has none while
-// it waits.
-var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
-// Read implements [gateway.Transport]. That nothing is there the library need
-// not be asked: it makes errors of it, which cost.
+// Read implements [gateway.Transport].
 func (t *waiter) Read() ([]byte, error) {
-	if t.nothing() {
-		t.giveBack()
-		return nil, gateway.ErrNothing
-	}
-	if t.lent == nil {
-		t.lent = readBuffers.Get().(*[]byte)
-		t.buf = (*t.lent)[:0]
-	}
-	frame, err := t.transport.Read()
-	if err != nil {
-		t.giveBack()
-		if errors.Is(err, loop.ErrNothing) {
-			return nil, gateway.ErrNothing
-		}
+	frame, lib, err := t.next()
+	if lib != nil {
+		return lib.Read()
 	}
 	return frame, err
 }
 
-// nothing reports whether there is surely nothing to be read.
-func (t *waiter) nothing() bool {
+// next reads what comes next, or returns the library when that has to.
+func (t *waiter) next() (frame []byte, lib *library, err error) {
 	t.look.Lock()
 	defer t.look.Unlock()
-	return !t.closing && t.reader.Buffered() == 0 && t.conn.Empty()
+	switch {
+	case t.lib == nil && !t.closing:
+		frame, err = t.conn.Text()
+	case t.closing || t.lib.reader.Buffered() > 0 || !t.conn.Empty():
+		return nil, t.need(), nil
+	default: // the library need not be asked: it makes errors of it, which cost
+		t.lib.giveBack()
+		return nil, nil, gateway.ErrNothing
+	}
+	switch {
+	case err == nil:
+		if status, err := judge(frame, t.max); err != nil {
+			t.need().status.Store(int32(status))
+			return nil, nil, err
+		}
+		return frame, nil, nil
+	case errors.Is(err, loop.ErrNothing):
+		return nil, nil, gateway.ErrNothing
+	case errors.Is(err, loop.ErrOther):
+		return nil, t.need(), nil
+	}
+	return nil, nil, err
 }
 
-func (t *waiter) giveBack() {
-	if t.lent != nil && cap(t.buf) <= keepBuffer {
-		*t.lent = t.buf[:0]
-		readBuffers.Put(t.lent)
+// need returns the library; under look.
+func (t *waiter) need() *library {
+	if t.lib == nil {
+		t.lib = newLibrary(t.conn, t.max)
 	}
-	t.buf, t.lent = nil, nil
+	return t.lib
+}
+
+// library returns the library for what only it can do.
+func (t *waiter) library() *library {
+	t.look.Lock()
+	defer t.look.Unlock()
+	return t.need()
 }
 
 // Write implements [gateway.Transport].
@@ -78,11 +93,15 @@ func (t *waiter) Write(frame []byte) error {
 func (t *waiter) Close(code envelope.Code, reason string) {
 	t.look.Lock()
 	t.closing = true
+	lib := t.need()
 	t.look.Unlock()
 	defer time.AfterFunc(closeWithin, t.Abort).Stop() // what is handled inline may take long, after all
 	t.conn.Block()
-	t.transport.Close(code, reason)
+	lib.Close(code, reason)
 }
+
+func (t *waiter) Abort()                         { _ = t.conn.Close() }
+func (t *waiter) Ping(ctx context.Context) error { return t.library().Ping(ctx) }
 
 func (t *waiter) Watch(ready func(inline bool) (kept bool)) { t.conn.Watch(ready) }
 func (t *waiter) Keep()                                     { t.conn.Keep() }
@@ -99,7 +118,7 @@ func (t *waiter) Queue(frame []byte) error {
 		return nil
 	}
 	t.conn.Cork()
-	err := t.transport.Write(frame)
+	err := t.library().Write(frame)
 	if err != nil { // such as after a goodbye, which nobody would flush
 		_, _ = t.conn.Uncork()
 	}

@@ -186,6 +186,37 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Text reads a message that has come whole as one frame of text, without the
+// library: that is what nearly all of them are, and a connection that has said
+// nothing else needs none of the library's memory. The message is valid until the
+// next call, or until the input is given back. Instead of Read it may be called
+// between messages; it says [ErrNothing] as Read does, and [ErrOther] when
+// something else comes next, of which it has read nothing.
+func (c *Conn) Text() ([]byte, error) {
+	for {
+		if c.ahead == 0 {
+			if c.inline {
+				return nil, ErrNothing
+			}
+			if err := c.advance(); err != nil {
+				return nil, err
+			}
+		}
+		behind := skipPongs(c.in[:c.ahead])
+		c.in, c.ahead = c.in[c.ahead-len(behind):], len(behind)
+		if len(behind) == 0 {
+			continue
+		}
+		payload, key, size, ok := plainText(behind)
+		if !ok {
+			return nil, ErrOther
+		}
+		unmask(payload, key)
+		c.in, c.ahead = c.in[size:], c.ahead-size
+		return payload, nil
+	}
+}
+
 // advance finds something that may be read, and waits for it within a message.
 func (c *Conn) advance() error {
 	for {

@@ -4,12 +4,13 @@
 // A [Conn] stands between the network and a WebSocket library that knows
 // nothing of it. Few goroutines wait for all connections at once (epoll). When
 // whole messages have come in, one of them calls the connection's owner, who
-// has the library read them, until [Conn.Read] says [ErrNothing]; the library
-// sees that only between messages, where it harms nothing. What does not come
-// whole, because it is large or in fragments, is read by a goroutine of its own
-// that waits as any reader does.
+// reads them, or has the library do so, until [Conn.Read] says [ErrNothing]; the
+// library sees that only between messages, where it harms nothing. What does not
+// come whole, because it is large or in fragments, is read by a goroutine of its
+// own that waits as any reader does.
 //
-// Messages are written past the library, and together: see [Conn.Message].
+// Messages are read and written past the library, see [Conn.Text] and
+// [Conn.Message]: it is needed for all else that RFC 6455 knows.
 //
 // It is there on Linux. Elsewhere [New] says so, and connections are read and
 // written by goroutines.
@@ -20,6 +21,8 @@ import "errors"
 var (
 	// ErrNothing says that no whole message is there to be read now.
 	ErrNothing = errors.New("loop: no whole message is there")
+	// ErrOther says that something else than a message of text in one frame comes next.
+	ErrOther = errors.New("loop: what comes next is for the library")
 	// ErrUnsupported says that there are no loops on this system.
 	ErrUnsupported = errors.New("loop: not on this system")
 )

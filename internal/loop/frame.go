@@ -18,6 +18,7 @@ const (
 	opControl = 8
 	opClose   = 8
 	opPing    = 9
+	opPong    = 10
 )
 
 // whole returns how many bytes of input are frames that have come whole, and
@@ -67,6 +68,18 @@ func header(in []byte) (size uint64, fin bool, op byte, ok bool) {
 		size = uint64(n)
 	}
 	return size + head, fin, op, true
+}
+
+// skipPongs returns what comes behind the answers to [Conn.Ping] with which the
+// input begins: pongs without data, which nobody waits for. That something came
+// in has been counted. To the library, whose own pings have data, such a pong
+// means nothing (RFC 6455, section 5.5.3), and costs more than all else about a ping.
+func skipPongs(in []byte) []byte {
+	const masked, size = 0x80, 2 + 4
+	for len(in) >= size && in[0] == 0x80|opPong && in[1] == masked {
+		in = in[size:]
+	}
+	return in
 }
 
 // begin notes that the frame at the beginning of input is read as it comes, and

@@ -22,13 +22,14 @@ type Conn struct{ net.Conn }
 // Watch is never called, and nor is what follows.
 func (*Conn) Watch(func(inline bool) (kept bool)) {}
 
-func (*Conn) Await() bool          { return false }
-func (*Conn) Keep()                {}
-func (*Conn) Empty() bool          { return false }
-func (*Conn) Block()               {}
-func (*Conn) Heard() uint32        { return 0 }
-func (*Conn) Ping() bool           { return false }
-func (*Conn) Cork()                {}
-func (*Conn) Message([]byte) bool  { return false }
-func (*Conn) Uncork() (int, error) { return 0, ErrUnsupported }
-func (*Conn) Drain() (int, error)  { return 0, ErrUnsupported }
+func (*Conn) Await() bool           { return false }
+func (*Conn) Keep()                 {}
+func (*Conn) Empty() bool           { return false }
+func (*Conn) Block()                {}
+func (*Conn) Text() ([]byte, error) { return nil, ErrOther }
+func (*Conn) Heard() uint32         { return 0 }
+func (*Conn) Ping() bool            { return false }
+func (*Conn) Cork()                 {}
+func (*Conn) Message([]byte) bool   { return false }
+func (*Conn) Uncork() (int, error)  { return 0, ErrUnsupported }
+func (*Conn) Drain() (int, error)   { return 0, ErrUnsupported }
