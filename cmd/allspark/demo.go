@@ -18,6 +18,7 @@ import (
 
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/memory"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/server"
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/store/embedded"
@@ -75,6 +76,7 @@ func (c *demoCmd) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 
+	defer memory.GiveBack()()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var running errgroup.Group

@@ -8,6 +8,7 @@ import (
 	"github.com/allsparkrt/allspark/auth"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/doctor"
+	"github.com/allsparkrt/allspark/cmd/allspark/internal/memory"
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/server"
 )
 
@@ -29,6 +30,7 @@ func (c *serveCmd) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
+	defer memory.GiveBack()()
 	return s.Run(ctx)
 }
 
