@@ -5,7 +5,6 @@ package centrifugo
 import (
 	"context"
 	"debug/buildinfo"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,10 +21,9 @@ import (
 // Target is one server. The zero value is ready to be started.
 type Target struct {
 	// Written by Start.
-	env     peer.Env
-	address string
-	server  *process.Process // nil: it runs by itself
-	dialer  wire.Dialer
+	program.Server
+	loop   *wire.Loop
+	dialer wire.Dialer
 
 	mu       sync.Mutex
 	version  string
@@ -87,10 +85,10 @@ func build(ctx context.Context, path string) (version, config string) {
 // Start starts the program centrifugo, if there is no address.
 func (t *Target) Start(ctx context.Context, env peer.Env) error {
 	*t = Target{
-		env: env, address: env.Address, version: "unknown",
+		Server: program.At(env), loop: env.Loop, version: "unknown",
 		accounts: make(map[string]*account), clients: make(map[string]*client),
 	}
-	if t.address != "" {
+	if t.Address != "" {
 		return nil
 	}
 	path, err := program.Find("centrifugo")
@@ -103,38 +101,12 @@ func (t *Target) Start(ctx context.Context, env peer.Env) error {
 	if err != nil {
 		return err
 	}
-	t.address = program.Local(ports[0])
 	file := filepath.Join(env.Dir, "centrifugo.json")
 	text := strings.Replace(config, "8000", fmt.Sprint(ports[0]), 1)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	t.server, err = process.Start(process.Command{Program: path, Args: []string{"--config", file}, Dir: env.Dir, Name: "centrifugo"})
-	if err != nil {
-		return err
-	}
-	if err := t.server.Ready(ctx, process.TCP(t.address)); err != nil {
-		return errors.Join(err, t.Stop())
-	}
-	return nil
-}
-
-// Stop stops what was started.
-func (t *Target) Stop() error {
-	if t.server == nil {
-		return nil
-	}
-	err := t.server.Stop()
-	t.server = nil
-	return err
-}
-
-// PIDs is the server.
-func (t *Target) PIDs() []int {
-	if t.server == nil {
-		return t.env.PIDs
-	}
-	return []int{t.server.PID()}
+	return t.Launch(ctx, program.Local(ports[0]), process.Command{Program: path, Args: []string{"--config", file}, Dir: env.Dir, Name: "centrifugo"})
 }
 
 // Connect opens a connection for a user.

@@ -65,7 +65,7 @@ func (t *Target) dial(ctx context.Context, name string, a *account, channels []s
 	}
 	c.events = events{push: c.push, reply: c.reply, ping: func() { c.pinged = true }}
 	conn, err := ws.Dial(ctx, ws.Options{
-		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.address, Path: "/connection/websocket",
+		Loop: t.loop, Dialer: &t.dialer, Address: t.Address, Path: "/connection/websocket",
 		Message: c.read,
 		Closed:  c.closed,
 	})

@@ -61,7 +61,7 @@ func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client
 		steps: make(chan string, 16), ended: make(chan struct{}),
 	}
 	conn, err := ws.Dial(ctx, ws.Options{
-		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.address, Path: "/ws", Protocol: "xmpp",
+		Loop: t.loop, Dialer: &t.dialer, Address: t.Address, Path: "/ws", Protocol: "xmpp",
 		Message: c.read,
 		Closed:  c.closed,
 	})

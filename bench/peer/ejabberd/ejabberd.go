@@ -20,10 +20,9 @@ import (
 // Target is one ejabberd. The zero value is ready to be started.
 type Target struct {
 	// Written by Start.
-	env     peer.Env
-	address string
+	program.Server
+	loop    *wire.Loop
 	version string
-	server  *process.Process // nil: it runs by itself
 	dialer  wire.Dialer
 
 	mu      sync.Mutex
@@ -90,10 +89,10 @@ modules:
 // distribution, which one server does not need.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	*t = Target{
-		env: env, address: env.Address, version: "unknown",
+		Server: program.At(env), loop: env.Loop, version: "unknown",
 		known: make(map[string]struct{}), clients: make(map[string]*client), asked: make(map[string]chan struct{}),
 	}
-	if t.address != "" {
+	if t.Address != "" {
 		return nil
 	}
 	if _, err := program.Find("ejabberdctl"); err != nil {
@@ -113,12 +112,11 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	t.address = program.Local(ports[0])
 	file := filepath.Join(env.Dir, "ejabberd.yml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, config, host, strconv.Itoa(ports[0])), 0o600); err != nil {
 		return err
 	}
-	t.server, err = process.Start(process.Command{
+	return t.Launch(ctx, program.Local(ports[0]), process.Command{
 		Program: erl, Dir: env.Dir, Name: "ejabberd",
 		Args: []string{
 			"+K", "true", "+P", "2000000", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none",
@@ -129,31 +127,6 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 			"ERL_LIBS="+filepath.Dir(library), "ERL_MAX_PORTS=200000", "HOME="+env.Dir,
 			"ERL_CRASH_DUMP="+filepath.Join(env.Dir, "crash")),
 	})
-	if err != nil {
-		return err
-	}
-	if err := t.server.Ready(ctx, process.TCP(t.address)); err != nil {
-		return errors.Join(err, t.Stop())
-	}
-	return nil
-}
-
-// Stop stops what was started.
-func (t *Target) Stop() error {
-	if t.server == nil {
-		return nil
-	}
-	err := t.server.Stop()
-	t.server = nil
-	return err
-}
-
-// PIDs is the virtual machine.
-func (t *Target) PIDs() []int {
-	if t.server == nil {
-		return t.env.PIDs
-	}
-	return []int{t.server.PID()}
 }
 
 // Connect opens a connection for a user.

@@ -60,7 +60,7 @@ func (r *Relay) Connect(ctx context.Context, u peer.User, h peer.Handler) (peer.
 
 func (c *client) dialWebSocket(ctx context.Context, r *Relay) error {
 	conn, err := ws.Dial(ctx, ws.Options{
-		Loop: r.env.Loop, Dialer: &r.dialer, Address: r.address, Path: "/",
+		Loop: r.loop, Dialer: &r.dialer, Address: r.Address, Path: "/",
 		Message: func(_ *ws.Conn, _ byte, payload []byte) error { return c.message(payload) },
 		Closed:  c.closed,
 	})
@@ -76,11 +76,11 @@ func (c *client) dialWebSocket(ctx context.Context, r *Relay) error {
 const header = 4
 
 func (c *client) dialTCP(ctx context.Context, r *Relay) error {
-	nc, err := r.dialer.Dial(ctx, r.address)
+	nc, err := r.dialer.Dial(ctx, r.Address)
 	if err != nil {
 		return err
 	}
-	conn, err := r.env.Loop.Add(nc, nil, func(*wire.Conn) wire.Reader { return (*tcpReader)(c) })
+	conn, err := r.loop.Add(nc, nil, func(*wire.Conn) wire.Reader { return (*tcpReader)(c) })
 	if err != nil {
 		return err
 	}

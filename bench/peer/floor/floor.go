@@ -22,10 +22,9 @@ type Relay struct {
 	kind  string // for the program
 
 	// Written by Start.
-	env     peer.Env
-	address string
-	server  *process.Process // nil: it runs by itself
-	dialer  wire.Dialer
+	program.Server
+	loop   *wire.Loop
+	dialer wire.Dialer
 }
 
 // TCP returns a relay of messages on plain TCP.
@@ -57,8 +56,8 @@ func (r *Relay) About() peer.About { return r.about }
 
 // Start builds the relay and starts it. It must be called within the module.
 func (r *Relay) Start(ctx context.Context, env peer.Env) error {
-	r.env, r.address = env, env.Address
-	if r.address != "" {
+	r.Server, r.loop = program.At(env), env.Loop
+	if r.Address != "" {
 		return nil
 	}
 	path := filepath.Join(env.Dir, "relay")
@@ -70,37 +69,11 @@ func (r *Relay) Start(ctx context.Context, env peer.Env) error {
 	if err != nil {
 		return err
 	}
-	r.address = addresses[0]
-	args := []string{"-kind", r.kind, "-listen", r.address}
+	args := []string{"-kind", r.kind, "-listen", addresses[0]}
 	if r.about.Can.Durable {
 		args = append(args, "-log", filepath.Join(env.Dir, "relay.data"))
 	}
-	r.server, err = process.Start(process.Command{Program: path, Args: args, Dir: env.Dir, Name: "relay"})
-	if err != nil {
-		return err
-	}
-	if err := r.server.Ready(ctx, process.TCP(r.address)); err != nil {
-		return errors.Join(err, r.Stop())
-	}
-	return nil
-}
-
-// Stop stops what was started.
-func (r *Relay) Stop() error {
-	if r.server == nil {
-		return nil
-	}
-	err := r.server.Stop()
-	r.server = nil
-	return err
-}
-
-// PIDs is the relay.
-func (r *Relay) PIDs() []int {
-	if r.server == nil {
-		return r.env.PIDs
-	}
-	return []int{r.server.PID()}
+	return r.Launch(ctx, addresses[0], process.Command{Program: path, Args: args, Dir: env.Dir, Name: "relay"})
 }
 
 // Group is something that relays do not know.

@@ -55,7 +55,7 @@ func (t *Target) dial(ctx context.Context, name string, durable bool, filters []
 		answers: make(chan packet, 2), ended: make(chan struct{}),
 	}
 	conn, err := ws.Dial(ctx, ws.Options{
-		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.address, Path: "/mqtt", Protocol: "mqtt",
+		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.Address, Path: "/mqtt", Protocol: "mqtt",
 		Message: c.read,
 		Closed:  c.closed,
 	})

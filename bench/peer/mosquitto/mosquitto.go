@@ -20,10 +20,9 @@ import (
 // Target is one broker. The zero value is ready to be started.
 type Target struct {
 	// Written by Start.
+	program.Server
 	env     peer.Env
-	address string
 	version string
-	server  *process.Process // nil: it runs by itself
 	dialer  wire.Dialer
 	stop    context.CancelFunc // of the pinger
 	pinger  sync.WaitGroup
@@ -63,13 +62,13 @@ log_type warning
 
 // Start starts mosquitto.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	*t = Target{env: env, address: env.Address, version: "unknown", clients: make(map[string]*client)}
+	*t = Target{Server: program.At(env), env: env, version: "unknown", clients: make(map[string]*client)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
 		}
 	}()
-	if t.address == "" {
+	if t.Address == "" {
 		if err := t.startServer(ctx); err != nil {
 			return err
 		}
@@ -90,7 +89,6 @@ func (t *Target) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.address = program.Local(ports[0])
 	who, err := user.Current() // else root's broker becomes another user, who may not write here
 	if err != nil {
 		return err
@@ -100,11 +98,7 @@ func (t *Target) startServer(ctx context.Context) error {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	t.server, err = process.Start(process.Command{Program: path, Args: []string{"-c", file}, Dir: t.env.Dir, Name: "mosquitto"})
-	if err != nil {
-		return err
-	}
-	return t.server.Ready(ctx, process.TCP(t.address))
+	return t.Launch(ctx, program.Local(ports[0]), process.Command{Program: path, Args: []string{"-c", file}, Dir: t.env.Dir, Name: "mosquitto"})
 }
 
 // Stop stops what was started.
@@ -114,20 +108,7 @@ func (t *Target) Stop() error {
 		t.pinger.Wait()
 		t.stop = nil
 	}
-	if t.server == nil {
-		return nil
-	}
-	err := t.server.Stop()
-	t.server = nil
-	return err
-}
-
-// PIDs is the broker.
-func (t *Target) PIDs() []int {
-	if t.server == nil {
-		return t.env.PIDs
-	}
-	return []int{t.server.PID()}
+	return t.Server.Stop()
 }
 
 // Connect opens a connection for a user.

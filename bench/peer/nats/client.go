@@ -60,7 +60,7 @@ func (t *Target) dial(ctx context.Context, subscriptions []byte, answers string,
 	c := &client{target: t, handler: h, answers: answers, opened: make(chan struct{})}
 	c.events = events{message: c.message, ping: func() { c.pinged = true }, pong: func() { c.open(nil) }}
 	conn, err := ws.Dial(ctx, ws.Options{
-		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.address, Path: "/",
+		Loop: t.env.Loop, Dialer: &t.dialer, Address: t.Address, Path: "/",
 		Message: func(conn *ws.Conn, _ byte, payload []byte) error { return c.read(conn, payload) },
 		Closed:  c.closed,
 	})

@@ -28,10 +28,9 @@ const ackWait = 30 * time.Second
 // Target is one NATS server. The zero value is ready to be started.
 type Target struct {
 	// Written by Start.
+	program.Server
 	env     peer.Env
-	address string
 	version string
-	server  *process.Process // nil: it runs by itself
 	caller  *caller
 	dialer  wire.Dialer
 	stop    context.CancelFunc // of acknowledging
@@ -64,13 +63,13 @@ max_connections: 200000
 
 // Start starts nats-server.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	*t = Target{env: env, address: env.Address, version: "unknown", filters: make(map[string][]string), durable: make(map[*client]struct{})}
+	*t = Target{Server: program.At(env), env: env, version: "unknown", filters: make(map[string][]string), durable: make(map[*client]struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
 		}
 	}()
-	if t.address == "" {
+	if t.Address == "" {
 		if err := t.startServer(ctx); err != nil {
 			return err
 		}
@@ -97,17 +96,12 @@ func (t *Target) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.address = addresses[1]
 	file := filepath.Join(t.env.Dir, "nats.conf")
-	text := fmt.Sprintf(config, addresses[0], t.address, filepath.Join(t.env.Dir, "jetstream"))
+	text := fmt.Sprintf(config, addresses[0], addresses[1], filepath.Join(t.env.Dir, "jetstream"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	t.server, err = process.Start(process.Command{Program: path, Args: []string{"-c", file}, Dir: t.env.Dir, Name: "nats"})
-	if err != nil {
-		return err
-	}
-	return t.server.Ready(ctx, process.TCP(t.address))
+	return t.Launch(ctx, addresses[1], process.Command{Program: path, Args: []string{"-c", file}, Dir: t.env.Dir, Name: "nats"})
 }
 
 // Stop stops what was started.
@@ -121,19 +115,8 @@ func (t *Target) Stop() error {
 	if t.caller != nil && t.caller.client != nil {
 		errs = append(errs, t.caller.client.Close())
 	}
-	if t.server != nil {
-		errs = append(errs, t.server.Stop())
-	}
-	t.caller, t.server = nil, nil
-	return errors.Join(errs...)
-}
-
-// PIDs is the server.
-func (t *Target) PIDs() []int {
-	if t.server == nil {
-		return t.env.PIDs
-	}
-	return []int{t.server.PID()}
+	t.caller = nil
+	return errors.Join(append(errs, t.Server.Stop())...)
 }
 
 // Connect opens a connection for a user.
