@@ -35,6 +35,30 @@ func Used(pids ...int) (total Usage, err error) {
 	return total, nil
 }
 
+// Calls returns how many system calls that read or write a process has made so far
+// (proc(5), io: syscr and syscw). Those that only wait, or send and receive by other
+// names, are not among them.
+func Calls(pid int) (n int64, err error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseIO(raw)
+}
+
+func parseIO(raw []byte) (n int64, err error) {
+	for _, name := range []string{"syscr: ", "syscw: "} {
+		_, rest, ok := bytes.Cut(raw, []byte(name))
+		value, _, _ := bytes.Cut(rest, []byte("\n"))
+		calls, err := strconv.ParseInt(string(value), 10, 64)
+		if !ok || err != nil {
+			return 0, fmt.Errorf("process: no %sin %q", name, raw)
+		}
+		n += calls
+	}
+	return n, nil
+}
+
 // parseStat returns utime and stime, fields 14 and 15, and rss, field 24. The
 // second field is the program's name in parentheses, which may hold anything.
 func parseStat(stat []byte) (u Usage, err error) {

@@ -27,6 +27,23 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestParseIO(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want int64
+		bad  bool
+	}{
+		{in: "rchar: 9\nwchar: 9\nsyscr: 40\nsyscw: 2\nread_bytes: 0\n", want: 42},
+		{in: "syscr: 40\n", bad: true},
+		{in: "syscr: x\nsyscw: 2\n", bad: true},
+		{in: "", bad: true},
+	} {
+		if got, err := parseIO([]byte(tt.in)); got != tt.want || (err != nil) != tt.bad {
+			t.Errorf("%q: %v, %v", tt.in, got, err)
+		}
+	}
+}
+
 func TestOwnUsage(t *testing.T) {
 	before, err := Used(os.Getpid())
 	if err != nil {
