@@ -102,7 +102,7 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	rep := &report.Report{Started: time.Now().UTC().Truncate(time.Second), Machine: report.ThisMachine(), Quick: c.Quick}
 	for _, s := range scenarios {
-		rep.About = append(rep.About, report.About{Name: s.Name, Title: s.Title, About: s.About})
+		rep.About = append(rep.About, report.About{Name: s.Name, Title: s.Title, About: s.About, Least: s.Least})
 	}
 	bar := newBar(len(scenarios) * len(chosen) * c.Rounds)
 	for round := range c.Rounds {

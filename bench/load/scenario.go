@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/bench/peer"
@@ -13,6 +14,7 @@ type Scenario struct {
 	Name  string // as on the command line
 	Title string // for people, short
 	About string // for people: what is done and counted, one sentence
+	Least string // the scenario that does the same where there is least; empty: there is none
 
 	clients int                   // connections, for the limits of target and machine
 	crowd   bool                  // their number is what it is about: servers may be islands
@@ -168,5 +170,22 @@ func Scenarios(quick bool) []Scenario {
 	users = of(2000, 60)
 	add("mixed", "A mixed day", "2,000 users of whom 200 write 1,000 messages a second (durable with receipts, signals, groups of ten); all watch three others, and 20 a second go and come back.",
 		users, volatile, mixed{Users: users, Active: of(200, 20), Rate: float64(of(1000, 500)), Lasts: max(seconds(20), time.Second), Churn: 20})
+	compareSizes(all)
 	return all
+}
+
+// compareSizes has each of the scenarios size-WHAT-HOWMANY name the first of its kind.
+func compareSizes(all []Scenario) {
+	least := make(map[string]string)
+	for i := range all {
+		what, _, ok := strings.Cut(strings.TrimPrefix(all[i].Name, "size-"), "-")
+		if !ok || !strings.HasPrefix(all[i].Name, "size-") {
+			continue
+		}
+		if least[what] == "" {
+			least[what] = all[i].Name
+		} else {
+			all[i].Least = least[what]
+		}
+	}
 }

@@ -289,7 +289,7 @@ func barChart(col Column, rows []*Row, series map[string]int) *Chart {
 			Box: Box{left, top + (row-thick)/2, max(x.at(s.Median)-left, 1), thick},
 			Low: x.at(s.Min), High: x.at(s.Max), Middle: top + row/2, LabelY: top + row/2 + 4,
 		}
-		b.Text = max(x.at(s.Median), b.High) + 7
+		b.Text = max(left, x.at(s.Median), b.High) + 7
 		b.Statement = fmt.Sprintf("%s: %s %s (%s to %s)", r.Target.Title, number(s.Median), col.Unit, number(s.Min), number(s.Max))
 		switch {
 		case !compared:

@@ -22,7 +22,9 @@ type page struct {
 	*Report
 	Date    string
 	Targets []*pageTarget // that ran at least once
+	Timed   []*pageTarget // of these, those whose CPU time is known
 	Glance  []glanceRow
+	Growth  []glanceRow
 	Tables  []*pageTable
 }
 
@@ -74,19 +76,17 @@ func (r *Report) page() *page {
 	p := &page{Report: r, Date: r.Started.Format("2 January 2006")}
 	tables := r.Tables()
 	index, series := make(map[string]int), make(map[string]int) // of targets
-	for _, t := range tables {
-		for _, row := range t.Rows {
-			name := row.Target.Name
-			if _, known := index[name]; known || row.Rounds == 0 {
-				continue
-			}
-			k := len(p.Targets)
-			index[name], series[name] = k, k%colours
-			p.Targets = append(p.Targets, &pageTarget{About: row.Target, Series: k % colours})
-		}
+	for _, about := range ran(tables) {
+		k := len(p.Targets)
+		index[about.Name], series[about.Name] = k, k%colours
+		p.Targets = append(p.Targets, &pageTarget{About: about, Series: k % colours})
+	}
+	p.Timed = slices.DeleteFunc(slices.Clone(p.Targets), func(t *pageTarget) bool { return !timed(tables, t.Name) })
+	for _, g := range r.Growths() {
+		p.Growth = append(p.Growth, g.row(p.Timed))
 	}
 	for _, t := range tables {
-		if g, ok := t.glance(p.Targets); ok {
+		if g, ok := t.glance(p.Timed); ok {
 			p.Glance = append(p.Glance, g)
 		}
 		pt := &pageTable{Table: t, Bars: t.bars(series), Plots: t.plots(series)}
@@ -98,6 +98,38 @@ func (r *Report) page() *page {
 		p.Tables = append(p.Tables, pt)
 	}
 	return p
+}
+
+// ran returns the targets that ran at least once, floors last.
+func ran(tables []*Table) (servers []peer.About) {
+	known := make(map[string]bool)
+	var floors []peer.About
+	for _, t := range tables {
+		for _, row := range t.Rows {
+			switch {
+			case row.Rounds == 0 || known[row.Target.Name]:
+				continue
+			case row.Target.Floor:
+				floors = append(floors, row.Target)
+			default:
+				servers = append(servers, row.Target)
+			}
+			known[row.Target.Name] = true
+		}
+	}
+	return append(servers, floors...)
+}
+
+// timed reports whether the CPU time of a target is known in any scenario.
+func timed(tables []*Table, target string) bool {
+	for _, t := range tables {
+		for _, row := range t.Rows {
+			if _, ok := row.Figures[load.ServerCPU]; ok && row.Target.Name == target {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (t *Table) bars(series map[string]int) []*Chart {
@@ -120,6 +152,21 @@ func (t *Table) plots(series map[string]int) []*Chart {
 
 // isNil is of charts without anything to draw.
 func isNil(c *Chart) bool { return c == nil }
+
+// row returns a row of the table of what messages cost against size. Marked is what
+// hardly grows.
+func (g Growth) row(targets []*pageTarget) glanceRow {
+	const flat = 1.2
+	row := glanceRow{Name: g.Name, Title: g.Title}
+	for _, t := range targets {
+		var cell glanceCell
+		if ratio, ok := g.Ratio[t.Name]; ok {
+			cell = glanceCell{Value: number(ratio), Best: ratio <= flat && !t.Floor}
+		}
+		row.Cells = append(row.Cells, cell)
+	}
+	return row
+}
 
 // glance returns the row of the overview: the servers' CPU time.
 func (t *Table) glance(targets []*pageTarget) (g glanceRow, ok bool) {

@@ -29,6 +29,7 @@ type About struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	About string `json:"about"`
+	Least string `json:"least,omitempty"` // the scenario that does the same where there is least
 }
 
 // Machine is where the runs took place.

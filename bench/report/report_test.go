@@ -37,7 +37,7 @@ func sample() *Report {
 	idle.Lost = 2
 	return &Report{
 		Started: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC), Machine: Machine{CPU: "Abacus", Cores: 2, Memory: "4 GB", System: "linux/amd64 6.1", Go: "go1.26"},
-		About: []About{{"p2p", "User to user", "Each to each."}, {"idle-10k", "Idle", "Nothing."}, {"never", "Never ran", ""}},
+		About: []About{{"p2p", "User to user", "Each to each.", ""}, {"idle-10k", "Idle", "Nothing.", ""}, {"never", "Never ran", "", ""}},
 		Results: []load.Result{
 			result("p2p", "ours", 1, 5, 0.4), result("p2p", "theirs", 1, 9, 0.5),
 			result("p2p", "ours", 2, 4, 0.2), result("p2p", "theirs", 2, 11, 0.7),
@@ -67,6 +67,34 @@ func TestTables(t *testing.T) {
 	}
 	if tables[1].Rows[1].Skipped == "" || tables[1].Rows[1].Rounds != 0 {
 		t.Errorf("%+v", tables[1].Rows[1])
+	}
+}
+
+func TestCostAgainstSize(t *testing.T) {
+	r := sample()
+	r.About = append(r.About, About{"size-few", "Few", "", ""}, About{"size-many", "Many", "", "size-few"})
+	r.Results = append(r.Results,
+		result("size-few", "ours", 1, 10, 1), result("size-few", "theirs", 1, 10, 1),
+		result("size-many", "ours", 1, 11, 1), result("size-many", "theirs", 1, 20, 1), result("size-many", "late", 1, 20, 1),
+	)
+	g := r.Growths()
+	if len(g) != 1 || g[0].Name != "size-many" || len(g[0].Ratio) != 2 || g[0].Ratio["ours"] != 1.1 || g[0].Ratio["theirs"] != 2 {
+		t.Fatalf("%+v", g)
+	}
+	var text, html bytes.Buffer
+	if err := errors.Join(r.WriteText(&text), r.WriteHTML(&html)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Cost against size", "ours       1.10", "theirs       2.00"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+	if !strings.Contains(html.String(), `<td class="best">1.10</td><td>2.00</td>`) {
+		t.Error("the page does not say what hardly grows")
+	}
+	if len(sample().Growths()) > 0 {
+		t.Error("a comparison of nothing")
 	}
 }
 

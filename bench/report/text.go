@@ -23,7 +23,33 @@ func (r *Report) WriteText(w io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	return r.writeGrowth(w)
+}
+
+// writeGrowth writes a table of what messages cost against size.
+func (r *Report) writeGrowth(w io.Writer) error {
+	growths := r.Growths()
+	if len(growths) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nCost against size\nServer CPU for a message, in that of the same load where there is least.\n")
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, g := range growths {
+		fmt.Fprintf(out, "\t%s", g.Name)
+	}
+	fmt.Fprint(out, "\t\n")
+	for _, name := range targetsOf(growths) {
+		fmt.Fprint(out, name)
+		for _, g := range growths {
+			value := "–"
+			if ratio, ok := g.Ratio[name]; ok {
+				value = number(ratio)
+			}
+			fmt.Fprintf(out, "\t%s", value)
+		}
+		fmt.Fprint(out, "\t\n")
+	}
+	return out.Flush()
 }
 
 func (t *Table) writeText(w io.Writer) error {

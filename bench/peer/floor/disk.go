@@ -44,7 +44,7 @@ func NewDisk() *Disk { return new(Disk) }
 // About says what it is.
 func (d *Disk) About() peer.About {
 	return peer.About{
-		Name: "disk", Title: "append and fdatasync", Version: runtime.Version(), Floor: true,
+		Name: "disk", Title: "Bare file", Version: runtime.Version(), Floor: true,
 		Settings: "a bare file in the bench's own process, no network; one fdatasync for all that waits",
 		Can:      peer.Can{Durable: true, Servers: 1},
 	}

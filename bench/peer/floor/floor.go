@@ -41,7 +41,7 @@ func WebSocket() *Relay {
 
 // Coder returns a relay on coder/websocket as its documentation shows it.
 func Coder() *Relay {
-	return newRelay("coder", "coder-relay", "coder/websocket relay", "net/http, a goroutine for each connection", false)
+	return newRelay("coder", "coder-relay", "Library relay", "coder/websocket on net/http, a goroutine for each connection", false)
 }
 
 func newRelay(kind, name, title, settings string, durable bool) *Relay {
