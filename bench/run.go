@@ -28,7 +28,7 @@ type runCmd struct {
 	Rounds   int           `default:"5" help:"How often each scenario is run against each target."`
 	Quick    bool          `help:"Everything in small, to see that it works."`
 	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
-	Timeout  time.Duration `default:"5m" help:"Give one run up after this time."`
+	Timeout  time.Duration `default:"10m" help:"Give one run up after this time."`
 	Workers  int           `placeholder:"N" help:"Have connections to AllSpark opened by N other processes, as those of very many are. Default: where a process may not have as many files."`
 	Dir      string        `placeholder:"DIR" help:"Where servers keep their data, on the disk that is to be measured. Default: a temporary directory."`
 

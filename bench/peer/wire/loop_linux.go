@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/allsparkrt/allspark/bench/peer/internal/epoll"
 )
 
 // Loop reads connections. Its methods are safe for concurrent use.
@@ -46,15 +47,10 @@ func (l *Loop) Close() error {
 	return errors.Join(errs...)
 }
 
-// shard is one epoll set and the goroutine that waits for it.
-//
-// It waits by way of Go's own poller, in which the set is one descriptor:
-// a thread that blocks in epoll_wait costs twice as much at moderate rates.
+// shard is one set of connections and the goroutine that waits for it.
 type shard struct {
 	// Static.
-	fd   int
-	file *os.File // of fd
-	raw  syscall.RawConn
+	set  *epoll.Set
 	done sync.WaitGroup
 
 	mu     sync.Mutex
@@ -64,17 +60,11 @@ type shard struct {
 }
 
 func newShard() (*shard, error) {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	set, err := epoll.New()
 	if err != nil {
-		return nil, fmt.Errorf("wire: %w", err)
+		return nil, err
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil { // or os.File would not use the poller
-		return nil, errors.Join(err, syscall.Close(fd))
-	}
-	s := &shard{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), conns: make(map[uint64]*Conn)}
-	if s.raw, err = s.file.SyscallConn(); err != nil {
-		return nil, errors.Join(err, s.file.Close())
-	}
+	s := &shard{set: set, conns: make(map[uint64]*Conn)}
 	s.done.Go(s.run)
 	return s, nil
 }
@@ -100,21 +90,12 @@ func (s *shard) add(nc net.Conn, early []byte, reader func(*Conn) Reader) (*Conn
 	}
 	s.last++
 	c.id = s.last
-	// Edges: a descriptor with nothing new is not reported, so nothing has to be
-	// changed when there is, or is no longer, something to write.
-	event := syscall.EpollEvent{
-		Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edgeTriggered,
-		Fd:     int32(c.id), Pad: int32(c.id >> 32),
-	}
-	if err := syscall.EpollCtl(s.fd, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), syscall.Close(fd))
+	if err := s.set.Add(fd, c.id, epoll.Both); err != nil {
+		return nil, errors.Join(err, syscall.Close(fd))
 	}
 	s.conns[c.id] = c
 	return c, nil
 }
-
-// edgeTriggered is syscall.EPOLLET, which is negative there.
-const edgeTriggered = 1 << 31
 
 // duplicate takes the descriptor of a connection away from Go's poller, which
 // would otherwise be woken for it as well.
@@ -144,32 +125,25 @@ func (s *shard) close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	err := s.file.Close() // ends run
+	err := s.set.Close() // ends run
 	s.done.Wait()
 	return err
 }
 
 // run reads what there is to read until the shard is closed.
 func (s *shard) run() {
-	events := make([]syscall.EpollEvent, 256)
 	buf := make([]byte, 256<<10) // shared: bytes stay in a connection only when a message is not whole
 	for {
-		n := 0
-		err := s.raw.Read(func(fd uintptr) bool {
-			var err error
-			n, err = syscall.EpollWait(int(fd), events, 0)
-			return n > 0 || err != nil && !errors.Is(err, syscall.EINTR)
-		})
-		if err != nil || n <= 0 {
+		events, err := s.set.Wait()
+		if err != nil {
 			break
 		}
-		for _, e := range events[:n] {
-			id := uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
+		for _, e := range events {
 			s.mu.Lock()
-			c := s.conns[id]
+			c := s.conns[e.ID]
 			s.mu.Unlock()
 			if c != nil {
-				c.ready(e.Events, buf)
+				c.ready(e.What, buf)
 			}
 		}
 	}
@@ -251,7 +225,7 @@ func (c *Conn) Close() error {
 
 // ready handles what the kernel reports.
 func (c *Conn) ready(events uint32, buf []byte) {
-	if events&syscall.EPOLLOUT != 0 {
+	if events&epoll.Out != 0 {
 		c.mu.Lock()
 		var err error
 		if len(c.out) > 0 {
@@ -263,7 +237,7 @@ func (c *Conn) ready(events uint32, buf []byte) {
 			return
 		}
 	}
-	if events&^syscall.EPOLLOUT == 0 {
+	if events&^epoll.Out == 0 {
 		return
 	}
 	if err := c.drain(events, buf); err != nil {
@@ -290,7 +264,7 @@ func (c *Conn) drain(events uint32, buf []byte) error {
 		}
 		// Less than there was room for: it was all, and more would be reported
 		// again. But the end has been reported already.
-		if n < len(buf) && events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) == 0 {
+		if n < len(buf) && events&epoll.Ended == 0 {
 			return nil
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/allsparkrt/allspark/bench/peer/internal/epoll"
 )
 
 // maxOut is how much is kept for a client that does not read; then it is closed.
@@ -24,10 +26,10 @@ const keepBuffer = 4 << 10
 type loop struct {
 	framing framing
 	relay   relay[*conn]
-	fd      int      // of the epoll set
-	file    *os.File // the listening socket; closed when nothing points to it
-	listen  int      // its descriptor
-	conns   map[int32]*conn
+	set     *epoll.Set // by descriptor
+	file    *os.File   // the listening socket; closed when nothing points to it
+	listen  int        // its descriptor
+	conns   map[int]*conn
 	dirty   []*conn // have something to write
 	to      []*conn // of one message
 	log     *os.File
@@ -72,11 +74,11 @@ func serveLoop(address, log string, f framing) error {
 	if err := listener.Close(); err != nil { // Go's own poller is not to accept
 		return err
 	}
-	l := &loop{framing: f, relay: newRelay[*conn](), file: file, listen: int(file.Fd()), conns: make(map[int32]*conn)}
+	l := &loop{framing: f, relay: newRelay[*conn](), file: file, listen: int(file.Fd()), conns: make(map[int]*conn)}
 	if err := syscall.SetNonblock(l.listen, true); err != nil {
 		return err
 	}
-	if l.fd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+	if l.set, err = epoll.New(); err != nil {
 		return err
 	}
 	if log != "" {
@@ -84,39 +86,20 @@ func serveLoop(address, log string, f framing) error {
 			return err
 		}
 	}
-	if err := l.watch(l.listen, syscall.EPOLLIN); err != nil {
+	if err := l.set.Add(l.listen, uint64(l.listen), epoll.In); err != nil {
 		return err
 	}
 	return l.run()
 }
 
-func (l *loop) watch(fd int, events uint32) error {
-	return syscall.EpollCtl(l.fd, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: events, Fd: int32(fd)})
-}
-
-// run waits by way of Go's own poller: a thread that blocks in epoll_wait costs
-// twice as much at moderate rates.
 func (l *loop) run() error {
-	if err := syscall.SetNonblock(l.fd, true); err != nil { // or os.File would not use the poller
-		return err
-	}
-	raw, err := os.NewFile(uintptr(l.fd), "epoll").SyscallConn()
-	if err != nil {
-		return err
-	}
-	events := make([]syscall.EpollEvent, 256)
 	buf := make([]byte, 256<<10)
 	for {
-		var n int
-		var failed error
-		err := raw.Read(func(fd uintptr) bool {
-			n, failed = syscall.EpollWait(int(fd), events, 0)
-			return n > 0 || failed != nil && !errors.Is(failed, syscall.EINTR)
-		})
-		if err := errors.Join(err, failed); err != nil {
+		events, err := l.set.Wait()
+		if err != nil {
 			return err
 		}
-		for _, e := range events[:n] {
+		for _, e := range events {
 			if err := l.event(e, buf); err != nil {
 				return err
 			}
@@ -135,18 +118,18 @@ func (l *loop) run() error {
 	}
 }
 
-func (l *loop) event(e syscall.EpollEvent, buf []byte) error {
-	if int(e.Fd) == l.listen {
+func (l *loop) event(e epoll.Event, buf []byte) error {
+	if int(e.ID) == l.listen {
 		return l.accept()
 	}
-	c := l.conns[e.Fd]
+	c := l.conns[int(e.ID)]
 	if c == nil {
 		return nil // dropped in this round
 	}
-	if e.Events&syscall.EPOLLOUT != 0 && len(c.out) > 0 {
+	if e.What&epoll.Out != 0 && len(c.out) > 0 {
 		c.touch()
 	}
-	if e.Events&^syscall.EPOLLOUT == 0 {
+	if e.What&^epoll.Out == 0 {
 		return nil
 	}
 	if err := c.read(buf); err != nil {
@@ -154,9 +137,6 @@ func (l *loop) event(e syscall.EpollEvent, buf []byte) error {
 	}
 	return nil
 }
-
-// edgeTriggered is syscall.EPOLLET, which is negative there.
-const edgeTriggered = 1 << 31
 
 func (l *loop) accept() error {
 	for {
@@ -172,19 +152,19 @@ func (l *loop) accept() error {
 		if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
 			return err
 		}
-		if err := l.watch(fd, syscall.EPOLLIN|syscall.EPOLLOUT|syscall.EPOLLRDHUP|edgeTriggered); err != nil {
+		if err := l.set.Add(fd, uint64(fd), epoll.Both); err != nil {
 			return err
 		}
 		_, isWebSocket := l.framing.(webSocket)
-		l.conns[int32(fd)] = &conn{loop: l, fd: fd, open: !isWebSocket}
+		l.conns[fd] = &conn{loop: l, fd: fd, open: !isWebSocket}
 	}
 }
 
 func (l *loop) drop(c *conn) {
-	if l.conns[int32(c.fd)] != c {
+	if l.conns[c.fd] != c {
 		return
 	}
-	delete(l.conns, int32(c.fd))
+	delete(l.conns, c.fd)
 	l.relay.leave(c, c.user, c.topics)
 	_ = syscall.Close(c.fd) // nothing is left to be lost
 }
