@@ -2,8 +2,10 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -46,13 +48,47 @@ func Calls(pid int) (n int64, err error) {
 	return parseIO(raw)
 }
 
+// Wakeups returns how often threads of a process have waited so far: for input, for
+// the disk, for one another (proc(5), status: voluntary_ctxt_switches). Threads that
+// have ended do not count any more.
+func Wakeups(pid int) (n int64, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		return 0, errors.Join(fmt.Errorf("process: nothing is known of %d", pid), err)
+	}
+	for _, thread := range threads {
+		raw, err := os.ReadFile(thread)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // has just ended
+		}
+		if err != nil {
+			return 0, err
+		}
+		waited, err := number(raw, "\nvoluntary_ctxt_switches:")
+		if err != nil {
+			return 0, err
+		}
+		n += waited
+	}
+	return n, nil
+}
+
+// number returns what stands behind a name, in a line of its own.
+func number(raw []byte, name string) (int64, error) {
+	_, rest, ok := bytes.Cut(raw, []byte(name))
+	value, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("process: no %q in %q", name, raw)
+	}
+	return n, nil
+}
+
 func parseIO(raw []byte) (n int64, err error) {
-	for _, name := range []string{"syscr: ", "syscw: "} {
-		_, rest, ok := bytes.Cut(raw, []byte(name))
-		value, _, _ := bytes.Cut(rest, []byte("\n"))
-		calls, err := strconv.ParseInt(string(value), 10, 64)
-		if !ok || err != nil {
-			return 0, fmt.Errorf("process: no %sin %q", name, raw)
+	for _, name := range []string{"syscr:", "syscw:"} {
+		calls, err := number(raw, name)
+		if err != nil {
+			return 0, err
 		}
 		n += calls
 	}

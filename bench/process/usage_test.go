@@ -44,6 +44,24 @@ func TestParseIO(t *testing.T) {
 	}
 }
 
+func TestWakeups(t *testing.T) {
+	before, err := Wakeups(os.Getpid())
+	if err != nil {
+		t.Skip(err)
+	}
+	const waits = 20
+	for range waits {
+		<-time.After(time.Millisecond)
+	}
+	after, err := Wakeups(os.Getpid())
+	if err != nil || after < before+waits/2 {
+		t.Errorf("%d to %d, %v", before, after, err)
+	}
+	if _, err := Wakeups(-1); err == nil {
+		t.Error("wake-ups of nobody")
+	}
+}
+
 func TestOwnUsage(t *testing.T) {
 	before, err := Used(os.Getpid())
 	if err != nil {
