@@ -18,11 +18,10 @@ type alarms struct {
 	line alarmLine // guarded by mu
 }
 
-// alarm is when a connection is to be called next. Its fields are guarded by
-// alarms.mu.
+// alarm is when a connection is to be called next.
 type alarm struct {
-	at    time.Duration
-	place int // in alarms.line, counted from 1; 0: it is not there; -1: and will not be again
+	at time.Duration
+	c  *conn
 }
 
 // never is when nothing is due.
@@ -38,16 +37,18 @@ func (a *alarms) now() time.Duration { return time.Since(a.began) }
 func (a *alarms) set(c *conn, at time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c.alarm.at = at
-	switch {
-	case c.alarm.place < 0: // it has ended while it was called
+	switch i := int(c.alarm) - 1; {
+	case c.alarm < 0: // it has ended while it was called
 		return
-	case c.alarm.place == 0:
-		heap.Push(&a.line, c)
+	case c.alarm == 0:
+		heap.Push(&a.line, alarm{at, c})
+	case a.line[i].at == at:
+		return
 	default:
-		heap.Fix(&a.line, c.alarm.place-1)
+		a.line[i].at = at
+		heap.Fix(&a.line, i)
 	}
-	if a.line[0] == c {
+	if a.line[0].c == c {
 		select {
 		case a.kick <- struct{}{}:
 		default:
@@ -59,10 +60,10 @@ func (a *alarms) set(c *conn, at time.Duration) {
 func (a *alarms) remove(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.alarm.place > 0 {
-		heap.Remove(&a.line, c.alarm.place-1)
+	if c.alarm > 0 {
+		heap.Remove(&a.line, int(c.alarm)-1)
 	}
-	c.alarm.place = -1
+	c.alarm = -1
 }
 
 // run calls connections until ctx ends.
@@ -86,43 +87,42 @@ func (a *alarms) run(ctx context.Context) {
 }
 
 // next returns a connection that is to be called now, or nil and how long until
-// there is one. It is not returned again before set is called.
+// there is one. It is returned until set says otherwise.
 func (a *alarms) next() (c *conn, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.line) == 0 {
 		return nil, time.Hour
 	}
-	c = a.line[0]
-	if wait = c.alarm.at - a.now(); wait > 0 {
+	first := a.line[0]
+	if wait = first.at - a.now(); wait > 0 {
 		return nil, min(wait, time.Hour)
 	}
-	c.alarm.at = never
-	heap.Fix(&a.line, 0)
-	return c, 0
+	return first.c, 0
 }
 
-// alarmLine is connections by their alarms, the earliest first: a [heap.Interface].
-type alarmLine []*conn
+// alarmLine is alarms, the earliest first: a [heap.Interface]. Times stand beside each other,
+// because to look at them in the connections would cost more than all else here.
+type alarmLine []alarm
 
 func (l alarmLine) Len() int           { return len(l) }
-func (l alarmLine) Less(i, j int) bool { return l[i].alarm.at < l[j].alarm.at }
+func (l alarmLine) Less(i, j int) bool { return l[i].at < l[j].at }
 
 func (l alarmLine) Swap(i, j int) {
 	l[i], l[j] = l[j], l[i]
-	l[i].alarm.place, l[j].alarm.place = i+1, j+1
+	l[i].c.alarm, l[j].c.alarm = int32(i)+1, int32(j)+1
 }
 
-func (l *alarmLine) Push(c any) {
-	*l = append(*l, c.(*conn))
-	c.(*conn).alarm.place = len(*l)
+func (l *alarmLine) Push(a any) {
+	*l = append(*l, a.(alarm))
+	a.(alarm).c.alarm = int32(len(*l))
 }
 
 func (l *alarmLine) Pop() any {
 	last := len(*l) - 1
-	c := (*l)[last]
-	(*l)[last] = nil
+	a := (*l)[last]
+	(*l)[last] = alarm{}
 	*l = (*l)[:last]
-	c.alarm.place = 0
-	return c
+	a.c.alarm = 0
+	return a
 }

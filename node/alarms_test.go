@@ -16,7 +16,7 @@ func TestAlarmsForget(t *testing.T) {
 	}
 	a.remove(ended)
 	a.set(ended, never) // as ring does in the end
-	if len(a.line) != 1 || a.line[0] != other {
+	if len(a.line) != 1 || a.line[0].c != other {
 		t.Errorf("%d are kept", len(a.line))
 	}
 }

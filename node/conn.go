@@ -59,7 +59,7 @@ type conn struct {
 	credential atomic.Pointer[credential] // changed under mu
 	refreshing atomic.Bool                // another one is being checked
 
-	alarm alarm // guarded by alarms.mu
+	alarm int32 // guarded by alarms.mu; place in alarms.line, counted from 1; 0: it is not there; -1: and will not be again
 	pulse pulse // only the goroutine of alarms
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows

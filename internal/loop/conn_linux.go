@@ -138,7 +138,7 @@ func (c *Conn) round(memory *input, over bool) bool {
 	for more := true; more; {
 		m, err := c.recv(buf[n:])
 		more = err == nil && (over || m == len(buf)-n) // else the kernel has no more
-		c.in = buf[:n+m]
+		c.in = skipPongs(buf[:n+m])
 		var large bool
 		if c.ahead, large = c.frames.whole(c.in); large || c.frames.within || err != nil && !errors.Is(err, unix.EAGAIN) || c.blocks() {
 			if !errors.Is(err, unix.EAGAIN) {
@@ -149,6 +149,7 @@ func (c *Conn) round(memory *input, over bool) bool {
 			return false
 		}
 		if c.ahead > 0 {
+			c.loop.attend()
 			c.inline = true
 			if c.ready(true) {
 				return false

@@ -94,7 +94,7 @@ type loop struct {
 	term  atomic.Uint64 // of the leader
 	taken atomic.Uint64 // events taken, ever
 
-	watch *time.Timer           // runs within a round
+	watch *time.Timer           // runs within a round, once it has an owner's work to watch
 	poll  func(fd uintptr) bool // fills events, if there are any
 
 	// only the leader between rounds
@@ -108,6 +108,7 @@ type loop struct {
 	generation int32             // guarded by mu; of the connection added last
 	round      []unix.EpollEvent // guarded by mu; what is left of events
 	working    bool              // guarded by mu; within a round
+	watching   bool              // guarded by mu; watch runs
 	watched    uint64            // guarded by mu; taken when watch looked last
 }
 
@@ -200,7 +201,7 @@ func (l *loop) take(term uint64) (c *Conn, what uint32, ok bool) {
 	if len(l.round) == 0 {
 		if l.working {
 			l.working = false
-			l.watch.Stop()
+			l.unwatch()
 			if l.cfg.End != nil {
 				l.mu.Unlock()
 				l.cfg.End()
@@ -229,16 +230,36 @@ func (l *loop) wait(term uint64) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.round, l.working, l.watched = l.events[:l.came], true, l.taken.Load()
-	l.watch.Reset(patience)
+	l.round, l.working = l.events[:l.came], true
 	return true
+}
+
+// attend watches over the rest of the round: an owner is about to work. Most of what
+// connections without traffic do calls nobody, and a timer that is set may cost a
+// thread's waking up.
+func (l *loop) attend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watching || !l.working {
+		return
+	}
+	l.watching, l.watched = true, l.taken.Load()
+	l.watch.Reset(patience)
+}
+
+// unwatch ends what attend began; under mu.
+func (l *loop) unwatch() {
+	if l.watching {
+		l.watching = false
+		l.watch.Stop()
+	}
 }
 
 // look has another goroutine lead when the leader does not get on.
 func (l *loop) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.working {
+	if !l.watching {
 		return
 	}
 	if taken := l.taken.Load(); taken != l.watched {
