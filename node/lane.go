@@ -7,6 +7,7 @@ import (
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
+	"github.com/allsparkrt/allspark/internal/stack"
 )
 
 // lane holds the frames that wait to be written to one connection.
@@ -384,6 +385,7 @@ func (c *conn) written(frames []waiting, stored map[envelope.Address]uint64) {
 // writeLoop writes what waits, then what is behind, and ends when there is
 // nothing of either.
 func (c *conn) writeLoop() {
+	stack.Reserve()
 	for c.writeSome() {
 	}
 }

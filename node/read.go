@@ -6,6 +6,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/hook/ask"
+	"github.com/allsparkrt/allspark/internal/stack"
 )
 
 // readLoop reads frames until the connection is over, or nothing is there and it
@@ -53,6 +54,7 @@ func (c *conn) readable(inline bool) (kept bool) {
 		case c.takesLong(cmd):
 			c.waiter.Keep()
 			go func() {
+				stack.Reserve()
 				c.obey(cmd, id)
 				c.readable(false)
 			}()

@@ -10,6 +10,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/internal/loop"
+	"github.com/allsparkrt/allspark/internal/stack"
 )
 
 // bearerPrefix marks the subprotocol entry that carries the validation token,
@@ -38,6 +39,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 }
 
 func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
+	stack.Reserve()
 	who, err := h.redeem(ticketOf(r))
 	if err != nil {
 		gateway.Refuse(w, h.Core, h.Log, err)

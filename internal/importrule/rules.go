@@ -79,12 +79,12 @@ func Rules() []Rule {
 			Why: "a contract between node and protocols that knows neither",
 		},
 		{
-			Package: "gateway/*", May: []string{"envelope", "auth", "gateway", "internal/loop"},
+			Package: "gateway/*", May: []string{"envelope", "auth", "gateway", "internal/loop", "internal/stack"},
 			Tests: []string{"gateway/*", "client/...", "internal/..."}, Never: []string{mongo, pebble},
 			Why: "a protocol turns bytes into commands; it decides nothing, so it sees neither node nor stores nor other protocols",
 		},
 		{
-			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "hook/ask", "gateway"},
+			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "hook/ask", "gateway", "internal/stack"},
 			Tests: []string{"gateway/*", "store/...", "client/...", "internal/..."}, Never: []string{mongo, pebble},
 			Why: "the process sees neither a database nor a protocol: cmd hands them to it",
 		},

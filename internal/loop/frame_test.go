@@ -57,6 +57,28 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+func TestSkipPongs(t *testing.T) {
+	pong, text := frame(10, true, nil), frame(1, true, []byte("hello"))
+	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for _, tt := range []struct {
+		name     string
+		in, want []byte
+	}{
+		{"nothing", nil, nil},
+		{"a pong", pong, nil},
+		{"two, and a message", cat(pong, pong, text), text},
+		{"behind a message", cat(text, pong), cat(text, pong)},
+		{"half of one", pong[:5], pong[:5]},
+		{"with data: the library may wait for it", frame(10, true, []byte("1")), frame(10, true, []byte("1"))},
+		{"in fragments, which the library refuses", frame(10, false, nil), frame(10, false, nil)},
+		{"not masked, which the library refuses", []byte{0x8a, 0, 0, 0, 0, 0}, []byte{0x8a, 0, 0, 0, 0, 0}},
+	} {
+		if got := skipPongs(tt.in); !bytes.Equal(got, tt.want) {
+			t.Errorf("%s: %x is left, want %x", tt.name, got, tt.want)
+		}
+	}
+}
+
 // FuzzWhole: however input is cut, the same frames are found.
 func FuzzWhole(f *testing.F) {
 	f.Add(bytes.Join([][]byte{frame(1, true, []byte("hello")), frame(1, false, []byte("a")), frame(9, true, nil), frame(0, true, nil)}, nil), uint8(3))
