@@ -1,10 +1,12 @@
 package auth
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -20,23 +22,36 @@ type authClaims struct {
 	aud                jwt.ClaimStrings
 	exp, nbf, iat      *jwt.NumericDate
 	app                bool
-	rights             json.RawMessage // nil: absent
+	rights             jsontext.Value // nil: absent
 }
 
-// UnmarshalJSON goes through a map because encoding/json matches the names of
-// struct fields in any case: a claim "APP" that an app lets its users set must
-// not become "app".
+// UnmarshalJSON takes names as they are spelled: a claim "APP" that an app lets
+// its users set must not become "app". A name that comes twice is refused (RFC
+// 7519, section 4).
 func (c *authClaims) UnmarshalJSON(b []byte) error {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(b, &members); err != nil {
+	in := jsontext.NewDecoder(bytes.NewBuffer(b))
+	if kind := in.PeekKind(); kind != '{' {
+		return errors.New("claims are an object")
+	}
+	if _, err := in.ReadToken(); err != nil {
 		return err
 	}
-	for name, value := range members {
-		var err error
+	named := false // the device
+	for in.PeekKind() != '}' {
+		token, err := in.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		value, err := in.ReadValue()
+		if err != nil {
+			return err
+		}
 		switch name {
 		case "sub":
 			err = json.Unmarshal(value, &c.sub)
 		case "nid":
+			named = true
 			err = json.Unmarshal(value, &c.nid)
 		case "iss":
 			err = json.Unmarshal(value, &c.iss)
@@ -47,7 +62,7 @@ func (c *authClaims) UnmarshalJSON(b []byte) error {
 		case "app":
 			err = json.Unmarshal(value, &c.app)
 		case "rights":
-			c.rights = value
+			c.rights = value.Clone()
 		case "exp":
 			c.exp, err = date(value)
 		case "nbf":
@@ -59,15 +74,16 @@ func (c *authClaims) UnmarshalJSON(b []byte) error {
 			return err
 		}
 	}
-	if _, ok := members["nid"]; !ok {
+	if !named {
 		c.nid = c.sub
 	}
-	return nil
+	_, err := in.ReadToken()
+	return err
 }
 
 // date reads a NumericDate (RFC 7519, section 2) up to the year 9999. The
 // library's own takes quoted numbers, and larger ones than time.Time can hold.
-func date(value json.RawMessage) (*jwt.NumericDate, error) {
+func date(value jsontext.Value) (*jwt.NumericDate, error) {
 	const year10000 = 253402300800
 	var number *float64
 	if err := json.Unmarshal(value, &number); err != nil || number == nil {

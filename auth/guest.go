@@ -41,7 +41,7 @@ type Guests struct {
 // guestClaims are those of a guest key.
 type guestClaims struct {
 	jwt.RegisteredClaims        // aud: guestAudience, sub: client and node id, iat, exp
-	Only                 string `json:"only,omitempty"` // the session it may join
+	Only                 string `json:"only,omitzero"` // the session it may join
 }
 
 // NewGuests derives the signing key from the mesh key, which needs at least 16

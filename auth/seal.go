@@ -4,10 +4,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"hash"
 	"strings"
 	"sync"
+
+	"github.com/go-json-experiment/json"
 )
 
 // seal signs JWTs (HS256) that only the servers of a mesh make and take, all with

@@ -49,18 +49,18 @@ type ticketClaims struct {
 	Boot     string   `json:"boot"`
 	Client   string   `json:"sub"`
 	Node     string   `json:"nid"`
-	App      bool     `json:"app,omitempty"`
-	Guest    bool     `json:"guest,omitempty"`
-	Only     string   `json:"only,omitempty"`
+	App      bool     `json:"app,omitzero"`
+	Guest    bool     `json:"guest,omitzero"`
+	Only     string   `json:"only,omitzero"`
 	Expires  int64    `json:"exp"`
 	ID       string   `json:"jti"`
 
-	Rights *envelope.Rights `json:"rights,omitempty"`
+	Rights *envelope.Rights `json:"rights,omitzero"`
 
 	KeyExpires int64  `json:"key_exp"`
-	KeyIssued  int64  `json:"key_iat,omitempty"`
-	KeyID      string `json:"key_jti,omitempty"`
-	KeyIssuer  string `json:"key_iss,omitempty"`
+	KeyIssued  int64  `json:"key_iat,omitzero"`
+	KeyID      string `json:"key_jti,omitzero"`
+	KeyIssuer  string `json:"key_iss,omitzero"`
 }
 
 // NewTickets derives the signing key from the mesh key, which needs at least
