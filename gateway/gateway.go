@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -491,6 +492,8 @@ type Options struct {
 	// a stored one is connected nowhere, by [envelope.TypeNotMember] that one was
 	// refused for want of a membership.
 	Answers bool
+	// Address is the client's; the zero one when it is not known.
+	Address netip.Addr
 	// Expires is when the credential does; zero means never.
 	Expires time.Time
 	// JTI and Issued are the credential's name and beginning, by which it may be

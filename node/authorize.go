@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -54,6 +55,11 @@ func questionOf(cmd gateway.Command) ask.Question {
 
 // ask asks the app's backend whether somebody may do something.
 func (n *Node) ask(ctx context.Context, who envelope.Principal, q ask.Question) error {
+	return n.askAt(ctx, who, gateway.AddressOf(ctx), q)
+}
+
+// askAt is ask for somebody at an address.
+func (n *Node) askAt(ctx context.Context, who envelope.Principal, at netip.Addr, q ask.Question) error {
 	if who.App || !n.backend.Asks(q.Action) || q == (ask.Question{Action: ask.Send}) { // the last goes nowhere
 		return nil
 	}
@@ -65,14 +71,14 @@ func (n *Node) ask(ctx context.Context, who envelope.Principal, q ask.Question) 
 	if q.DestNode != "" && !envelope.ValidNode(string(q.DestNode)) {
 		return errNoID
 	}
-	q.Node, q.Client, q.Guest, q.Address = who.Node, who.Client, who.Guest, gateway.AddressOf(ctx)
+	q.Node, q.Client, q.Guest, q.Address = who.Node, who.Client, who.Guest, at
 	return n.backend.May(ctx, q)
 }
 
 // ask asks for the connection. When that was revoked meanwhile, what it has said
 // is not heard.
 func (c *conn) ask(q ask.Question) error {
-	err := c.n.ask(&c.ctx, c.who, q)
+	err := c.n.askAt(&c.ctx, c.who, c.address, q)
 	if c.revoked.Load() {
 		return errRevokedMeanwhile
 	}

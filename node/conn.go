@@ -33,28 +33,26 @@ const (
 // It is as small as it can be: there may be tens of thousands that do nothing.
 type conn struct {
 	// Static after construction.
-	n         *Node
-	id        string
-	began     time.Duration // since the node did
-	who       envelope.Principal
-	address   netip.Addr // by which it is bound; zero when it is not
-	t         gateway.Transport
-	waiter    gateway.Waiter // t, if it needs no goroutine to wait; else nil
-	codec     gateway.Codec
-	answers   bool           // a sender is told what became of its own: see gateway.Options
-	verify    gateway.Verify // see gateway.Options
-	ctx       lifeline       // its cause says why the connection is over
-	ofClient  share          // what it may still send, of its user
-	ofAddress share          // and of the address; see credential, too
-	wg        sync.WaitGroup
-	stall     *time.Timer   // only who writes; runs while a frame is being written. nil: none has had to wait
-	opening   atomic.Bool   // delivery has begun, or is about to
-	acked     atomic.Bool   // something was acknowledged
-	stale     atomic.Bool   // somebody is about to look for sessions that it has joined
-	blocked   atomic.Bool   // a frame is being written
-	heard     atomic.Uint64 // frames read
-	reading   atomic.Bool   // the read loop waits for a frame, and so hears pongs
-	revoked   atomic.Bool   // the credential was: nothing is heard any more
+	n       *Node
+	id      string
+	began   time.Duration // since the node did
+	who     envelope.Principal
+	address netip.Addr // of the client; zero when it is not known
+	t       gateway.Transport
+	waiter  gateway.Waiter // t, if it needs no goroutine to wait; else nil
+	codec   gateway.Codec
+	answers bool           // a sender is told what became of its own: see gateway.Options
+	verify  gateway.Verify // see gateway.Options
+	ctx     lifeline       // its cause says why the connection is over
+	wg      sync.WaitGroup
+	stall   *time.Timer   // only who writes; runs while a frame is being written. nil: none has had to wait
+	opening atomic.Bool   // delivery has begun, or is about to
+	acked   atomic.Bool   // something was acknowledged
+	stale   atomic.Bool   // somebody is about to look for sessions that it has joined
+	blocked atomic.Bool   // a frame is being written
+	heard   atomic.Uint64 // frames read
+	reading atomic.Bool   // the read loop waits for a frame, and so hears pongs
+	revoked atomic.Bool   // the credential was: nothing is heard any more
 
 	credential atomic.Pointer[credential] // changed under mu
 	refreshing atomic.Bool                // another one is being checked
@@ -63,19 +61,17 @@ type conn struct {
 	pulse pulse // only the goroutine of alarms
 
 	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
+	shares  *shares                        // only the read loop; what it may still ask for, once it has asked
 
 	topicsPaid time.Duration // since the node began; only who has the turn to follow; see payTopics
 
 	mu        sync.Mutex
 	due       due             // guarded by mu
-	inflight  places          // guarded by mu; of messages that wait for the store
 	following places          // guarded by mu; of who changes what is followed, one at a time
+	*sending                  // guarded by mu; nil: no message has had to wait
 	drained   chan struct{}   // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
 	follows   followed        // guarded by mu
 	lane      lane            // guarded by mu
-	gates     gates           // guarded by mu
-	passage   passage         // guarded by mu
-	submitted uint64          // guarded by mu; numbers the messages sent
 	goodbye   *envelope.Error // guarded by mu; close with it when the lane is empty
 	parting   bool            // guarded by mu; it comes next
 	over      bool            // guarded by mu; no goroutine may start any more
@@ -87,8 +83,8 @@ type conn struct {
 	joining   bool            // guarded by mu; hello's topics have yet to be followed
 	ownAcks   bool            // guarded by mu; the client acknowledges for itself
 	confirm   confirmation    // guarded by mu
-	away      awayAnswers     // guarded by mu
-	receipts  receipts        // guarded by mu; those to be told
+	away      *awayAnswers    // guarded by mu; nil: never any
+	receipts  *receipts       // guarded by mu; those to be told; nil: none yet
 }
 
 // Serve implements [gateway.Core].
@@ -103,17 +99,17 @@ func (n *Node) Serve(ctx context.Context, who envelope.Principal, t gateway.Tran
 	n.life.Unlock()
 
 	c := &conn{
-		n: n, id: rand.Text(), began: n.alarms.now(), who: who, address: limitedAddress(ctx), t: t, codec: codec,
+		n: n, id: rand.Text(), began: n.alarms.now(), who: who, address: o.Address, t: t, codec: codec,
 		answers: o.Answers, verify: o.Verify,
 		lane: lane{free: &n.laneMemory},
 	}
 	c.who.Rights = nil // those of the credential count, see caller
-	c.credential.Store(c.credentialOf(gateway.Verified{
+	c.credential.Store(credentialOf(gateway.Verified{
 		Who: who, Expires: o.Expires, Credential: gateway.Credential{JTI: o.JTI, Issued: o.Issued},
 	}))
 	c.waiter, _ = t.(gateway.Waiter)
-	c.limit()
-	c.ctx.tie(ctx, c.cancel)
+	c.ctx.Context = ctx
+	n.lines.tie(ctx, c)
 
 	old, err := n.enter(c)
 	if err != nil {
@@ -168,6 +164,7 @@ func (n *Node) enter(c *conn) (old *conn, err error) {
 // cancel ends the connection at once, for a reason.
 func (c *conn) cancel(why error) {
 	if c.ctx.cut(why) {
+		c.n.lines.untie(c.ctx.Context, c)
 		c.t.Abort()
 	}
 }

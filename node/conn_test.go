@@ -23,7 +23,7 @@ func (s *server) queued(id envelope.NodeID) (frames, bytes int) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.lane.frames), c.lane.bytes
+	return c.lane.count(), c.lane.bytes
 }
 
 // A reader that does not read costs a bounded window and nobody else anything;

@@ -24,9 +24,8 @@ var (
 // one of the same device. It is never changed.
 type credential struct {
 	gateway.Credential
-	rights   *envelope.Rights
-	expires  time.Time // zero: never
-	ofDevice share     // what may still be sent with it
+	rights  *envelope.Rights
+	expires time.Time // zero: never
 }
 
 // caller returns who speaks, with the rights of the connection's credential now.
@@ -37,12 +36,8 @@ func (c *conn) caller() envelope.Principal {
 }
 
 // credentialOf returns how a connection lives by a credential.
-func (c *conn) credentialOf(of gateway.Verified) *credential {
-	next := &credential{Credential: of.Credential, rights: of.Who.Rights, expires: of.Expires}
-	if !of.Who.App {
-		next.ofDevice = c.n.limits.ofDevice(of.Who)
-	}
-	return next
+func credentialOf(of gateway.Verified) *credential {
+	return &credential{Credential: of.Credential, rights: of.Who.Rights, expires: of.Expires}
 }
 
 // verified returns the credential in the words of package auth.
@@ -129,7 +124,7 @@ func (c *conn) check(authKey string) (*credential, error) {
 	if err := c.ask(ask.Question{Action: ask.Connect}); err != nil { // else it would never be asked about again
 		return nil, err
 	}
-	return c.credentialOf(of), nil
+	return credentialOf(of), nil
 }
 
 // adopt has the connection live by a credential from now on.

@@ -88,7 +88,7 @@ func (n *Node) Health() gateway.Health {
 func (c *conn) backlog() (waiting int, behind bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.lane.frames), c.lagging
+	return c.lane.count(), c.lagging
 }
 
 // health returns how the links are.

@@ -14,9 +14,8 @@ import (
 type lane struct {
 	free *sync.Pool // static; of *laneMemory
 
-	frames []waiting
 	bytes  int
-	latest map[slot]int // index in frames of the newest value of a slot
+	latest map[slot]int // index in memory.frames of the newest value of a slot
 	memory *laneMemory  // where frames are; nil while there is none
 	taken  *laneMemory  // and those that are being written
 }
@@ -55,7 +54,15 @@ type slot struct {
 	key string
 }
 
-func (l *lane) full() bool { return len(l.frames) >= windowMessages || l.bytes >= windowBytes }
+// count returns how many frames wait.
+func (l *lane) count() int {
+	if l.memory == nil {
+		return 0
+	}
+	return len(l.memory.frames)
+}
+
+func (l *lane) full() bool { return l.count() >= windowMessages || l.bytes >= windowBytes }
 
 func (l *lane) push(frame []byte) { l.add(waiting{frame: frame}) }
 
@@ -79,13 +86,12 @@ func (l *lane) pushMessage(m *encoded, codec gateway.Codec) { l.add(m.waiting(co
 func (l *lane) borrow() {
 	if l.memory == nil {
 		l.memory = l.free.Get().(*laneMemory)
-		l.frames = l.memory.frames
 	}
 }
 
 func (l *lane) add(w waiting) {
 	l.borrow()
-	l.frames = append(l.frames, w)
+	l.memory.frames = append(l.memory.frames, w)
 	l.bytes += len(w.frame)
 }
 
@@ -95,17 +101,18 @@ func (l *lane) replace(s slot, m *encoded, codec gateway.Codec) bool {
 	i, ok := l.latest[s]
 	if ok {
 		w := m.waiting(codec)
-		l.bytes += len(w.frame) - len(l.frames[i].frame)
-		l.frames[i] = w
+		l.bytes += len(w.frame) - len(l.memory.frames[i].frame)
+		l.memory.frames[i] = w
 	}
 	return ok
 }
 
 // take empties the lane.
-func (l *lane) take() []waiting {
-	frames := l.frames
-	l.frames, l.bytes = nil, 0
-	l.taken, l.memory = l.memory, nil
+func (l *lane) take() (frames []waiting) {
+	if l.memory != nil {
+		frames = l.memory.frames
+	}
+	l.taken, l.memory, l.bytes = l.memory, nil, 0
 	clear(l.latest)
 	return frames
 }
@@ -170,7 +177,7 @@ func (c *conn) acknowledged(ack gateway.Ack) {
 func (c *conn) waitForRoom() error {
 	for {
 		c.mu.Lock()
-		if len(c.lane.frames) < maxReplies {
+		if c.lane.count() < maxReplies {
 			c.mu.Unlock()
 			return nil
 		}
@@ -248,7 +255,7 @@ func (c *conn) offerVolatile(f *follow, m *encoded) {
 		if c.lane.latest == nil {
 			c.lane.latest = make(map[slot]int)
 		}
-		c.lane.latest[s] = len(c.lane.frames)
+		c.lane.latest[s] = c.lane.count()
 	}
 	c.lane.pushMessage(m, c.codec)
 	c.writeSoon()
@@ -301,7 +308,7 @@ func (c *conn) flush() {
 			c.wg.Go(c.writeLoop)
 			c.mu.Unlock()
 			return
-		case len(c.lane.frames) == 0:
+		case c.lane.count() == 0:
 			c.writing = false
 			c.mu.Unlock()
 			return
@@ -398,7 +405,7 @@ func (c *conn) writeSome() bool {
 		c.replaying = false
 		c.lane.push(c.codec.Append(nil, gateway.CaughtUp{Heads: c.positions()}))
 	}
-	if len(c.lane.frames) > 0 && !c.parting {
+	if c.lane.count() > 0 && !c.parting {
 		c.parting = c.goodbye != nil // what waits now is the last
 		frames, stored := c.takeLane()
 		if !c.write(frames) {
@@ -408,7 +415,7 @@ func (c *conn) writeSome() bool {
 		c.mu.Lock() // and now the logs: for a slow reader something may always wait
 		c.payMarks()
 	}
-	more := len(c.lane.frames) > 0 && !c.parting
+	more := c.lane.count() > 0 && !c.parting
 	if bye := c.goodbye; bye != nil {
 		c.mu.Unlock()
 		if !more {

@@ -15,8 +15,8 @@ import (
 const maxUnanswered = 256
 
 // awayAnswers tells a legacy client, which knows no presence, that the
-// destination of a message it has stored is connected nowhere. Its zero value
-// is ready; it is guarded by the connection's mu.
+// destination of a message it has stored is connected nowhere. It is guarded by
+// the connection's mu.
 type awayAnswers struct {
 	waiting []envelope.Envelope // id and destination of each message
 	running bool
@@ -30,6 +30,9 @@ func (c *conn) answerAway(env *envelope.Envelope) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.away == nil {
+		c.away = new(awayAnswers)
+	}
 	if c.over || len(c.away.waiting) >= maxUnanswered {
 		c.n.stats.DroppedNotice.Add(1)
 		return

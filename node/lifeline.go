@@ -10,10 +10,9 @@ import (
 // it is cut, and says why. Package context has the same, for half a kilobyte more:
 // here a channel exists only when somebody waits.
 type lifeline struct {
-	context.Context // the one before it; static after tie
+	context.Context // the one before it, whose end has to cut it: see lines. Static after construction
 
 	mu    sync.Mutex
-	stop  func() bool          // guarded by mu; ends listening to that one
 	why   error                // guarded by mu; nil: it has not ended
 	done  chan struct{}        // guarded by mu; nil: nobody has asked
 	after map[*afterEnd]func() // guarded by mu; what is to be called at the end
@@ -21,15 +20,6 @@ type lifeline struct {
 
 // afterEnd names one call of AfterFunc.
 type afterEnd struct{ _ byte }
-
-// tie makes l the context behind another one. At the end of that, ended is called
-// with the reason, and cuts l.
-func (l *lifeline) tie(to context.Context, ended func(error)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.Context = to
-	l.stop = context.AfterFunc(to, func() { ended(context.Cause(to)) })
-}
 
 // cut ends l and reports whether it has not ended before.
 func (l *lifeline) cut(why error) bool {
@@ -45,10 +35,9 @@ func (l *lifeline) cut(why error) bool {
 	if l.done != nil {
 		close(l.done)
 	}
-	after, stop := l.after, l.stop
+	after := l.after
 	l.after = nil
 	l.mu.Unlock()
-	stop()
 	for _, f := range after {
 		go f()
 	}

@@ -13,6 +13,11 @@ var (
 	errCut    = errors.New("it was cut")
 )
 
+// lineEnd cuts a lifeline when the context before it ends.
+type lineEnd struct{ *lifeline }
+
+func (e lineEnd) cancel(why error) { e.cut(why) }
+
 func TestLifeline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		end  func(l *lifeline, before context.CancelCauseFunc)
@@ -30,8 +35,9 @@ func TestLifeline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				before, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				var l lifeline
-				l.tie(before, func(why error) { l.cut(why) })
+				l := lifeline{Context: before}
+				var ends lines
+				ends.tie(before, lineEnd{&l})
 				derived, done := context.WithCancel(&l)
 				defer done()
 				within, end := l.within(time.Hour)
@@ -66,8 +72,7 @@ func TestLifeline(t *testing.T) {
 
 // What is derived takes no memory after its end.
 func TestLifelineForgets(t *testing.T) {
-	var l lifeline
-	l.tie(t.Context(), func(why error) { l.cut(why) })
+	l := lifeline{Context: t.Context()}
 	_, end := l.within(time.Hour)
 	if len(l.after) != 1 {
 		t.Errorf("%d functions wait", len(l.after))
@@ -75,4 +80,38 @@ func TestLifelineForgets(t *testing.T) {
 	if end(); l.after != nil || l.done != nil {
 		t.Error("something is left")
 	}
+}
+
+// Those who are tied to a context end with it, those who are not any more do not,
+// and nothing is kept of either.
+func TestLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ends lines
+		first, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		second, other := context.WithCancelCause(t.Context())
+		defer other(nil)
+		var of [4]lifeline
+		for i := range of {
+			ends.tie([]context.Context{first, second}[i/2], lineEnd{&of[i]})
+		}
+		ends.untie(first, lineEnd{&of[1]})
+		ends.untie(first, lineEnd{&of[1]})
+		cancel(errBefore)
+		synctest.Wait()
+		if !errors.Is(of[0].cause(), errBefore) || of[1].cause() != nil || of[2].cause() != nil || of[3].cause() != nil {
+			t.Errorf("ended: %v, %v, %v, %v", of[0].cause(), of[1].cause(), of[2].cause(), of[3].cause())
+		}
+		var late lifeline
+		ends.tie(first, lineEnd{&late})
+		synctest.Wait()
+		if !errors.Is(late.cause(), errBefore) {
+			t.Errorf("who is tied to what has ended: %v", late.cause())
+		}
+		ends.untie(second, lineEnd{&of[2]})
+		ends.untie(second, lineEnd{&of[3]})
+		if len(ends.of) != 0 {
+			t.Errorf("%d are kept", len(ends.of))
+		}
+	})
 }

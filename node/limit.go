@@ -155,17 +155,16 @@ func takeFrom(ctx context.Context, l *limiter[netip.Addr]) error {
 	if l == nil {
 		return nil
 	}
-	addr := limitedAddress(ctx)
+	addr := boundAddress(gateway.AddressOf(ctx))
 	if !addr.IsValid() {
 		return nil
 	}
 	return l.share(addr).take()
 }
 
-// limitedAddress returns the address by which a client is bound; the zero one
-// when it is not.
-func limitedAddress(ctx context.Context) netip.Addr {
-	addr := gateway.AddressOf(ctx)
+// boundAddress returns the address by which a client at one is bound; the zero
+// one when it is not.
+func boundAddress(addr netip.Addr) netip.Addr {
 	switch {
 	case !addr.IsValid() || addr.IsLoopback():
 		return netip.Addr{}
@@ -210,27 +209,40 @@ func (l *limits) mayCall(ctx context.Context, who envelope.Principal, cmd gatewa
 	return nil
 }
 
-// mayFrame refuses a message, or what else a connection asks for.
-func (c *conn) mayFrame() error {
-	if err := c.credential.Load().ofDevice.take(); err != nil {
-		return err
-	}
-	if err := c.ofClient.take(); err != nil {
-		return err
-	}
-	return c.ofAddress.take()
+// shares are the buckets of a connection, from when it has asked for something.
+// The app's are zero.
+type shares struct {
+	of                      *credential // they are those of who lives by it
+	device, client, address share
 }
 
-// limit gives the connection its buckets, but for that of its credential; the
-// app's has none.
-func (c *conn) limit() {
+// mayFrame refuses a message, or what else a connection asks for. Only the read
+// loop calls it.
+func (c *conn) mayFrame() error {
+	if of := c.credential.Load(); c.shares == nil || c.shares.of != of {
+		c.shares = c.sharesBy(of)
+	}
+	if err := c.shares.device.take(); err != nil {
+		return err
+	}
+	if err := c.shares.client.take(); err != nil {
+		return err
+	}
+	return c.shares.address.take()
+}
+
+// sharesBy returns the buckets of the connection while it lives by a credential.
+func (c *conn) sharesBy(of *credential) *shares {
+	found := &shares{of: of}
 	if c.who.App {
-		return
+		return found
 	}
-	c.ofClient = c.n.limits.client.share(c.who.Client)
-	if c.address.IsValid() {
-		c.ofAddress = c.n.limits.address.share(c.address)
+	found.device = c.n.limits.ofDevice(c.caller())
+	found.client = c.n.limits.client.share(c.who.Client)
+	if bound := boundAddress(c.address); bound.IsValid() {
+		found.address = c.n.limits.address.share(bound)
 	}
+	return found
 }
 
 // mayAsk refuses a frame that is no message but makes work, when there were too

@@ -33,7 +33,8 @@ func (l located) Do(ctx context.Context, who envelope.Principal, cmd gateway.Com
 }
 
 func (l located) Serve(ctx context.Context, who envelope.Principal, t gateway.Transport, c gateway.Codec, o gateway.Options) {
-	l.Core.Serve(from(ctx, who), who, t, c, o)
+	o.Address = gateway.AddressOf(from(ctx, who))
+	l.Core.Serve(ctx, who, t, c, o)
 }
 
 func inLimitedMesh(t *testing.T, limits Limits, f func(t *testing.T, m *mesh)) {

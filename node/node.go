@@ -137,6 +137,7 @@ type Node struct {
 	signals   *signals
 	revoker   revoker
 	flusher   flusher
+	lines     lines
 	alarms    *alarms
 	limits    limits
 	waker     *waker        // nil: nobody is woken

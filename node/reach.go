@@ -46,7 +46,7 @@ func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, wr
 	if !f.still(log, reader, c.who) {
 		return "", false
 	}
-	return reader.Node, f.started && f.sent >= seq && !c.flushing && len(c.lane.frames) == 0
+	return reader.Node, f.started && f.sent >= seq && !c.flushing && c.lane.count() == 0
 }
 
 // inquiries are the questions that this server has asked others.

@@ -104,6 +104,9 @@ func (c *conn) remember(f *follow, env *envelope.Envelope) {
 	if !ok {
 		return
 	}
+	if c.receipts == nil {
+		c.receipts = new(receipts)
+	}
 	if len(c.receipts.asked) >= maxRemembered {
 		c.n.stats.ReceiptsForgotten.Add(1)
 		oldest := c.receipts.asked[0]
@@ -124,6 +127,12 @@ func (c *conn) moved(f *follow, after, upto uint64, read bool) {
 	m := move{log: f.log, after: after, upto: upto, read: read, unknown: min(f.known, upto)}
 	if m.unknown > after {
 		m.stays = f.clone()
+	}
+	if c.receipts == nil {
+		if m.unknown <= after {
+			return
+		}
+		c.receipts = new(receipts)
 	}
 	now := time.Now().UnixMilli()
 	for _, a := range slices.Backward(c.receipts.asked) {

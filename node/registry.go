@@ -60,12 +60,13 @@ func (r *registry) add(c *conn) (replaced *conn, err error) {
 
 // room refuses a connection beyond the caps of its user and its address; under mu.
 func (r *registry) room(c *conn) error {
+	at := boundAddress(c.address)
 	refusal := &envelope.Error{Code: envelope.RateLimited, RetryMS: capRetry.Milliseconds()}
 	switch {
 	case r.caps.client > 0 && !c.who.App && r.clients[c.who.Client] >= r.caps.client:
 		r.refusedClients.Add(1)
 		refusal.Detail = "too many devices of this user are connected"
-	case r.caps.address > 0 && c.address.IsValid() && r.addresses[c.address] >= r.caps.address:
+	case r.caps.address > 0 && at.IsValid() && r.addresses[at] >= r.caps.address:
 		r.refusedAddresses.Add(1)
 		refusal.Detail = "too many connections from this address"
 	default:
@@ -79,8 +80,9 @@ func (r *registry) count(c *conn, by int) {
 	if r.clients[c.who.Client] += by; r.clients[c.who.Client] == 0 {
 		delete(r.clients, c.who.Client)
 	}
-	if r.addresses[c.address] += by; r.addresses[c.address] == 0 {
-		delete(r.addresses, c.address)
+	at := boundAddress(c.address)
+	if r.addresses[at] += by; r.addresses[at] == 0 {
+		delete(r.addresses, at)
 	}
 }
 

@@ -105,6 +105,15 @@ func (n *Node) appendNotice(ctx context.Context, log envelope.Address, env *enve
 	return seq, n.hooks.noticed(ctx, log, env, seq)
 }
 
+// sending is what a connection knows of its messages that wait for the store or
+// for readers; guarded by the connection's mu.
+type sending struct {
+	inflight  places // of those that wait
+	gates     gates
+	passage   passage
+	submitted uint64 // numbers them
+}
+
 // submission is a message from a connection on its way.
 type submission struct {
 	c      *conn
@@ -128,6 +137,9 @@ func (c *conn) send(env *envelope.Envelope) {
 	var number uint64
 	if waits {
 		c.mu.Lock()
+		if c.sending == nil {
+			c.sending = new(sending)
+		}
 		if !c.inflight.take(&c.ctx, &c.mu, maxInflight) {
 			c.mu.Unlock()
 			return

@@ -137,7 +137,7 @@ func TestStalledReadersBounded(t *testing.T) {
 		total := 0
 		for _, c := range m.at("a").conns.all() {
 			c.mu.Lock()
-			frames, bytes := len(c.lane.frames), c.lane.bytes
+			frames, bytes := c.lane.count(), c.lane.bytes
 			c.mu.Unlock()
 			total += bytes
 			if frames > windowMessages || bytes > windowBytes+9<<10 { // and the one that found room

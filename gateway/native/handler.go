@@ -70,6 +70,7 @@ func (h *Handler) redeem(token string) (auth.Verified, error) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verified, codec *Codec, o gateway.Options) {
+	o.Address = gateway.AddressOf(r.Context())
 	o.Expires, o.JTI, o.Issued = who.Expires.Add(auth.Leeway), who.JTI, who.Issued
 	ws, hijacked, err := h.accept(w, r, h.Loops, Subprotocol)
 	if err != nil {
@@ -82,7 +83,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, who auth.Verifie
 		ws.SetReadLimit(-1) // the transport has its own
 		t = &transport{ws: ws, net: hijacked.conn, max: h.MaxFrame}
 	}
-	h.Core.Serve(gateway.WithAddress(h.Context, gateway.AddressOf(r.Context())), who.Principal, t, codec, o)
+	h.Core.Serve(h.Context, who.Principal, t, codec, o)
 }
 
 // ticketOf finds the validation token in a handshake: a subprotocol entry, or

@@ -75,7 +75,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		h.Log.Debug("a stream did not begin", "err", err)
 		return
 	}
-	h.Core.Serve(h.context(r), who.Principal, t, h.Codec(), options(who))
+	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(r, who))
 	t.leave()
 }
 
@@ -109,7 +109,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 	defer time.AfterFunc(wait, t.waited).Stop()
 	defer time.AfterFunc(wait+replayGrace, t.Abort).Stop()
 	defer context.AfterFunc(r.Context(), t.Abort)()
-	h.Core.Serve(h.context(r), who.Principal, t, h.Codec(), options(who))
+	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(r, who))
 
 	answer, err := t.answer()
 	if err != nil {
@@ -117,11 +117,6 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	gateway.WriteVerbatim(w, answer)
-}
-
-// context returns that of a connection, which does not end with its request.
-func (h *Handler) context(r *http.Request) context.Context {
-	return gateway.WithAddress(h.Context, gateway.AddressOf(r.Context()))
 }
 
 // topicsOf returns the topics that a request names.
@@ -133,8 +128,11 @@ func topicsOf(r *http.Request) ([]envelope.SessionID, error) {
 	return topics, envelope.CheckTopics(topics)
 }
 
-func options(who auth.Verified) gateway.Options {
-	return gateway.Options{Hello: true, Expires: who.Expires.Add(auth.Leeway), JTI: who.JTI, Issued: who.Issued}
+func options(r *http.Request, who auth.Verified) gateway.Options {
+	return gateway.Options{
+		Hello: true, Address: gateway.AddressOf(r.Context()),
+		Expires: who.Expires.Add(auth.Leeway), JTI: who.JTI, Issued: who.Issued,
+	}
 }
 
 // authenticate finds out who calls. Whether there is room is asked first: a
