@@ -29,7 +29,8 @@ type runCmd struct {
 	Quick    bool          `help:"Everything in small, to see that it works."`
 	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
 	Timeout  time.Duration `default:"10m" help:"Give one run up after this time."`
-	Workers  int           `placeholder:"N" help:"Have connections to AllSpark opened by N other processes, as those of very many are. Default: where a process may not have as many files."`
+	Workers  int           `placeholder:"N" help:"Have connections opened by N other processes. Default: as many as very many connections need, because a process may have only so many files."`
+	Apart    int           `placeholder:"N" help:"Have connections of idle-… and size-connections-… spread over N servers that know nothing of one another. Default: as many as they need."`
 	Dir      string        `placeholder:"DIR" help:"Where servers keep their data, on the disk that is to be measured. Default: a temporary directory."`
 
 	Address    map[string]string `placeholder:"TARGET=ADDRESS" group:"Servers that run" help:"HOST:PORT or URL of a target that runs already and is not to be started. Of AllSpark, URLs with commas between them."`
@@ -144,7 +145,7 @@ func (c *runCmd) one(ctx context.Context, s load.Scenario, t peer.Target, round 
 	}
 	name := t.About().Name
 	res = s.Run(ctx, load.Options{
-		Target: t, Round: round, Settle: c.Settle, Progress: progress, Worker: []string{program, "worker"}, Workers: c.Workers,
+		Target: t, Round: round, Settle: c.Settle, Progress: progress, Worker: []string{program, "worker"}, Workers: c.Workers, Apart: c.Apart,
 		Env: peer.Env{Dir: dir, Address: c.Address[name], PIDs: c.PIDs[name], Loop: loop},
 	})
 	err = errors.Join(loop.Close(), os.RemoveAll(dir))

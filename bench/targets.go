@@ -12,7 +12,7 @@ import (
 
 // targets returns all that can be driven, ours first and floors last.
 func targets(o allspark.Options) []peer.Target {
-	all := []peer.Target{allspark.One(o), allspark.Three(o), allspark.Apart(o)}
+	all := []peer.Target{allspark.One(o), allspark.Three(o)}
 	if o.MongoURI != "" {
 		all = append(all, allspark.Mongo(o))
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/allsparkrt/allspark/bench/ledger"
 	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/apart"
 	"github.com/allsparkrt/allspark/bench/peer/remote"
 )
 
@@ -41,6 +42,10 @@ type Options struct {
 	// have only so many files.
 	Worker  []string
 	Workers int
+	// Apart is over how many servers that know nothing of one another scenarios
+	// about the number of connections are spread at least, see package apart; 0: as
+	// many as need be, because a server may have only so many files.
+	Apart int
 	// Progress is told how much has been done, from 0 to 1; nil: nobody.
 	Progress func(done float64)
 }
@@ -48,19 +53,12 @@ type Options struct {
 // Run starts the target, carries the scenario out, and stops the target. What
 // went wrong is in the result.
 func (s Scenario) Run(ctx context.Context, o Options) Result {
-	about := o.Target.About()
-	res := Result{Scenario: s.Name, Target: about, Round: o.Round}
-	if res.Skipped = s.misses(about.Can); res.Skipped != "" {
+	res := Result{Scenario: s.Name, Target: o.Target.About(), Round: o.Round}
+	if o.Target, res.Skipped = s.arrange(o); res.Skipped != "" {
 		return res
 	}
-	need := s.processes()
-	switch t, ok := o.Target.(remote.Reachable); {
-	case max(need, o.Workers) <= 1:
-	case ok && o.Worker != nil:
-		o.Target = remote.Spread(t, max(need, o.Workers), o.Worker)
-	case need > 1:
-		res.Skipped = fmt.Sprintf("%d connections, and a process may have %d files here (ulimit -n)", s.clients, descriptors())
-		return res
+	if islands := o.Target.About().Can; islands.Islands {
+		res.Note = fmt.Sprintf("over %d servers that know nothing of one another", islands.Servers)
 	}
 	if err := o.Target.Start(ctx, o.Env); errors.Is(err, exec.ErrNotFound) {
 		res.Skipped = "it is not installed"
@@ -104,12 +102,6 @@ func (s Scenario) misses(can peer.Can) string {
 	if can.Connections > 0 && s.clients > can.Connections {
 		return fmt.Sprintf("%d connections, and it takes %d", s.clients, can.Connections)
 	}
-	if can.Islands && !s.crowd {
-		return "one net of servers"
-	}
-	if most := connections(); s.clients > most*max(1, can.Processes) {
-		return fmt.Sprintf("%d connections, and a server may have %d here (ulimit -n)", s.clients, most)
-	}
 	return ""
 }
 
@@ -119,8 +111,38 @@ func connections() int {
 	return descriptors() - others
 }
 
-// processes returns over how many processes the connections of the load are spread.
-func (s Scenario) processes() int { return (s.clients + connections() - 1) / connections() }
+// processes returns over how many processes so many connections have to be spread.
+func processes(clients int) int { return (clients + connections() - 1) / connections() }
+
+// arrange returns the target as the scenario needs it: with so many connections that
+// no process may have them, several servers in place of one, and connections opened by
+// several workers. What cannot be is said in why.
+func (s Scenario) arrange(o Options) (_ peer.Target, why string) {
+	can := o.Target.About().Can
+	if why := s.misses(can); why != "" {
+		return nil, why
+	}
+	tooMany := fmt.Sprintf("%d connections, and a process may have %d files here (ulimit -n)", s.clients, descriptors())
+	shared, isShared := o.Target.(peer.Shared)
+	if servers := (processes(s.clients) + max(1, can.Processes) - 1) / max(1, can.Processes); servers > 1 || o.Apart > 1 {
+		switch {
+		case isShared && s.crowd && can.Servers == 1:
+			shared = apart.Of(shared, max(servers, o.Apart))
+			o.Target = shared
+		case servers > 1:
+			return nil, tooMany
+		}
+	}
+	if workers := processes(s.clients); workers > 1 || o.Workers > 1 {
+		switch {
+		case isShared && o.Worker != nil:
+			o.Target = remote.Spread(shared, max(workers, o.Workers), o.Worker)
+		case workers > 1:
+			return nil, tooMany
+		}
+	}
+	return o.Target, ""
+}
 
 // run is one run of a scenario.
 type run struct {

@@ -17,7 +17,7 @@ type Scenario struct {
 	Least string // the scenario that does the same where there is least; empty: there is none
 
 	clients int                   // connections, for the limits of target and machine
-	crowd   bool                  // their number is what it is about: servers may be islands
+	crowd   bool                  // their number is what it is about: servers may know nothing of one another
 	needs   func(peer.Can) string // what is missing; empty: nothing
 	run     func(context.Context, *run) error
 }

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/allspark"
+	"github.com/allsparkrt/allspark/bench/peer/floor"
+	"github.com/allsparkrt/allspark/bench/peer/remote"
 )
 
 func TestStamp(t *testing.T) {
@@ -80,26 +83,44 @@ func TestWhatIsMissing(t *testing.T) {
 			t.Errorf("%+v: %q", tt.can, got)
 		}
 	}
-	s.clients = descriptors()
-	if s.clients >= 1<<30 {
-		return
+}
+
+// Where a scenario has more connections than a process may, servers and the load are spread.
+func TestArrangement(t *testing.T) {
+	if descriptors() >= 1<<30 {
+		t.Skip("a process may have any number of files here")
 	}
-	if s.misses(peer.Can{Durable: true}) == "" {
-		t.Error("more connections than a process may have")
-	}
-	if why := s.misses(peer.Can{Durable: true, Processes: 2}); why != "" {
-		t.Errorf("two servers: %s", why)
-	}
-	if n := s.processes(); n != 2 {
-		t.Errorf("%d processes for the load", n)
-	}
-	islands := peer.Can{Durable: true, Processes: 2, Islands: true}
-	if s.misses(islands) == "" {
-		t.Error("servers that know nothing of one another, in a scenario that needs them to")
-	}
-	s.crowd = true
-	if why := s.misses(islands); why != "" {
-		t.Errorf("islands: %s", why)
+	one, bare := allspark.One(allspark.Options{}), peer.Target(floor.NewDisk())
+	few, many := 10, connections()+1
+	for _, tt := range []struct {
+		name             string
+		scenario         Scenario
+		options          Options
+		servers, workers int // 0: it cannot be
+	}{
+		{"few", Scenario{clients: few, crowd: true}, Options{Target: one}, 1, 1},
+		{"few, as if many", Scenario{clients: few, crowd: true}, Options{Target: one, Apart: 3, Workers: 2, Worker: []string{"x"}}, 3, 2},
+		{"few, not about their number", Scenario{clients: few}, Options{Target: one, Apart: 3}, 1, 1},
+		{"many", Scenario{clients: many, crowd: true}, Options{Target: one, Worker: []string{"x"}}, 2, 2},
+		{"many, and no workers", Scenario{clients: many, crowd: true}, Options{Target: one}, 0, 0},
+		{"many, not about their number", Scenario{clients: many}, Options{Target: one, Worker: []string{"x"}}, 0, 0},
+		{"many, and nothing that can be shared", Scenario{clients: many, crowd: true}, Options{Target: bare, Worker: []string{"x"}}, 0, 0},
+	} {
+		tt.scenario.needs = durable
+		target, why := tt.scenario.arrange(tt.options)
+		if (why == "") != (tt.servers > 0) {
+			t.Errorf("%s: %q", tt.name, why)
+		}
+		if why != "" {
+			continue
+		}
+		workers := 1
+		if r, ok := target.(*remote.Target); ok {
+			workers = r.Number()
+		}
+		if servers := target.About().Can.Servers; servers != tt.servers || workers != tt.workers {
+			t.Errorf("%s: %d servers, %d workers", tt.name, servers, workers)
+		}
 	}
 }
 

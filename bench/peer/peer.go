@@ -39,6 +39,16 @@ type Target interface {
 	Group(ctx context.Context, group string, members []string) error
 }
 
+// Shared is a target to which other processes can open connections, too.
+type Shared interface {
+	Target
+	// Reach returns the address and the secret with which another target of the
+	// same kind takes the servers that this one has started.
+	Reach() Env
+	// Another returns a target of the same kind that is not started.
+	Another() Target
+}
+
 // ErrCannot means that a target is not made for what it was asked to do.
 var ErrCannot = errors.New("peer: the target cannot do this")
 

@@ -24,12 +24,11 @@ const (
 	Demo   = "demo"   // allspark demo: three servers in one process, one embedded store
 	Serve1 = "serve1" // one server process with an embedded store
 	Mongo3 = "mongo3" // three server processes over one MongoDB
-	Apart3 = "apart3" // three server processes that know nothing of one another
 )
 
 // Options say what is started.
 type Options struct {
-	Name     string // Demo, Serve1, Mongo3 or Apart3
+	Name     string // Demo, Serve1 or Mongo3
 	MongoURI string // of Mongo3
 	Program  string // of the server; empty: it is built first
 	Dir      string // an empty directory for data and logs; empty: a temporary one
@@ -60,31 +59,22 @@ func Start(ctx context.Context, o Options) (_ *Target, err error) {
 	case Demo:
 		err = t.startDemo(ctx, program)
 	case Serve1:
-		err = t.startServers(ctx, program, servers{1, func(int) []string { return []string{"--data", filepath.Join(t.dir, "data")} }, false})
-	case Apart3:
-		err = t.startServers(ctx, program, servers{3, func(i int) []string { return []string{"--data", filepath.Join(t.dir, fmt.Sprintf("data%d", i+1))} }, false})
+		err = t.startServers(ctx, program, 1, "--data", filepath.Join(t.dir, "data"))
 	case Mongo3:
 		if o.MongoURI == "" {
 			return nil, errors.New("target: mongo3 needs the URI of a MongoDB")
 		}
 		database := "allspark_bench_" + strconv.FormatInt(time.Now().UnixMilli(), 36)
-		err = t.startServers(ctx, program, servers{3, func(int) []string { return []string{"--mongodb-uri", o.MongoURI, "--mongodb-database", database} }, true})
+		err = t.startServers(ctx, program, 3, "--mongodb-uri", o.MongoURI, "--mongodb-database", database)
 	default:
 		err = fmt.Errorf("target: no target is called %q", o.Name)
 	}
 	return t, err
 }
 
-// servers are some `allspark serve`.
-type servers struct {
-	n       int
-	storage func(i int) []string // arguments of each
-	mesh    bool                 // they are one
-}
-
-// startServers starts them. Secrets go by file: other users of the machine see
-// command lines.
-func (t *Target) startServers(ctx context.Context, program string, all servers) error {
+// startServers starts n `allspark serve`. Secrets go by file: other users of
+// the machine see command lines.
+func (t *Target) startServers(ctx context.Context, program string, n int, storage ...string) error {
 	t.Secret = auth.Secret(rand.Text() + rand.Text())
 	tokenFile, err := t.secretFile("token-secret", string(t.Secret))
 	if err != nil {
@@ -94,11 +84,11 @@ func (t *Target) startServers(ctx context.Context, program string, all servers) 
 	if err != nil {
 		return err
 	}
-	ports, err := process.FreePorts(3 * all.n)
+	ports, err := process.FreePorts(3 * n)
 	if err != nil {
 		return err
 	}
-	for i := range all.n {
+	for i := range n {
 		client, gossip, peer := ports[3*i], ports[3*i+1], ports[3*i+2]
 		args := append([]string{
 			"serve", "--host", "127.0.0.1", "--port", strconv.Itoa(client),
@@ -107,8 +97,8 @@ func (t *Target) startServers(ctx context.Context, program string, all servers) 
 			// The load is a few devices that say more than thousands would.
 			"--signal-rate", "0", "--device-rate", "0", "--session-rate", "0", "--max-connections", "1000000",
 			"--token-secret-file", tokenFile, "--mesh-key-file", meshFile,
-		}, all.storage(i)...)
-		if all.mesh && i > 0 {
+		}, storage...)
+		if i > 0 {
 			args = append(args, "--join", "127.0.0.1:"+strconv.Itoa(ports[1]))
 		}
 		p, err := t.start(program, fmt.Sprintf("server%d", i+1), nil, args...)

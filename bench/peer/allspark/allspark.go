@@ -96,21 +96,15 @@ func Mongo(o Options) *Target {
 	})
 }
 
-// Apart is three processes that know nothing of one another: for more connections
-// than one process may have files. What is between servers it does not show.
-func Apart(o Options) *Target {
-	return newTarget(o, target.Apart3, peer.About{
-		Name: "allspark-apart", Title: "AllSpark, 3 apart", Settings: "three servers that know nothing of one another, an embedded store each; for more connections than a process may have files",
-		Can: peer.Can{Servers: 3, Processes: 3, Islands: true},
-	})
-}
-
 func newTarget(o Options, kind string, a peer.About) *Target {
 	a.Version = "unknown"
 	a.Can.Volatile, a.Can.Durable, a.Can.Topics, a.Can.Offline, a.Can.Groups = true, true, true, true, true
 	a.Can.Presence, a.Can.Receipts = true, true
 	return &Target{about: a, kind: kind, options: o}
 }
+
+// Another returns a target of the same kind that is not started.
+func (t *Target) Another() peer.Target { return newTarget(t.options, t.kind, t.about) }
 
 // About implements [peer.Target].
 func (t *Target) About() peer.About { return t.about }
@@ -159,7 +153,8 @@ func (t *Target) Stop() error {
 	return t.servers.Close()
 }
 
-// Reach returns what another process needs to open connections.
+// Reach returns what another process needs to open connections, see
+// [peer.Env].
 func (t *Target) Reach() peer.Env {
 	return peer.Env{Address: strings.Join(t.servers.URLs, ","), Secret: string(t.servers.Secret)}
 }

@@ -35,6 +35,9 @@ type Target struct {
 // New returns a target that is not started.
 func New() *Target { return new(Target) }
 
+// Another returns a target that is not started.
+func (t *Target) Another() peer.Target { return New() }
+
 // About says what it is.
 func (t *Target) About() peer.About {
 	return peer.About{

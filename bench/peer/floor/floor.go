@@ -51,6 +51,9 @@ func newRelay(kind, name, title, settings string, durable bool) *Relay {
 	}}
 }
 
+// Another returns a relay of the same kind that is not started.
+func (r *Relay) Another() peer.Target { return &Relay{about: r.about, kind: r.kind} }
+
 // About says what it is.
 func (r *Relay) About() peer.About { return r.about }
 

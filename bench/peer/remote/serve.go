@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/apart"
 	"github.com/allsparkrt/allspark/bench/peer/wire"
 )
 
@@ -30,6 +31,13 @@ func Serve(ctx context.Context, file string, find func(name string) (peer.Target
 	target, err := find(o.Target)
 	if err != nil {
 		return err
+	}
+	if o.Apart > 0 {
+		shared, ok := target.(peer.Shared)
+		if !ok {
+			return fmt.Errorf("remote: %s is not to be shared", o.Target)
+		}
+		target = apart.Of(shared, o.Apart)
 	}
 	loop, err := wire.NewLoop(max(1, runtime.NumCPU()/2))
 	if err != nil {

@@ -18,21 +18,14 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/bench/peer"
+	"github.com/allsparkrt/allspark/bench/peer/apart"
 	"github.com/allsparkrt/allspark/bench/peer/wire"
 	"github.com/allsparkrt/allspark/bench/process"
 )
 
-// Reachable is a target to which other processes can open connections once it is
-// started. A user who comes back does so by the same process.
-type Reachable interface {
-	peer.Target
-	// Reach returns the address and the secret for a target of the same name.
-	Reach() peer.Env
-}
-
 // Target is a target whose connections are spread over workers.
 type Target struct {
-	Reachable
+	peer.Shared
 	n       int
 	command []string
 
@@ -41,17 +34,22 @@ type Target struct {
 	workers []*worker
 }
 
-// Spread returns a target whose connections are opened by n workers. command
+// Spread returns a target whose connections are opened by n workers; those of a user
+// who comes back by the same one. command
 // starts one; the name of a file for [Serve] is appended to it.
-func Spread(t Reachable, n int, command []string) *Target {
-	return &Target{Reachable: t, n: n, command: command}
+func Spread(t peer.Shared, n int, command []string) *Target {
+	return &Target{Shared: t, n: n, command: command}
 }
+
+// Number returns how many workers there are.
+func (t *Target) Number() int { return t.n }
 
 // order is what a worker is started with.
 type order struct {
 	Target  string `json:"target"`
 	Address string `json:"address"`
 	Secret  string `json:"secret"`
+	Apart   int    `json:"apart"`  // over so many servers; 0: the target is as it is
 	Socket  string `json:"socket"` // where the bench listens
 }
 
@@ -60,7 +58,7 @@ const startTimeout = 30 * time.Second
 
 // Start starts the target and the workers.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	if err := t.Reachable.Start(ctx, env); err != nil {
+	if err := t.Shared.Start(ctx, env); err != nil {
 		return err
 	}
 	defer func() {
@@ -73,6 +71,9 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	}
 	at := t.Reach()
 	o := order{Target: t.About().Name, Address: at.Address, Secret: at.Secret, Socket: filepath.Join(t.dir, "socket")}
+	if islands, ok := t.Shared.(*apart.Target); ok {
+		o.Apart = islands.Servers()
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (t *Target) Stop() error {
 	if t.dir != "" {
 		errs = append(errs, os.RemoveAll(t.dir))
 	}
-	return errors.Join(append(errs, t.Reachable.Stop())...)
+	return errors.Join(append(errs, t.Shared.Stop())...)
 }
 
 // Workers are the processes, whose CPU time is the bench's.

@@ -44,6 +44,9 @@ func (s *Server) Stop() error {
 	return err
 }
 
+// Reach returns where it is, for other processes.
+func (s *Server) Reach() peer.Env { return peer.Env{Address: s.Address} }
+
 // PIDs is the process, if it is known.
 func (s *Server) PIDs() []int {
 	if s.process == nil {
