@@ -59,6 +59,7 @@ listen:
 auth_method: mnesia
 auth_password_format: plain
 registration_timeout: infinity
+max_fsm_queue: 1000000
 acl:
   local:
     user_regexp: ""

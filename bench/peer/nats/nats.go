@@ -36,10 +36,16 @@ type Target struct {
 	stop    context.CancelFunc // of acknowledging
 	acks    sync.WaitGroup
 
-	mu      sync.Mutex
-	durable map[*client]struct{} // connections to which messages are pushed
-	// filters are the subjects of each consumer; a slice is replaced, not changed.
-	filters map[string][]string
+	mu        sync.Mutex
+	durable   map[*client]struct{} // connections to which messages are pushed
+	consumers map[string]*consumer // by user name
+}
+
+// consumer is a user's, as the server knows it. One at a time changes it: of two
+// changes the later one would be overtaken by the one before.
+type consumer struct {
+	mu       sync.Mutex
+	subjects []string
 }
 
 // New returns a target that is not started.
@@ -66,7 +72,7 @@ max_connections: 200000
 
 // Start starts nats-server.
 func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
-	*t = Target{Server: program.At(env), env: env, version: "unknown", filters: make(map[string][]string), durable: make(map[*client]struct{})}
+	*t = Target{Server: program.At(env), env: env, version: "unknown", consumers: make(map[string]*consumer), durable: make(map[*client]struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
@@ -188,22 +194,27 @@ func (t *Target) Group(ctx context.Context, group string, members []string) erro
 // to these subjects.
 func (t *Target) follow(ctx context.Context, user string, subjects ...string) error {
 	t.mu.Lock()
-	old := t.filters[user]
-	filters := slices.Clone(old)
+	c := t.consumers[user]
+	if c == nil {
+		c = new(consumer)
+		t.consumers[user] = c
+	}
+	t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	had := len(c.subjects)
 	for _, s := range subjects {
-		if !slices.Contains(filters, s) {
-			filters = append(filters, s)
+		if !slices.Contains(c.subjects, s) {
+			c.subjects = append(c.subjects, s)
 		}
 	}
-	t.filters[user] = filters
-	t.mu.Unlock()
-	if len(filters) == len(old) {
+	if len(c.subjects) == had {
 		return nil
 	}
 	return t.caller.call(ctx, "CONSUMER.CREATE."+streamName+"."+user, map[string]any{
 		"stream_name": streamName,
 		"config": map[string]any{
-			"name": user, "durable_name": user, "deliver_subject": pushedOf + user, "filter_subjects": filters,
+			"name": user, "durable_name": user, "deliver_subject": pushedOf + user, "filter_subjects": c.subjects,
 			"mem_storage": true, "deliver_policy": "all", "ack_policy": "all", "ack_wait": int64(ackWait), "replay_policy": "instant",
 		},
 	})
