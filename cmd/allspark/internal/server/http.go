@@ -112,7 +112,7 @@ func (w *webServers) serve(l net.Listener, h http.Handler) {
 	}
 	w.servers = append(w.servers, srv)
 	go func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(sift(l, h, w.log)); !errors.Is(err, http.ErrServerClosed) {
 			w.failed <- fmt.Errorf("the listener on %s failed: %w", l.Addr(), err)
 		}
 	}()
