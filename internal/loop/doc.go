@@ -10,7 +10,8 @@
 // own that waits as any reader does.
 //
 // Messages are read and written past the library, see [Conn.Text] and
-// [Conn.Message]: it is needed for all else that RFC 6455 knows.
+// [Conn.Message], and so are pings, whose answers call nobody, see [Conn.Ping]:
+// it is needed for all else that RFC 6455 knows.
 //
 // It is there on Linux. Elsewhere [New] says so, and connections are read and
 // written by goroutines.
