@@ -129,7 +129,7 @@ func (c *conn) refollow() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, log := range fresh {
-		c.follows.of(log).master = master[log]
+		c.follows.of(log).crowned(master[log])
 		c.follows.of(log).start(at[log], heads[log])
 		c.follows.of(log).read = read[log]
 	}

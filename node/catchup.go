@@ -133,7 +133,7 @@ func (c *conn) relearn(f *follow) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.learn(in)
-	f.master = in.master
+	f.crowned(in.master)
 	return nil
 }
 
@@ -184,7 +184,7 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 		f.live = true
 	}
 	if f.sent > after {
-		f.pause = 0
+		f.failed = 0
 	} else if !f.live && f.owed == 0 {
 		c.pauseReading(f)
 	}
@@ -196,9 +196,12 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 // pauseReading puts off the next attempt: the store is away, or shows less than
 // we were told there is. Other logs and live messages go on meanwhile; under mu.
 func (c *conn) pauseReading(f *follow) {
-	f.pause = min(max(2*f.pause, readRetry), readRetryMax)
+	pause := min(readRetry<<f.failed, readRetryMax)
+	if pause < readRetryMax {
+		f.failed++
+	}
 	f.paused = true
-	time.AfterFunc(f.pause, func() {
+	time.AfterFunc(pause, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		f.paused = false

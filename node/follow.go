@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/session"
@@ -13,16 +12,15 @@ import (
 // follow is a connection's place in one log. Its fields are guarded by the
 // connection's mu.
 type follow struct {
-	log   envelope.Address
-	stays                    // of a session: those that the device may see
-	room  envelope.SessionID // of the log of an alias: the session, which says whether it is in use
-	sent  uint64             // handed to the lane up to here
-	shown uint64             // the last entry up to sent that the client is to see
-	acked uint64             // acknowledged by the client up to here
-	goal  uint64             // the head when delivery began
-	head  uint64             // the highest seq heard of
-	pause time.Duration      // before the next attempt to read the log
-	owed  int                // times that the session's header has come to be due and not been told; nothing else is sent then
+	log    envelope.Address
+	*stays        // of a session: those that the device may see; changed through its()
+	sent   uint64 // handed to the lane up to here
+	shown  uint64 // the last entry up to sent that the client is to see
+	acked  uint64 // acknowledged by the client up to here
+	goal   uint64 // the head when delivery began
+	head   uint64 // the highest seq heard of
+	owed   uint32 // times that the session's header has come to be due and not been told; nothing else is sent then
+	failed uint8  // attempts to read the log in a row
 
 	known        uint64 // of the entries sent after it, conn.receipts has those that asked for receipts
 	read         uint64 // read by the user on this device up to here
@@ -34,16 +32,49 @@ type follow struct {
 	ending   bool // somebody is about to stop following
 	anew     bool // a header is owed for a stay of which nothing has been sent
 	markOwed bool // the client has not been told of readAnywhere
+	aliased  bool // of an alias: the session says whether it is in use
 }
 
+// What most logs share, for their follows to be small; never changed. Of the logs
+// of devices and users there are no stays, and of a topic one that never ends.
+var (
+	noStays = new(stays)
+	topical = &stays{spans: always()}
+)
+
 func newFollow(log envelope.Address, of stays) *follow {
-	f := &follow{log: log, stays: of.clone()}
-	if log.Kind == envelope.KindNode {
-		if id, _, ok := envelope.NodeID(log.ID).Alias(); ok {
-			f.room = id
-		}
+	f := &follow{log: log, stays: noStays}
+	if len(of.spans) > 0 || of.alias != "" || of.master {
+		own := of.clone()
+		f.stays = &own
 	}
+	f.aliased = f.room() != ""
 	return f
+}
+
+// room returns the session of the log of an alias; "" of another log.
+func (f *follow) room() envelope.SessionID {
+	if f.log.Kind != envelope.KindNode {
+		return ""
+	}
+	id, _, _ := envelope.NodeID(f.log.ID).Alias()
+	return id
+}
+
+// its returns the stays to be changed.
+func (f *follow) its() *stays {
+	if f.stays == noStays || f.stays == topical {
+		own := f.clone()
+		f.stays = &own
+	}
+	return f.stays
+}
+
+// crowned notes whether the device is the master of the game.
+func (f *follow) crowned(is bool) {
+	if is != f.master {
+		f.its().master = is
+	}
 }
 
 // learn adds what the store says of the device's stays. One that was not known
@@ -51,8 +82,11 @@ func newFollow(log envelope.Address, of stays) *follow {
 // was not known either. Then the log is read again from there. It reports
 // whether there is anything to be told or read.
 func (f *follow) learn(of stays) (again bool) {
-	known := f.spans
-	f.spans, f.alias = merged(known, of.spans), cmp.Or(of.alias, f.alias)
+	if len(of.spans) == 0 && of.alias == "" {
+		return false
+	}
+	known, its := f.spans, f.its()
+	its.spans, its.alias = merged(known, of.spans), cmp.Or(of.alias, its.alias)
 	for _, span := range f.spans {
 		news := !slices.ContainsFunc(known, func(k session.Span) bool { return k.From == span.From })
 		if news && f.started {
@@ -78,7 +112,7 @@ func (f *follow) rewind(to uint64) {
 func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 	f.crown(env, who)
 	its := f.isOf(env, who)
-	if its && f.log.Kind == envelope.KindSession && env.HasType && f.observe(env) {
+	if its && f.log.Kind == envelope.KindSession && env.HasType && f.its().observe(env) {
 		f.oweHeader(true)
 	}
 	switch {
@@ -94,8 +128,8 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 // in a session's and in that of an alias only while it is in; under mu.
 func (c *conn) hears(f *follow) bool {
 	switch {
-	case f.room != "":
-		room := c.follows.of(f.room.Address())
+	case f.aliased:
+		room := c.follows.of(f.room().Address())
 		return room != nil && room.open()
 	case f.log.Kind == envelope.KindSession:
 		return f.open()
@@ -110,8 +144,8 @@ func (c *conn) finished(f *follow) bool {
 	if last := len(f.spans) - 1; last >= 0 {
 		end = f.spans[last].Until
 	}
-	if f.room != "" {
-		over = c.follows.of(f.room.Address()) == nil
+	if f.aliased {
+		over = c.follows.of(f.room().Address()) == nil
 	}
 	return f.started && over && f.acked >= f.shown && f.sent >= end
 }

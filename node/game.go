@@ -27,7 +27,7 @@ func (f *follow) crown(env *envelope.Envelope, who envelope.Principal) {
 		return
 	}
 	if name, ok := session.NewMaster(env); ok {
-		f.master = name != "" && (name == who.Node || name == f.alias)
+		f.crowned(name != "" && (name == who.Node || name == f.alias))
 	}
 }
 

@@ -37,7 +37,7 @@ func (f *follow) oweHeader(anew bool) {
 
 // headerDue is a header that is owed.
 type headerDue struct {
-	times int    // so often
+	times uint32 // so often
 	known uint64 // the log is known to go up to here
 }
 
@@ -65,7 +65,7 @@ func (c *conn) tellHeaders(due map[*follow]headerDue) {
 		if f.owed > d.times {
 			continue
 		}
-		f.owed, f.pause = 0, 0
+		f.owed, f.failed = 0, 0
 		f.goBack()
 		if f.live = f.sent >= f.head; any && f.maySee(h) {
 			c.lane.push(frames[id])

@@ -164,7 +164,7 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 			}
 		}
 		f.start(at, head)
-		f.master = master[log]
+		f.crowned(master[log])
 		if len(gaps) > news || !ok && hello != nil && hello.FromNow {
 			f.oweHeader(false)
 		}

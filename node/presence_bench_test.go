@@ -53,7 +53,7 @@ func BenchmarkPresenceTold(b *testing.B) {
 	for range 10_000 {
 		c := &conn{n: n, codec: native.NewCodec(false), writing: true, lane: lane{free: &n.laneMemory}} // nobody writes: the lane is what is measured
 		c.who.Node = "reader"
-		c.follows.add(&follow{log: c.who.Node.Address(), started: true})
+		c.follows.add(&follow{log: c.who.Node.Address(), stays: noStays, started: true})
 		bob.readers[c] = toldOnline
 	}
 	clients := []envelope.ClientID{"bob"}

@@ -100,7 +100,7 @@ func asks(env *envelope.Envelope, who envelope.Principal, in *stays) (asked, boo
 
 // remember notes a message of a log that goes to the client; under mu.
 func (c *conn) remember(f *follow, env *envelope.Envelope) {
-	a, ok := asks(env, c.who, &f.stays)
+	a, ok := asks(env, c.who, f.stays)
 	if !ok {
 		return
 	}

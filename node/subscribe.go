@@ -155,9 +155,7 @@ func (c *conn) payTopics(n int, now time.Duration) error {
 func (c *conn) attachTopics(ctx context.Context, fresh []envelope.Address) error {
 	c.mu.Lock()
 	for _, log := range fresh {
-		f := &follow{log: log}
-		f.spans = always()
-		c.follows.add(f)
+		c.follows.add(&follow{log: log, stays: topical})
 	}
 	c.mu.Unlock()
 	return c.enter(ctx, fresh)
