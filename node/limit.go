@@ -2,14 +2,12 @@ package node
 
 import (
 	"context"
-	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"golang.org/x/time/rate"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
@@ -75,57 +73,69 @@ func newLimits(l Limits) limits {
 
 // limiter is a token bucket for each of many. A nil one bounds nothing.
 type limiter[K comparable] struct {
-	// static after construction
-	limit rate.Limit
-	burst int
-
-	refusals refusals
+	terms // static after construction
 
 	mu sync.Mutex
-	of *simplelru.LRU[K, *rate.Limiter] // guarded by mu
+	of *simplelru.LRU[K, *bucket] // guarded by mu
 }
+
+// terms are what a bucket bounds, and how often it was too much.
+type terms struct {
+	// static after construction
+	began  time.Time     // times in buckets are since then
+	every  time.Duration // one token
+	slack  time.Duration // how far one may be ahead of that
+	detail string
+
+	refused *atomic.Uint64
+}
+
+// bucket is a token bucket, kept as the time up to which its tokens are used (the
+// virtual scheduling of ITU-T I.371). There is one for everybody who asks for
+// anything.
+type bucket struct{ paid atomic.Int64 }
 
 func newLimiter[K comparable](n int, per, burst time.Duration, detail string) *limiter[K] {
 	if n <= 0 {
 		return nil
 	}
-	of, err := simplelru.NewLRU[K, *rate.Limiter](maxLimited, nil)
+	of, err := simplelru.NewLRU[K, *bucket](maxLimited, nil)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	perSecond := float64(n) / per.Seconds()
-	return &limiter[K]{limit: rate.Limit(perSecond), burst: max(1, int(perSecond*burst.Seconds())), refusals: refusals{detail: detail}, of: of}
-}
-
-// refusals are what a limiter says and how often.
-type refusals struct {
-	detail string // static
-	count  atomic.Uint64
+	every := per / time.Duration(n)
+	return &limiter[K]{terms: terms{
+		began: time.Now(), every: every, slack: max(every, burst), detail: detail, refused: new(atomic.Uint64),
+	}, of: of}
 }
 
 // share is somebody's bucket. A connection keeps its own, so that none is looked
 // up for each message. The zero one bounds nothing.
 type share struct {
-	bucket *rate.Limiter
-	of     *refusals
+	bucket *bucket
+	of     *terms
 }
 
 // share returns somebody's bucket.
-func (l *limiter[K]) share(who K) share { return l.multiple(who, 1) }
-
-// multiple is share of a bucket for n times what it is for others.
-func (l *limiter[K]) multiple(who K, n int) share {
+func (l *limiter[K]) share(who K) share {
 	if l == nil {
 		return share{}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	bucket, known := l.of.Get(who)
+	b, known := l.of.Get(who)
 	if !known {
-		bucket = rate.NewLimiter(l.limit*rate.Limit(n), l.burst*n)
-		l.of.Add(who, bucket)
+		b = new(bucket)
+		l.of.Add(who, b)
 	}
-	return share{bucket, &l.refusals}
+	return share{b, &l.terms}
+}
+
+// times returns the share on n times its terms.
+func (s share) times(n int) share {
+	of := *s.of
+	of.every /= time.Duration(n)
+	return share{s.bucket, &of}
 }
 
 // take takes a token, or refuses with RateLimited.
@@ -133,13 +143,20 @@ func (s share) take() error {
 	if s.bucket == nil {
 		return nil
 	}
-	now := time.Now()
-	if s.bucket.AllowN(now, 1) {
-		return nil
+	now := time.Since(s.of.began)
+	for {
+		paid := s.bucket.paid.Load()
+		next := max(time.Duration(paid), now) + s.of.every
+		if over := next - now - s.of.slack; over > 0 {
+			s.of.refused.Add(1)
+			return &envelope.Error{
+				Code: envelope.RateLimited, Detail: s.of.detail, RetryMS: (over + time.Millisecond - 1).Milliseconds(),
+			}
+		}
+		if s.bucket.paid.CompareAndSwap(paid, int64(next)) {
+			return nil
+		}
 	}
-	s.of.count.Add(1)
-	seconds := max(0, 1-s.bucket.TokensAt(now)) / float64(s.bucket.Limit())
-	return &envelope.Error{Code: envelope.RateLimited, Detail: s.of.detail, RetryMS: max(1, int64(math.Ceil(1000*seconds)))}
 }
 
 // count returns how often it has refused.
@@ -147,7 +164,7 @@ func (l *limiter[K]) count() uint64 {
 	if l == nil {
 		return 0
 	}
-	return l.refusals.count.Load()
+	return l.refused.Load()
 }
 
 // takeFrom takes a token of the address that ctx names, if it is bound.
@@ -178,8 +195,8 @@ func boundAddress(addr netip.Addr) netip.Addr {
 // ofDevice returns the bucket of a device: where its credential says so, a
 // smaller one that goes with such a credential.
 func (l *limits) ofDevice(who envelope.Principal) share {
-	if r := who.Rights; r != nil && r.Rate > 0 && (l.device == nil || rate.Limit(r.Rate) < l.device.limit) {
-		return l.rated.multiple(rated{who.Node, r.Rate}, r.Rate)
+	if r := who.Rights; r != nil && r.Rate > 0 && (l.device == nil || time.Second/time.Duration(r.Rate) > l.device.every) {
+		return l.rated.share(rated{who.Node, r.Rate}).times(r.Rate)
 	}
 	return l.device.share(who.Node)
 }
