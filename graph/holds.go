@@ -50,13 +50,13 @@ type holds struct {
 // its edge is being written is apart.
 type hold struct {
 	addr   envelope.Address
-	refs   int
-	conn   string  // of the first holder
-	boot   string  // of the edge put last, or tried to be; "": none was
-	gen    uint64  // of that edge
+	refs   int32
 	stored bool    // it is in the store, for certain, and nothing else of it
 	inLine bool    // for a writer
 	busy   bool    // a writer has it, or it waits to be tried again
+	conn   string  // of the first holder
+	boot   string  // of the edge put last, or tried to be; "": none was
+	gen    uint64  // of that edge
 	change *change // nil: the store has what is wanted
 }
 

@@ -19,9 +19,9 @@ import (
 )
 
 // idleBytes is what the heap may hold for a connection that does nothing, of a
-// device with one topic that ten share: WebSocket library, epoll, node, edges and
-// all. It is 4,800 or so. Resident memory is up to twice that; see GOGC.
-const idleBytes = 6000
+// device with one topic that ten share: epoll, node, edges and all. It is 2,400 or
+// so. Resident memory is up to twice that.
+const idleBytes = 3200
 
 // An idle connection, over TCP, stays as small as it is.
 func TestIdleConnectionBytes(t *testing.T) {

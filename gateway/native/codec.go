@@ -13,7 +13,8 @@ import (
 // Subprotocol is the name of the protocol in the WebSocket handshake.
 const Subprotocol = "allspark.v2.json"
 
-// Codec is the native form of commands and events.
+// Codec is the native form of commands and events. It has no state: any number of
+// connections may share one.
 type Codec struct {
 	parser envelope.Parser
 	legacy bool

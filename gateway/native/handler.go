@@ -33,19 +33,21 @@ type Handler struct {
 
 // Register adds the end points to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /ws", h.serveWS)
+	// All connections share these: they have no state.
+	codec, verify := NewCodec(false), gateway.Verify(h.verify)
+	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) { h.serveWS(w, r, codec, verify) })
 	mux.HandleFunc("GET /connectV3", h.serveLegacy)
 	h.registerSessions(mux)
 }
 
-func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) serveWS(w http.ResponseWriter, r *http.Request, codec *Codec, verify gateway.Verify) {
 	stack.Reserve()
 	who, err := h.redeem(ticketOf(r))
 	if err != nil {
 		gateway.Refuse(w, h.Core, h.Log, err)
 		return
 	}
-	h.serve(w, r, who, NewCodec(false), gateway.Options{Hello: true, Verify: h.verify})
+	h.serve(w, r, who, codec, gateway.Options{Hello: true, Verify: verify})
 }
 
 // verify checks the auth key of a client that is connected already.
