@@ -28,7 +28,7 @@ const (
 	worthShare, worthBytes = 4, 4 << 20
 	// price bounds what it costs: after it has taken a time, nothing is given back
 	// for so many times that.
-	price = 500
+	price = 200
 	// leastPause is how long nothing is given back in any case.
 	leastPause = 10 * time.Second
 )

@@ -30,17 +30,17 @@ func TestDue(t *testing.T) {
 	if !look(mb) {
 		t.Fatal("not given back after the burst")
 	}
-	w.given(now, at, 40*time.Millisecond)
+	w.given(now, at, 100*time.Millisecond)
 	for range 20 {
 		if look(100) {
 			t.Fatal("given back although nothing was allocated since")
 		}
 	}
-	w.given(now, at, 40*time.Millisecond)
+	w.given(now, at, 100*time.Millisecond)
 	look(100 * mb)
 	for passed := 2 * time.Second; passed <= 20*time.Second; passed += lookEvery {
 		if due, want := look(0), passed >= 20*time.Second; due != want {
-			t.Fatalf("%v after the last time, which took 40 ms: %v", passed, due)
+			t.Fatalf("%v after the last time, which took 100 ms: %v", passed, due)
 		}
 	}
 }
