@@ -83,7 +83,12 @@ func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelo
 			return
 		}
 		n.waker.appended(addr, env, seq)
-		n.hooks.waiting(addr, env, seq, func() { from.done(gateway.Ack{ID: id, Seq: seq, Log: addr}, nil) })
+		ack := gateway.Ack{ID: id, Seq: seq, Log: addr}
+		if n.hooks == nil {
+			from.done(ack, nil)
+			return
+		}
+		n.hooks.waiting(addr, env, seq, func() { from.done(ack, nil) })
 	})
 }
 
@@ -160,8 +165,7 @@ func (c *conn) send(env *envelope.Envelope) {
 		c.passage.end(&c.mu)
 		return
 	}
-	*s = submission{}
-	c.n.submissions.Put(s)
+	s.forget()
 }
 
 // leave implements [submitter].
@@ -185,10 +189,18 @@ func (s *submission) leave(addr envelope.Address) error {
 	return c.mayFrame()
 }
 
+// forget gives the memory back: nobody has s any more.
+func (s *submission) forget() {
+	n := s.c.n
+	*s = submission{}
+	n.submissions.Put(s)
+}
+
 // done implements [submitter].
 func (s *submission) done(ack gateway.Ack, err error) {
 	c := s.c
 	if s.waits {
+		defer s.forget()
 		c.mu.Lock()
 		c.inflight.leave()
 		c.mu.Unlock()

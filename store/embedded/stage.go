@@ -28,7 +28,9 @@ type stager struct {
 	// since is looked up when it matters.
 	logs *simplelru.LRU[envelope.Address, standing]
 
-	key, value []byte // buffers
+	// Buffers.
+	key, value []byte
+	numbered   envelope.Envelope
 }
 
 func newStager(s *Store) (*stager, error) {
@@ -88,10 +90,10 @@ func (st *stager) add(b, flight *batch, e *entry) (uint64, error) {
 		}
 		st.known.add(e.hash)
 	}
-	numbered := *e.env
-	numbered.Seq = seq
+	st.numbered = *e.env
+	st.numbered.Seq = seq
 	st.key = appendEntryKey(st.key[:0], e.log, seq)
-	st.value = appendEntry(st.value[:0], at.to.total, &numbered)
+	st.value = appendEntry(st.value[:0], at.to.total, &st.numbered)
 	if err := b.rows.Set(st.key, st.value, nil); err != nil {
 		return 0, err
 	}
