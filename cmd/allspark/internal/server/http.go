@@ -34,7 +34,8 @@ func (s *Server) serveHTTP() *webServers {
 		// What net/http has to say is about clients' connections: no news.
 		log: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	web.serve(s.clients, gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients)))
+	clients := gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients))
+	web.serve(sift(s.clients, clients, web.log), clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -112,7 +113,7 @@ func (w *webServers) serve(l net.Listener, h http.Handler) {
 	}
 	w.servers = append(w.servers, srv)
 	go func() {
-		if err := srv.Serve(sift(l, h, w.log)); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			w.failed <- fmt.Errorf("the listener on %s failed: %w", l.Addr(), err)
 		}
 	}()
