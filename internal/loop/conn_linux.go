@@ -157,6 +157,9 @@ func (c *Conn) round(memory *input, over bool) bool {
 			c.inline = false
 		}
 		n = copy(buf, c.in)
+		if more { // it may fill the memory again and again, be it with pongs
+			c.loop.attend()
+		}
 	}
 	c.in = nil
 	if n > 0 {
