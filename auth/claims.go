@@ -27,9 +27,10 @@ type authClaims struct {
 
 // UnmarshalJSON takes names as they are spelled: a claim "APP" that an app lets
 // its users set must not become "app". A name that comes twice is refused (RFC
-// 7519, section 4).
+// 7519, section 4). Claims that are not ours may hold what is no Unicode, such as
+// half of an emoji that somebody has cut a name within.
 func (c *authClaims) UnmarshalJSON(b []byte) error {
-	in := jsontext.NewDecoder(bytes.NewBuffer(b))
+	in := jsontext.NewDecoder(bytes.NewBuffer(b), jsontext.AllowInvalidUTF8(true))
 	if kind := in.PeekKind(); kind != '{' {
 		return errors.New("claims are an object")
 	}
