@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -142,7 +143,9 @@ func (s *counted) connect(t *testing.T, topic, name string, durable bool) peer.C
 		default:
 		}
 	}
-	c, err := s.target.Connect(t.Context(), peer.User{Name: name, Durable: durable, Topics: []string{topic}}, peer.Handler{
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	c, err := s.target.Connect(ctx, peer.User{Name: name, Durable: durable, Topics: []string{topic}}, peer.Handler{
 		Message:  func([]byte) { count(&s.received) },
 		Accepted: func(uint64) { count(&s.accepted) },
 		Refused:  func(_ uint64, reason string) { t.Errorf("refused: %s", reason) },

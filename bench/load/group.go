@@ -17,6 +17,7 @@ type group struct {
 	Away     int
 	Speakers int // of those who are there
 	Messages int
+	Longest  time.Duration // of speaking; then it is left at fewer messages
 	Inflight int
 }
 
@@ -70,7 +71,7 @@ func (g group) run(ctx context.Context, r *run) error {
 	if err := r.connectAll(ctx, g.Away, func(i int) error { return connect(there + i) }); err != nil {
 		return err
 	}
-	if err := r.watch(ctx, int64(g.Messages*(g.Members-1)), c.received.Load); err != nil {
+	if err := r.watch(ctx, int64(c.said*(g.Members-1)), c.received.Load); err != nil {
 		return err
 	}
 	replayed, err := r.meter.read()
@@ -95,6 +96,7 @@ type chat struct {
 	users  []*user
 	ledger *ledger.Ledger
 	start  time.Time
+	said   int            // messages; only the goroutine that has them said
 	sent   []time.Time    // of each message; written before it is sent
 	window chan struct{}  // a token for each message that has not reached all who are there
 	left   []atomic.Int32 // of each message: members there that have yet to get it
@@ -136,7 +138,7 @@ func (c *chat) take(from, tag int, accepted bool) {
 func (c *chat) speak(ctx context.Context) error {
 	there := c.Members - c.Away
 	var body []byte
-	for tag := 1; tag <= c.Messages; tag++ {
+	for tag, began := 1, time.Now(); tag <= c.Messages && time.Since(began) < c.Longest; tag++ {
 		late := time.NewTimer(c.Settle)
 		select {
 		case c.window <- struct{}{}:
@@ -161,9 +163,10 @@ func (c *chat) speak(ctx context.Context) error {
 		if err := c.users[from].client.Publish(c.name, peer.Message{Body: body, Durable: true, Tag: uint64(tag)}); err != nil {
 			return err
 		}
+		c.said = tag
 		c.progress(int64(tag), int64(c.Messages))
 	}
-	return c.watch(ctx, int64(c.Messages), func() int64 {
+	return c.watch(ctx, int64(c.said), func() int64 {
 		return min(c.answered.Load(), c.received.Load()/int64(there-1))
 	})
 }

@@ -158,8 +158,8 @@ func Scenarios(quick bool) []Scenario {
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
 		receivers+16, waiting, offline{Receivers: receivers, Senders: 16, Messages: of(40_000, 1000), Inflight: 4})
 	members := of(256, 16)
-	add("group", "A group of 256, half of them away", "8 members speak in turn, the next message when fewer than 4 have not reached all who are there; then the others come back.",
-		members, groups, group{Members: members, Away: members / 2, Speakers: min(8, members/4), Messages: of(2000, 40), Inflight: 4})
+	add("group", "A group of 256, half of them away", "8 members speak in turn, the next message when fewer than 4 have not reached all who are there, for a minute at most; then the others come back.",
+		members, groups, group{Members: members, Away: members / 2, Speakers: min(8, members/4), Messages: of(2000, 40), Longest: time.Minute, Inflight: 4})
 	users := of(1000, 21)
 	add("mesh", "User to user across servers, 5,000 messages a second",
 		"As rate-5k, but every message goes to a user of another server, where a target has several.",
