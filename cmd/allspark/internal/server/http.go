@@ -35,7 +35,7 @@ func (s *Server) serveHTTP() *webServers {
 		log: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	clients := gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients))
-	web.serve(sift(s.clients, clients, web.log), clients)
+	web.serve(s.clients, clients)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
 		select {
