@@ -34,8 +34,7 @@ func (s *Server) serveHTTP() *webServers {
 		// What net/http has to say is about clients' connections: no news.
 		log: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	clients := gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients))
-	web.serve(s.clients, clients)
+	web.serve(s.clients, gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients)))
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
 		select {
