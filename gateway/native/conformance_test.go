@@ -281,6 +281,34 @@ func TestConformanceInLoop(t *testing.T) {
 	}
 }
 
+// TestSaidWithHandshake: what comes together with the handshake is heard, with
+// the library and without, as far as it is there.
+func TestSaidWithHandshake(t *testing.T) {
+	loops, err := loop.New(loop.Config{})
+	if errors.Is(err, loop.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(loops.Close)
+	var all []byte
+	for _, f := range []wireFrame{{op: text, payload: "a"}, {op: pong}, {op: text, payload: "b"}, {op: 1, payload: "c"}, {op: ping, payload: "d"}, {op: last, payload: "e"}} {
+		all = f.append(all)
+	}
+	for cut := range len(all) + 1 {
+		conn := dialSaying(t, echoCore{}, loops, all[:cut])
+		if _, err := conn.Write(all[cut:]); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		for _, want := range []wireFrame{{op: text, payload: "a"}, {op: text, payload: "b"}, {op: pong, payload: "d"}, {op: text, payload: "ce"}} {
+			if op, payload, err := readWire(r); err != nil || op != want.op || payload != want.payload {
+				t.Fatalf("cut at %d: %x %q, %v; want %x %q", cut, op, payload, err, want.op, want.payload)
+			}
+		}
+	}
+}
+
 func (c *conversation) bytes() []byte {
 	var out []byte
 	for _, f := range c.frames {
@@ -374,6 +402,13 @@ func dialEcho(t *testing.T, loops *loop.Loops) net.Conn {
 
 func dialCore(t *testing.T, core gateway.Core, loops *loop.Loops) net.Conn {
 	t.Helper()
+	return dialSaying(t, core, loops, nil)
+}
+
+// dialSaying is dialCore for a client that says something together with its
+// handshake, which nobody does who waits for the answer.
+func dialSaying(t *testing.T, core gateway.Core, loops *loop.Loops, said []byte) net.Conn {
+	t.Helper()
 	tickets, err := auth.NewTickets([]byte("a mesh key for tests, long enough"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -416,7 +451,7 @@ func dialCore(t *testing.T, core gateway.Core, loops *loop.Loops) net.Conn {
 		serving.Wait()
 	})
 	_, err = io.WriteString(conn, "GET /ws?token="+token+" HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"+string(said))
 	if err != nil {
 		t.Fatal(err)
 	}
