@@ -251,6 +251,10 @@ func (g *Graph) Alive(id envelope.ServerID, boot string) bool {
 // its record in the store or by gossip; 0 if it is not known.
 func (g *Graph) Age(id envelope.ServerID, boot string) time.Duration { return g.view.age(id, boot) }
 
+// Polled returns when the last look at the records in the store began that
+// succeeded: servers that were there then are known.
+func (g *Graph) Polled() time.Time { return g.view.lastPoll() }
+
 // StoreWrite returns what the last renewal of this server's lease has taken:
 // how long the store takes for a small write. 0 before the first.
 func (g *Graph) StoreWrite() time.Duration { return time.Duration(g.wrote.Load()) }

@@ -205,6 +205,12 @@ func (v *view) others() []Record {
 	return v.live
 }
 
+func (v *view) lastPoll() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.polled
+}
+
 func (v *view) isAlive(id envelope.ServerID, boot string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

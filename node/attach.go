@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/session"
@@ -64,13 +65,56 @@ func (c *conn) enter(ctx context.Context, fresh []envelope.Address) error {
 	return nil
 }
 
-// refollow looks for sessions that the device has joined since it connected.
-func (c *conn) refollow() error {
+// unlooked is which sessions a device may have joined or left since its
+// connection has looked.
+type unlooked struct {
+	all  bool // so many that all its sessions are looked at
+	some []envelope.SessionID
+}
+
+// maxUnlooked bounds the sessions that are looked at each by itself.
+const maxUnlooked = 64
+
+// toLook notes that the device may have joined or left a session, and reports
+// whether nobody was about to look; "" is for any session.
+func (c *conn) toLook(id envelope.SessionID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.unlooked == nil
+	if first {
+		c.unlooked = new(unlooked)
+	}
+	u := c.unlooked
+	switch {
+	case u.all || slices.Contains(u.some, id):
+	case id == "" || len(u.some) == maxUnlooked:
+		*u = unlooked{all: true}
+	default:
+		u.some = append(u.some, id)
+	}
+	return first
+}
+
+// lookAgain looks at the sessions that have been noted.
+func (c *conn) lookAgain() error {
 	if !c.beginFollowing(&c.ctx) {
 		return nil
 	}
 	defer c.endFollowing()
-	c.stale.Store(false) // what changes from now on may be missed
+	c.mu.Lock()
+	u := c.unlooked
+	c.unlooked = nil // what changes from now on may be missed
+	c.mu.Unlock()
+	if u == nil { // somebody else has looked
+		return nil
+	}
+	return c.refollow(u.some) // none when all are looked at
+}
+
+// refollow looks for sessions that the device has joined since it connected:
+// among some, or all that it is in. The cost of the former does not depend on how
+// many these are. The caller has the turn to follow.
+func (c *conn) refollow(some []envelope.SessionID) error {
 	c.mu.Lock()
 	node := c.follows.of(c.who.Node.Address())
 	opened := node != nil && node.started
@@ -78,7 +122,7 @@ func (c *conn) refollow() error {
 	if !opened {
 		return nil // open is about to look
 	}
-	members, err := c.n.sessions.Of(&c.ctx, c.who.Node)
+	members, err := c.memberships(some)
 	if err != nil {
 		return err
 	}
@@ -86,9 +130,11 @@ func (c *conn) refollow() error {
 	if len(news) == 0 {
 		return nil
 	}
-	stored, read, err := c.n.positions(&c.ctx, c.who.Node)
-	if err != nil {
-		return err
+	var stored, read map[envelope.Address]uint64
+	if !allNew(news) {
+		if stored, read, err = c.n.positions(&c.ctx, c.who.Node); err != nil {
+			return err
+		}
 	}
 	var fresh []envelope.Address
 	of := make(map[envelope.Address]stays)
@@ -135,6 +181,34 @@ func (c *conn) refollow() error {
 	}
 	c.wake()
 	return nil
+}
+
+// memberships returns those of the device's memberships that give it something
+// to read: in some sessions, or with none named in all.
+func (c *conn) memberships(some []envelope.SessionID) ([]session.Member, error) {
+	if len(some) == 0 {
+		return c.n.sessions.Of(&c.ctx, c.who.Node)
+	}
+	var members []session.Member
+	for _, id := range some {
+		m, err := c.n.sessions.Stays(&c.ctx, id, c.who.Node)
+		if err != nil {
+			return nil, err
+		}
+		if len(m.Spans) > 0 {
+			members = append(members, m)
+		}
+	}
+	return members, nil
+}
+
+// allNew reports whether the device is in sessions for the first time, and so
+// has no positions in their logs. One that it has made meanwhile without a
+// connection is passed over: what was before comes once more.
+func allNew(members []session.Member) bool {
+	return !slices.ContainsFunc(members, func(m session.Member) bool {
+		return len(m.Spans) != 1 || m.Spans[0].Until != 0 || m.Alias != ""
+	})
 }
 
 // learn takes what the store says of the device's stays to the sessions that

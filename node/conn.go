@@ -48,7 +48,6 @@ type conn struct {
 	stall   *time.Timer   // only who writes; runs while a frame is being written. nil: none has had to wait
 	opening atomic.Bool   // delivery has begun, or is about to
 	acked   atomic.Bool   // something was acknowledged
-	stale   atomic.Bool   // somebody is about to look for sessions that it has joined
 	blocked atomic.Bool   // a frame is being written
 	heard   atomic.Uint64 // frames read
 	reading atomic.Bool   // the read loop waits for a frame, and so hears pongs
@@ -79,6 +78,7 @@ type conn struct {
 	flushing  bool            // guarded by mu; it is writing frames
 	lagging   bool            // guarded by mu; some of follows may be behind
 	owesMarks bool            // guarded by mu; some of follows' read marks have not been told
+	unlooked  *unlooked       // guarded by mu; somebody is about to look for what it has joined; nil: nobody
 	replaying bool            // guarded by mu; caught_up has yet to be sent
 	joining   bool            // guarded by mu; hello's topics have yet to be followed
 	ownAcks   bool            // guarded by mu; the client acknowledges for itself

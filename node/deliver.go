@@ -53,15 +53,16 @@ func (n *Node) hint(log envelope.Address, head uint64) {
 	n.conns.eachFollower(log, func(c *conn) { c.hinted(log, head) })
 }
 
-// refresh makes the device's connection look for sessions it has joined. Others
-// may cause that as often as they like: one who is about to look does for all.
-func (n *Node) refresh(device envelope.NodeID) {
+// refresh makes the device's connection look whether it has joined or left a
+// session. Others may cause that as often as they like: one who is about to look
+// does for all.
+func (n *Node) refresh(device envelope.NodeID, id envelope.SessionID) {
 	c := n.conns.device(device)
-	if c == nil || !c.stale.CompareAndSwap(false, true) {
+	if c == nil || !c.toLook(id) {
 		return
 	}
 	c.spawn(func() {
-		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
+		if err := c.lookAgain(); err != nil && c.ctx.Err() == nil {
 			n.log.Warn("cannot look for joined sessions; the next sweep will", "conn", c.id, "err", err)
 			n.sweeps.request()
 		}
@@ -94,11 +95,11 @@ func (n *Node) forget(id envelope.SessionID, device envelope.NodeID) {
 
 // moved tells the connection of a device that has joined or left a session,
 // wherever it is.
-func (n *Node) moved(device envelope.NodeID) {
-	n.refresh(device)
+func (n *Node) moved(device envelope.NodeID, id envelope.SessionID) {
+	n.refresh(device, id)
 	n.graph.Route(device.Address(), 0, func(servers []envelope.ServerID) {
-		for _, id := range servers {
-			n.peers.refresh(id, device)
+		for _, server := range servers {
+			n.peers.refresh(server, device, id)
 		}
 	})
 }

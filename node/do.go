@@ -58,7 +58,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if ses.Kind == session.Topic {
 			n.topicChanged(ses.ID)
 		}
-		n.moved(who.Node)
+		n.moved(who.Node, ses.ID)
 		return describe(ses, nil, who.Node), nil
 	case gateway.UpdateSession:
 		ses, err := n.sessions.Update(ctx, who, cmd.ID, cmd.Change)
@@ -77,7 +77,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		n.moved(who.Node)
+		n.moved(who.Node, m.Session)
 		n.succession(ctx, m)
 		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].From}, nil
 	case gateway.LeaveSession:
@@ -85,7 +85,7 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
-		n.moved(who.Node) // volatile messages are not in the log, where the connection sees the end
+		n.moved(who.Node, m.Session) // volatile messages are not in the log, where the connection sees the end
 		n.waker.left(ctx, m)
 		n.succession(ctx, m)
 		return gateway.Membership{ID: m.Session, Node: m.Node, Seq: m.Spans[len(m.Spans)-1].Until}, nil

@@ -56,9 +56,9 @@ func TestRelay(t *testing.T) {
 func TestLostOnADyingLink(t *testing.T) {
 	unequal := func(c *Config) {
 		c.Timing.Sweep = 24 * time.Hour
-		c.Timing.PeerBeat = 4 * time.Second
+		c.Timing.PeerBeat = 2 * time.Second
 		if c.Graph.Self.ID == "b" {
-			c.Timing.PeerBeat = 500 * time.Millisecond // finds out first
+			c.Timing.PeerBeat = 250 * time.Millisecond // finds out first
 		}
 	}
 	for offset := time.Duration(0); offset < 12*time.Second; offset += time.Second {

@@ -43,7 +43,7 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 	}
 	switch cmd.Action {
 	case gateway.Kick, gateway.Ban, gateway.Add:
-		n.moved(m.Device)
+		n.moved(m.Device, m.Session)
 		n.succession(ctx, m)
 	}
 	if cmd.Action == gateway.Kick || cmd.Action == gateway.Ban {

@@ -79,7 +79,7 @@ type Timing struct {
 	Stall     time.Duration // how long a write may make no progress
 	Sweep     time.Duration // between comparisons of all positions with the heads
 	Tidy      time.Duration // between rounds that apply the retention
-	PeerBeat  time.Duration // between signs of life on a peer link; three without one end it
+	PeerBeat  time.Duration // between signs of life on a peer link; six without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link
 
 	Expiring    time.Duration // how long before its credential ends a client is told
@@ -98,7 +98,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.Stall, time.Minute)
 	set(&t.Sweep, time.Minute)
 	set(&t.Tidy, 10*time.Minute)
-	set(&t.PeerBeat, 2*time.Second)
+	set(&t.PeerBeat, time.Second)
 	set(&t.Expiring, 30*time.Second)
 	set(&t.MasterGrace, 5*time.Second)
 	set(&t.PeerRetry, 2*time.Second)
@@ -172,6 +172,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.alarms = newAlarms(n.began)
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
+	n.sessions.Hear(n.heard)
 	n.topics = session.NewTopics(cfg.Sessions)
 	n.headers = newTopicHeaders()
 	n.sweeps = newSweeper(n)

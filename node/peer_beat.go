@@ -9,21 +9,27 @@ import (
 
 // Each end of a link says now and then what time it is by its clock. With that
 // it gives back the time that it has heard last, and how long ago that was; so
-// the other end knows how long a word and its answer have been on their way.
+// the other end knows how long a word and its answer have been on their way, and
+// that it has heard all that was said before the answer. For that each is answered
+// at once, but for the answers.
 
-// beat queues a sign of life, unless something waits that is one. sign says
-// what time it is.
-func (l *link) beat(sign []byte) {
+// beat queues a sign of life, unless one waits already. sign says what time it is.
+func (l *link) beat(sign []byte, answer bool) {
 	l.mu.Lock()
-	idle := len(l.queue) == 0
+	if l.beats {
+		l.mu.Unlock()
+		return
+	}
+	l.beats = true
 	if !l.toldAt.IsZero() {
 		sign = binary.AppendUvarint(sign, uint64(l.told))
 		sign = binary.AppendUvarint(sign, uint64(time.Since(l.toldAt)))
 	}
 	l.mu.Unlock()
-	if idle {
-		l.send(recordBeat, sign)
+	if answer {
+		sign = append(sign, 1)
 	}
+	l.send(recordBeat, sign)
 }
 
 // beaten takes a sign of life from a server.
@@ -38,12 +44,16 @@ func (p *peers) beaten(l *link, from envelope.ServerID, r *envelope.Reader) {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.told, l.toldAt = now, time.Now()
 	if len(r.Rest()) > 0 {
 		sent, held := nanoseconds(r.Uvarint()), nanoseconds(r.Uvarint())
 		if took := here - sent - held; took >= 0 && r.Err() == nil {
-			l.roundTrip = took
+			l.roundTrip, l.echo = took, sent
 		}
+	}
+	l.mu.Unlock()
+	p.listen()
+	if answer := len(r.Rest()) > 0; !answer {
+		l.beat(p.n.timeHere(), true)
 	}
 }

@@ -20,7 +20,7 @@ const (
 	linkFrameBytes = 64 << 10 // records gathered into one frame; a larger record has its own
 	linkReadBytes  = 64 << 20
 	maxSpare       = 1 << 20 // memory for records that is used again
-	maxSilent      = 3       // beats without a frame from the peer
+	maxSilent      = 6       // beats without a frame from the peer
 	maxRefusing    = 1 << 16 // streams that were refused and have not come again
 )
 
@@ -38,12 +38,14 @@ type link struct {
 	ends      []int               // guarded by mu; where each record in queue ends
 	waking    bool                // guarded by mu; the writer is awake or about to be, and will see what is queued
 	lossy     bool                // guarded by mu; records were dropped and the peer does not know
+	beats     bool                // guarded by mu; a sign of life is in queue
 	closed    bool                // guarded by mu
 	refusing  map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
 	passage   passage             // guarded by mu
 	told      time.Duration       // guarded by mu; the time by the peer's clock, as heard last
 	toldAt    time.Time           // guarded by mu; when that was
 	roundTrip time.Duration       // guarded by mu; of the last word and its answer
+	echo      time.Duration       // guarded by mu; the time by our clock that the peer has given back last; 0: none
 	wakeup    chan struct{}       // a token for the writer
 }
 
@@ -180,7 +182,7 @@ func (l *link) writeLoop(ctx context.Context, stats *Stats) error {
 		}
 		l.mu.Lock()
 		queue, ends, lossy := l.queue, l.ends, l.lossy
-		l.queue, l.ends, l.lossy, l.waking = spare[:0], spareEnds[:0], false, false
+		l.queue, l.ends, l.lossy, l.waking, l.beats = spare[:0], spareEnds[:0], false, false, false
 		l.mu.Unlock()
 
 		start := 0
@@ -226,6 +228,6 @@ func (l *link) beatLoop(ctx context.Context, every time.Duration, sign func() []
 		} else if silent++; silent == maxSilent {
 			return errors.New("the peer is silent")
 		}
-		l.beat(sign())
+		l.beat(sign(), false)
 	}
 }

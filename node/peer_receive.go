@@ -56,9 +56,12 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 			p.n.hint(addr, seq)
 		}
 	case recordRefresh:
-		device := r.String()
+		device, id := r.String(), ""
+		if len(r.Rest()) > 0 { // older servers do not say which session
+			id = r.String()
+		}
 		if r.Err() == nil {
-			p.n.refresh(envelope.NodeID(device))
+			p.n.refresh(envelope.NodeID(device), envelope.SessionID(id))
 		}
 	case recordAppend:
 		number, first, addr, env := r.Uvarint(), r.Byte() == 1, r.Address(), r.Envelope()

@@ -38,6 +38,7 @@ type peers struct {
 	client  *http.Client
 	wakeup  chan struct{}
 	buffers sync.Pool // of *[]byte, for records
+	hearing hearing
 
 	mu      sync.Mutex
 	links   map[envelope.ServerID]*link    // guarded by mu
@@ -107,6 +108,7 @@ func (p *peers) run(ctx context.Context) {
 	for {
 		p.n.owners.refresh()
 		p.dialMissing(ctx, missing)
+		p.listen()
 		if !settled && (len(missing) == 0 || time.Since(began) >= linkGrace) {
 			settled = true
 			close(p.settled)
@@ -301,6 +303,7 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 // resync is what a link that came or went calls for: hints may have been lost
 // in between: about edges, about messages, about who has come and gone.
 func (p *peers) resync() {
+	p.hearing.interrupt(time.Since(p.n.began))
 	p.n.graph.FlushRoutes()
 	p.n.sweeps.request()
 	p.n.watchers.lookAgain(false)
@@ -331,9 +334,9 @@ func (p *peers) deliver(to []envelope.ServerID, addr envelope.Address, env *enve
 	}
 }
 
-// refresh tells a server that a device may have joined a session.
-func (p *peers) refresh(to envelope.ServerID, device envelope.NodeID) {
-	p.send(to, recordRefresh, envelope.AppendString(nil, string(device)))
+// refresh tells a server that a device may have joined or left a session.
+func (p *peers) refresh(to envelope.ServerID, device envelope.NodeID, id envelope.SessionID) {
+	p.send(to, recordRefresh, envelope.AppendString(envelope.AppendString(nil, string(device)), string(id)))
 }
 
 // announce tells every server that this one has new edges for addresses.

@@ -195,20 +195,21 @@ func TestLeaveDuringRefollow(t *testing.T) {
 		hold, held := make(chan struct{}), false
 		m.at("a").store.set(func(f *faultyStore) {
 			f.after = func(op string) error {
-				if op == "memberships" {
-					f.mu.Lock()
-					held = true
-					f.mu.Unlock()
+				f.mu.Lock()
+				first := op == "member" && !held
+				held = held || first
+				f.mu.Unlock()
+				if first {
 					<-hold
 				}
 				return nil
 			}
 		})
-		m.at("a").refresh("bob")
+		m.at("a").refresh("bob", "r")
 		synctest.Wait()
 		m.at("a").store.set(func(*faultyStore) {
 			if !held {
-				t.Error("nobody reads memberships")
+				t.Error("nobody reads the membership")
 			}
 		})
 		if _, err := bob.LeaveSession(t.Context(), "r"); err != nil {

@@ -92,7 +92,8 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	var failed error // of one connection, which is no reason to forget the others
 	for _, c := range s.n.conns.all() {
 		// One after the other: a sweep is no reason to storm the store.
-		if err := c.refollow(); err != nil && c.ctx.Err() == nil {
+		c.toLook("")
+		if err := c.lookAgain(); err != nil && c.ctx.Err() == nil {
 			failed = err
 		}
 	}

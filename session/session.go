@@ -23,6 +23,7 @@ type Sessions struct {
 	store   Store
 	append  AppendFunc
 	changed func(envelope.SessionID, envelope.NodeID)
+	hearing Hearing // nil: nothing is known of what others tell
 
 	mu      sync.Mutex
 	cached  *simplelru.LRU[memberKey, standing]        // guarded by mu

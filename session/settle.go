@@ -71,6 +71,9 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 			return Member{}, err
 		}
 		next, changed, err := change(ses, m)
+		if err == nil && !changed && next.Version > 0 {
+			s.tell(next) // who has changed it may not have come to that
+		}
 		if err != nil || !changed {
 			return next, err
 		}
@@ -153,12 +156,17 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	if err := s.store.PutMember(ctx, m); err != nil {
 		return Member{}, err
 	}
+	s.tell(m)
+	return m, nil
+}
+
+// tell has this server and the others forget what they remember of a membership.
+func (s *Sessions) tell(m Member) {
 	s.Forget(m.Session, m.Device)
 	s.Forget(m.Session, m.Node)
 	if s.changed != nil {
 		s.changed(m.Session, m.Device)
 	}
-	return m, nil
 }
 
 // again carries out an operation, from its beginning each time that somebody

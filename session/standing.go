@@ -13,6 +13,33 @@ import (
 // see [Sessions.Observe], or from another server, see [Sessions.Forget].
 const trust = 2 * time.Second
 
+// trustTold is for how long while everything that is told arrives, see
+// [Hearing]. It bounds what a change may do that nobody has told, because who made
+// it does not know that it has been made.
+const trustTold = 30 * time.Second
+
+// Hearing says since when, without a break, and up to when everything has arrived
+// here that other servers tell of memberships and masters.
+type Hearing func() (since, upto time.Time)
+
+// Hear has what was read trusted for longer while everything that is told arrives.
+// It must be called before anything else.
+func (s *Sessions) Hear(h Hearing) { s.hearing = h }
+
+// trusted reports whether what was read at a time still counts: what has changed
+// more than trust ago is known to have.
+func (s *Sessions) trusted(read time.Time) bool {
+	now := time.Now()
+	switch age := now.Sub(read); {
+	case age <= trust:
+		return true
+	case age > trustTold || s.hearing == nil:
+		return false
+	}
+	since, upto := s.hearing()
+	return !read.Before(since) && now.Sub(upto) <= trust
+}
+
 // maxCached bounds the memberships remembered.
 const maxCached = 100_000
 
@@ -24,7 +51,7 @@ type memberKey struct {
 // standing is what is remembered of who is in a session: under the device, and
 // under the alias if it is in by that.
 type standing struct {
-	until  time.Time       // when this is not trusted any more
+	read   time.Time       // when the store was asked
 	self   envelope.NodeID // the name by which it is in
 	device envelope.NodeID
 	hidden bool // whose alias it is is not to be known
@@ -120,7 +147,7 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 	known, ok := s.cached.Get(key)
 	news := s.news
 	s.mu.Unlock()
-	if ok && !now.After(known.until) {
+	if ok && s.trusted(known.read) {
 		return known, nil
 	}
 	m, err := s.store.Member(ctx, id, node)
@@ -134,7 +161,7 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 		// Not remembered: whoever joins now, at any server, may write at once.
 		return standing{}, errOutside
 	}
-	is := standing{until: now.Add(trust), self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite(), game: m.Kind == Game}
+	is := standing{read: now, self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite(), game: m.Kind == Game}
 	if !is.writes {
 		return is, nil // nor that, for the same reason
 	}

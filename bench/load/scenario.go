@@ -148,11 +148,11 @@ func Scenarios(quick bool) []Scenario {
 	for _, size := range []struct {
 		name, title string
 		groups      int
-	}{{"256", "256", of(256, 16)}, {"10k", "10,000", of(10_000, 64)}} {
-		users := of(256, 16)
+	}{{"256", "256", of(256, 32)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
+		users := of(512, 32)
 		add("size-groups-"+size.name, "Durable messages to "+size.title+" groups",
-			"As durable-256, but each message goes to a group of two picked at random among those of its sender; what it costs should not depend on how many groups there are.",
-			users, groups, pairs{Users: users, Messages: of(50_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
+			"256 senders as in durable-256, but each message goes to a group of two picked at random among those of its sender; what it costs should not depend on how many groups there are.",
+			users, groups, pairs{Users: users, Senders: users / 2, Messages: of(100_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
 	}
 	receivers := of(200, 10)
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",

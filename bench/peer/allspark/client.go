@@ -36,6 +36,7 @@ type client struct {
 	mu      sync.Mutex
 	topics  []string          // followed
 	cursors map[string]uint64 // log and seq of the last message handled
+	moved   map[string]uint64 // those that the server has not been told
 	count   int               // of messages not acknowledged
 	closed  bool
 }
@@ -211,7 +212,11 @@ func (c *client) handle(m message) {
 	if c.cursors == nil {
 		c.cursors = make(map[string]uint64)
 	}
+	if c.moved == nil {
+		c.moved = make(map[string]uint64)
+	}
 	c.cursors[log] = max(c.cursors[log], m.seq)
+	c.moved[log] = c.cursors[log]
 	c.count++
 	first, many := c.count == 1, c.count == ackEvery
 	c.mu.Unlock()
@@ -230,11 +235,11 @@ func (c *client) acknowledge() {
 		c.mu.Unlock()
 		return
 	}
-	cursors := maps.Clone(c.cursors)
-	c.count = 0
+	moved := c.moved
+	c.moved, c.count = make(map[string]uint64, len(moved)), 0
 	c.mu.Unlock()
 	_ = c.write(func(b []byte) []byte { // a connection that is gone says so by itself
-		return append(appendCursors(append(b, `{"control":"ack",`...), cursors), '}')
+		return append(appendCursors(append(b, `{"control":"ack",`...), moved), '}')
 	})
 }
 
