@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,14 +25,19 @@ func (x *exchange) makeGroups(ctx context.Context) error {
 		x.users[one].groups = append(x.users[one].groups, groupOfTwo{names[k], other})
 		x.users[other].groups = append(x.users[other].groups, groupOfTwo{names[k], one})
 	}
-	err := x.connectAll(ctx, x.Groups, func(k int) error {
+	var made atomic.Int64
+	err := inParallel(ctx, grouping, x.Groups, func(k int) error {
+		x.progress(made.Add(1), int64(x.Groups))
 		one, other := x.twoOf(k)
 		return x.Target.Group(ctx, names[k], []string{x.users[one].name, x.users[other].name})
 	})
 	if err != nil {
 		return err
 	}
-	return x.sleep(ctx, time.Second) // all members have heard of it
+	if err := x.sleep(ctx, time.Second); err != nil { // all members have heard of it
+		return err
+	}
+	return x.settle(ctx)
 }
 
 // twoOf returns who is in the group of that number. Each user is in some when

@@ -23,6 +23,9 @@ import (
 const (
 	// connecting is how many connections are being opened at a time.
 	connecting = 16
+	// grouping is how many groups are being made at a time. More than that, because
+	// who makes one mostly waits for the disk.
+	grouping = 64
 	// quiet is how long to listen on, after everything has come, for what comes twice.
 	quiet = 200 * time.Millisecond
 	// bodySize is the size of each message's body.
@@ -193,24 +196,50 @@ func (r *run) connect(ctx context.Context, u *user, as peer.User, h peer.Handler
 
 // connectAll opens many connections, a few at a time.
 func (r *run) connectAll(ctx context.Context, n int, connect func(i int) error) error {
+	return inParallel(ctx, connecting, n, connect)
+}
+
+// inParallel does something n times, so many at a time.
+func inParallel(ctx context.Context, most, n int, do func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tickets := make(chan struct{}, connecting)
-	var dials sync.WaitGroup
+	tickets := make(chan struct{}, most)
+	var all sync.WaitGroup
 	for i := range n {
 		tickets <- struct{}{}
 		if ctx.Err() != nil {
 			break
 		}
-		dials.Go(func() {
+		all.Go(func() {
 			defer func() { <-tickets }()
-			if err := connect(i); err != nil {
+			if err := do(i); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	dials.Wait()
+	all.Wait()
 	return context.Cause(ctx)
+}
+
+// settle waits until the servers have done what the preparation has left to do:
+// until they have used less than a tenth of a processor for a moment, or for so long.
+func (r *run) settle(ctx context.Context) error {
+	const moment, most = 500 * time.Millisecond, 30 * time.Second
+	if len(r.meter.pids) == 0 {
+		return r.sleep(ctx, 2*moment)
+	}
+	before, err := r.meter.read()
+	for began := time.Now(); err == nil && time.Since(began) < most; {
+		if err = r.sleep(ctx, moment); err != nil {
+			break
+		}
+		var after reading
+		if after, err = r.meter.read(); err == nil && after.server.CPU-before.server.CPU < moment/10 {
+			return nil
+		}
+		before = after
+	}
+	return err
 }
 
 // lost takes note of a connection that has broken.
