@@ -485,7 +485,7 @@ func TestAliasAfterName(t *testing.T) {
 			}
 			m.at("b").store.set(func(s *faultyStore) { // what it may see comes before the news that it may
 				s.delay = func(op string) time.Duration {
-					return map[string]time.Duration{"memberships": 300 * time.Millisecond}[op]
+					return map[string]time.Duration{"member": 300 * time.Millisecond}[op]
 				}
 			})
 			m.joinAs("zorro")

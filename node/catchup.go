@@ -152,6 +152,11 @@ func (c *conn) replay(f *follow, after uint64, page []envelope.Envelope) {
 		frames[i] = m.waiting(c.codec)
 	}
 
+	if f.log.Kind == envelope.KindSession {
+		for i := range page {
+			c.n.sessions.Observe(&page[i]) // what was not heard as it happened
+		}
+	}
 	c.mu.Lock()
 	if f.owed > 0 {
 		c.mu.Unlock()

@@ -26,7 +26,7 @@ type Sessions struct {
 	hearing Hearing // nil: nothing is known of what others tell
 
 	mu      sync.Mutex
-	cached  *simplelru.LRU[memberKey, standing]        // guarded by mu
+	cached  remembered                                 // guarded by mu
 	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu
 	latest  *simplelru.LRU[envelope.SessionID, latest] // guarded by mu
 	news    uint64                                     // guarded by mu; rises when any of these is forgotten
@@ -38,8 +38,8 @@ type Sessions struct {
 func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelope.NodeID)) *Sessions {
 	return &Sessions{
 		store: store, append: append, changed: changed,
-		cached:  newLRU[memberKey, standing](maxCached),
-		rulings: newLRU[envelope.SessionID, ruling](maxCached),
+		cached:  newRemembered(),
+		rulings: newLRU[envelope.SessionID, ruling](maxRulings),
 		latest:  newLRU[envelope.SessionID, latest](maxLatest),
 	}
 }
@@ -249,6 +249,7 @@ func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.
 // each session, as [Sessions.Stays] does. ByAlias tells of each Span by which
 // name the device was in then.
 func (s *Sessions) Of(ctx context.Context, device envelope.NodeID) ([]Member, error) {
+	asked := s.ask()
 	rows, err := s.store.Memberships(ctx, device)
 	if err != nil {
 		return nil, refuse(err)
@@ -261,6 +262,7 @@ func (s *Sessions) Of(ctx context.Context, device envelope.NodeID) ([]Member, er
 				return nil, err
 			}
 		}
+		s.remember(asked, m) // it is about to be connected, and to write
 		if m.Node == device {
 			named[m.Session] = m
 		} else if len(m.Spans) > 0 {
@@ -284,11 +286,19 @@ func (s *Sessions) Of(ctx context.Context, device envelope.NodeID) ([]Member, er
 // last, but with the Spans of that by name and that by alias, and the Alias. It
 // has no Spans if the device never was a member, or there is no such session.
 func (s *Sessions) Stays(ctx context.Context, id envelope.SessionID, device envelope.NodeID) (Member, error) {
+	asked := s.ask()
 	named, err := s.rest(ctx, id, device)
-	if err != nil || named.Alias == "" {
+	if err != nil {
 		return named, err
 	}
+	s.remember(asked, named)
+	if named.Alias == "" {
+		return named, nil
+	}
 	m, err := s.rest(ctx, id, named.Alias)
+	if err == nil {
+		s.remember(asked, m)
+	}
 	return joint(named, m), err
 }
 

@@ -15,8 +15,8 @@ const trust = 2 * time.Second
 
 // trustTold is for how long while everything that is told arrives, see
 // [Hearing]. It bounds what a change may do that nobody has told, because who made
-// it does not know that it has been made.
-const trustTold = 30 * time.Second
+// it does not know that it has been made, and has not found it so by asking again.
+const trustTold = 5 * time.Minute
 
 // Hearing says since when, without a break, and up to when everything has arrived
 // here that other servers tell of memberships and masters.
@@ -40,23 +40,26 @@ func (s *Sessions) trusted(read time.Time) bool {
 	return !read.Before(since) && now.Sub(upto) <= trust
 }
 
-// maxCached bounds the memberships remembered.
-const maxCached = 100_000
+// maxRulings bounds the sessions, and the topics, of which rules are remembered.
+const maxRulings = 100_000
 
-type memberKey struct {
-	session envelope.SessionID
-	node    envelope.NodeID
-}
-
-// standing is what is remembered of who is in a session: under the device, and
-// under the alias if it is in by that.
+// standing is how somebody is in a session.
 type standing struct {
-	read   time.Time       // when the store was asked
-	self   envelope.NodeID // the name by which it is in
-	device envelope.NodeID
-	hidden bool // whose alias it is is not to be known
+	named
 	writes bool // it may send
 	game   bool // the session is one
+}
+
+// named is by what name somebody is in a session.
+type named struct {
+	self   envelope.NodeID
+	device envelope.NodeID
+	hidden bool // whose alias it is is not to be known
+}
+
+// standingOf returns how somebody is in a session, of whose membership that is.
+func standingOf(m Member) standing {
+	return standing{named{m.Node, m.Device, m.Hidden()}, m.mayWrite(), m.Kind == Game}
 }
 
 // Resolve returns the address whose log a message goes to, once the sender's
@@ -131,25 +134,20 @@ func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	if node == "" {
 		s.rulings.Remove(id)
 	}
-	if known, ok := s.cached.Get(memberKey{id, node}); ok {
-		s.cached.Remove(memberKey{id, known.device})
-		s.cached.Remove(memberKey{id, known.self})
-	}
+	s.cached.forget(id, node)
 	s.news++
 }
 
 // standing returns how a device, or who has an alias, is in a session; NotFound
 // unless it is.
 func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (standing, error) {
-	key := memberKey{id, node}
-	now := time.Now()
 	s.mu.Lock()
-	known, ok := s.cached.Get(key)
-	news := s.news
+	known, read, ok := s.cached.get(id, node)
 	s.mu.Unlock()
-	if ok && s.trusted(known.read) {
+	if ok && s.trusted(read) {
 		return known, nil
 	}
+	asked := s.ask()
 	m, err := s.store.Member(ctx, id, node)
 	if err == nil && !m.in() && m.Alias != "" {
 		m, err = s.store.Member(ctx, id, m.Alias)
@@ -161,17 +159,33 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 		// Not remembered: whoever joins now, at any server, may write at once.
 		return standing{}, errOutside
 	}
-	is := standing{read: now, self: m.Node, device: m.Device, hidden: m.Hidden(), writes: m.mayWrite(), game: m.Kind == Game}
-	if !is.writes {
-		return is, nil // nor that, for the same reason
+	s.remember(asked, m)
+	return standingOf(m), nil
+}
+
+// asked is when the store is asked, and which news there had been by then.
+type asked struct {
+	at   time.Time
+	news uint64
+}
+
+// ask returns what [Sessions.remember] has to know of a question to the store.
+func (s *Sessions) ask() asked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return asked{time.Now(), s.news}
+}
+
+// remember remembers a membership that was read after a question was asked, of
+// one who may write. Others are not: whoever joins now, or gets the right, at any
+// server, may write at once.
+func (s *Sessions) remember(asked asked, m Member) {
+	if !m.mayWrite() {
+		return
 	}
 	s.mu.Lock()
-	if s.news == news { // else what was read may be older than what the log says
-		s.cached.Add(memberKey{m.Session, is.device}, is)
-		if is.self != is.device {
-			s.cached.Add(memberKey{m.Session, is.self}, is)
-		}
+	defer s.mu.Unlock()
+	if s.news == asked.news { // else what was read may be older than what has been said
+		s.cached.put(m.Session, standingOf(m), asked.at)
 	}
-	s.mu.Unlock()
-	return is, nil
 }

@@ -49,7 +49,7 @@ func (t *TopicRules) MayPublish(who envelope.Principal) bool {
 
 // NewTopics returns Topics over a store.
 func NewTopics(store Store) *Topics {
-	return &Topics{store: store, cached: newLRU[envelope.SessionID, *knownTopic](maxCached)}
+	return &Topics{store: store, cached: newLRU[envelope.SessionID, *knownTopic](maxRulings)}
 }
 
 // Get returns what has been decided about a topic. The error is an

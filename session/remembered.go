@@ -1,0 +1,71 @@
+package session
+
+import (
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+)
+
+// maxRemembered bounds the memberships remembered. One takes some 80 bytes.
+const maxRemembered = 300_000
+
+// remembered are the memberships of those who may write: under the device, and
+// under the alias if it is in by that. There may be one for each session of each
+// device that is connected, so one is small; when there are too many, any other
+// makes room, because a list in the order of use would take twice as much.
+type remembered struct {
+	began time.Time // since when times are counted
+	rows  map[memberKey]memory
+}
+
+type memberKey struct {
+	session envelope.SessionID
+	node    envelope.NodeID
+}
+
+type memory struct {
+	read  time.Duration // when the store was asked
+	alias *named        // nil: it is in by its name
+	game  bool
+}
+
+func newRemembered() remembered {
+	return remembered{time.Now(), make(map[memberKey]memory)}
+}
+
+func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
+	m := memory{read: read.Sub(r.began), game: of.game}
+	if of.self != of.device {
+		m.alias = &of.named
+		r.set(memberKey{id, of.self}, m)
+	}
+	r.set(memberKey{id, of.device}, m)
+}
+
+func (r *remembered) set(key memberKey, m memory) {
+	if _, known := r.rows[key]; !known && len(r.rows) >= maxRemembered {
+		for any := range r.rows {
+			r.forget(any.session, any.node)
+			break
+		}
+	}
+	r.rows[key] = m
+}
+
+func (r *remembered) get(id envelope.SessionID, node envelope.NodeID) (of standing, read time.Time, ok bool) {
+	m, ok := r.rows[memberKey{id, node}]
+	of = standing{named{self: node, device: node}, true, m.game}
+	if m.alias != nil {
+		of.named = *m.alias
+	}
+	return of, r.began.Add(m.read), ok
+}
+
+// forget drops a membership under both names.
+func (r *remembered) forget(id envelope.SessionID, node envelope.NodeID) {
+	if m := r.rows[memberKey{id, node}]; m.alias != nil {
+		delete(r.rows, memberKey{id, m.alias.self})
+		delete(r.rows, memberKey{id, m.alias.device})
+	}
+	delete(r.rows, memberKey{id, node})
+}
