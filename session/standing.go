@@ -31,13 +31,13 @@ func (s *Sessions) Hear(h Hearing) { s.hearing = h }
 func (s *Sessions) trusted(read time.Time) bool {
 	now := time.Now()
 	switch age := now.Sub(read); {
-	case age <= trust:
+	case age < trust:
 		return true
 	case age > trustTold || s.hearing == nil:
 		return false
 	}
 	since, upto := s.hearing()
-	return !read.Before(since) && now.Sub(upto) <= trust
+	return !read.Before(since) && now.Sub(upto) < trust
 }
 
 // maxRulings bounds the sessions, and the topics, of which rules are remembered.
