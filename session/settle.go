@@ -82,7 +82,11 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 		if !next.atRest() {
 			next.Op = rand.Text()
 		}
-		if err = s.put(ctx, ses, next); err == nil && !next.atRest() {
+		err = s.put(ctx, ses, next)
+		if m.in() {
+			s.tell(next) // whatever has become of it: that it is in may be true no more
+		}
+		if err == nil && !next.atRest() {
 			next, err = s.complete(ctx, next)
 		}
 		return next, err
@@ -153,10 +157,11 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	}
 	m.Next, m.Reign = Ordinary, 0
 	m.Version++
-	if err := s.store.PutMember(ctx, m); err != nil {
+	err = s.store.PutMember(ctx, m)
+	s.tell(m)
+	if err != nil {
 		return Member{}, err
 	}
-	s.tell(m)
 	return m, nil
 }
 
