@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,12 +14,13 @@ import (
 
 // speaks has bob, a member that is connected to b, say something each half second,
 // and returns how often its server has asked the store for a membership.
-func speaks(t *testing.T, m *mesh, bob *device, lasts time.Duration) (asked int) {
+func speaks(t *testing.T, m *mesh, bob *device, lasts time.Duration) (asked int64) {
 	t.Helper()
+	var members atomic.Int64
 	m.at("b").store.set(func(f *faultyStore) {
 		f.before = func(op string) error {
 			if op == "member" {
-				asked++
+				members.Add(1)
 			}
 			return nil
 		}
@@ -30,7 +32,7 @@ func speaks(t *testing.T, m *mesh, bob *device, lasts time.Duration) (asked int)
 		pass(500 * time.Millisecond)
 	}
 	m.at("b").store.set(func(f *faultyStore) { f.before = nil })
-	return asked
+	return members.Load()
 }
 
 func withMember(t *testing.T, m *mesh) (bob *device) {

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Whatever finds the owner as it is says that it is the owner.
@@ -24,5 +26,48 @@ func TestOwnersRoleIsTold(t *testing.T) {
 				t.Errorf("%s %s by %s: %q %s", tt.call, tt.body, tt.device, code, text)
 			}
 		}
+	})
+}
+
+// What it takes to join a session does not depend on how many others the device
+// is in: its connection looks at that one alone.
+func TestJoiningLooksAtOneSession(t *testing.T) {
+	inMesh(t, 2, func(t *testing.T, m *mesh) {
+		bob := m.client("bob", "b").connected(m)
+		count := func(asked map[string]int) {
+			m.at("b").store.set(func(f *faultyStore) {
+				if f.before = nil; asked == nil {
+					return
+				}
+				f.before = func(op string) error {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					asked[op]++
+					return nil
+				}
+			})
+		}
+		const sessions = maxUnlooked / 2
+		var first, last map[string]int
+		for i := range sessions {
+			last = make(map[string]int)
+			count(last)
+			m.must("alice", "/v1/sessions", fmt.Sprintf(`{"session_id":"r%d"}`, i))
+			m.must("bob", fmt.Sprintf("/v1/sessions/r%d/join", i), "")
+			pass(100 * time.Millisecond)
+			if i == 0 {
+				first = last
+			}
+		}
+		count(nil)
+		if last["memberships"] != 0 || last["cursors"] != 0 || last["member"] > first["member"] {
+			t.Errorf("the store was asked %v for the first, %v for the last", first, last)
+		}
+		m.must("alice", "/v1/messages", `{"id":"1","dest_session_id":"r0","payload":"one"}`)
+		m.must("alice", "/v1/messages", fmt.Sprintf(`{"id":"2","dest_session_id":"r%d","payload":"two"}`, sessions-1))
+		m.within(time.Second, "both arrive", func() bool {
+			got := strings.Join(bob.payloads(), " ")
+			return strings.Contains(got, "one") && strings.Contains(got, "two")
+		})
 	})
 }
