@@ -13,7 +13,8 @@ import (
 // The mesh says how each server is, as the server says it itself, and nothing of
 // one that does not answer.
 func TestHealth(t *testing.T) {
-	inMesh(t, 3, func(t *testing.T, m *mesh) {
+	seldom := func(c *Config) { c.Timing.PeerBeat = 2 * time.Second } // or the last sign of life is hardly late
+	inMeshOf(t, 3, seldom, func(t *testing.T, m *mesh) {
 		of := func() map[envelope.ServerID]gateway.MeshServer {
 			all := make(map[envelope.ServerID]gateway.MeshServer)
 			for _, s := range asApp[gateway.Mesh](m, "a", gateway.GetMesh{}).Servers {

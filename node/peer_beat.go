@@ -20,7 +20,7 @@ func (l *link) beat(sign []byte, answer bool) {
 		l.mu.Unlock()
 		return
 	}
-	l.beats = true
+	l.beats = !answer // which says as much, but calls for none
 	if !l.toldAt.IsZero() {
 		sign = binary.AppendUvarint(sign, uint64(l.told))
 		sign = binary.AppendUvarint(sign, uint64(time.Since(l.toldAt)))

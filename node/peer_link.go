@@ -38,7 +38,7 @@ type link struct {
 	ends      []int               // guarded by mu; where each record in queue ends
 	waking    bool                // guarded by mu; the writer is awake or about to be, and will see what is queued
 	lossy     bool                // guarded by mu; records were dropped and the peer does not know
-	beats     bool                // guarded by mu; a sign of life is in queue
+	beats     bool                // guarded by mu; a sign of life is in queue, that is no answer to one
 	closed    bool                // guarded by mu
 	refusing  map[stream]struct{} // guarded by mu; to which the peer must not append before it has heard of a refusal
 	passage   passage             // guarded by mu
