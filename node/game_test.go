@@ -197,6 +197,7 @@ func TestGameIsBetweenPlayerAndMaster(t *testing.T) {
 		has(t, "a deletion of what all got", ann.take(), `"deletes":10`)
 		m.must("master", "/v1/messages", `{"id":"2","dest_session_id":"g","payload":"all 2"}`) // 13
 		m.must("owner", "/v1/sessions/g/master", `{"node_id":"ann"}`)
+		ann.take() // by then the other server has heard of it, too
 		for by, revises := range map[string]string{"ann": `"edits":11,"payload":"x"`, "master": `"edits":13,"payload":"x"`} {
 			if code, text := m.do(http.MethodPost, by, "b", "/v1/messages", fmt.Sprintf(`{"id":"y","dest_session_id":"g",%s}`, revises)); code != envelope.Forbidden {
 				t.Errorf("%s %s: %s", by, revises, text)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,12 +29,16 @@ func (m *mesh) do(method, device, at, path, body string) (envelope.Code, string)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(m.t.Context(), method, "http://"+at+path, strings.NewReader(body))
-	if err != nil {
-		m.t.Fatal(err)
+	var resp *http.Response
+	err = io.ErrClosedPipe
+	for try := 0; try < 5 && errors.Is(err, io.ErrClosedPipe); try++ { // refused before it was read: then the answer may get lost
+		var r *http.Request
+		if r, err = http.NewRequestWithContext(m.t.Context(), method, "http://"+at+path, strings.NewReader(body)); err != nil {
+			m.t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		resp, err = m.network.Client().Do(r)
 	}
-	r.Header.Set("Authorization", "Bearer "+key)
-	resp, err := m.network.Client().Do(r)
 	if err != nil {
 		m.t.Fatal(err)
 	}
