@@ -451,7 +451,8 @@ var ErrNothing = errors.New("gateway: no frame is there")
 
 // Waiter is a [Transport] that needs no goroutine while no frame is there, nor
 // to write. Somebody owns its input at any time, at first the caller of Serve.
-// Its Read says [ErrNothing] when the owner is to give the input back.
+// Its Read says [ErrNothing] when the owner is to give the input back; a frame is
+// valid until the next call, and until Keep.
 type Waiter interface {
 	Transport
 	// Watch names who is called when there are frames. It is called once, before

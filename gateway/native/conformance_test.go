@@ -468,3 +468,73 @@ func dialSaying(t *testing.T, core gateway.Core, loops *loop.Loops, said []byte)
 	}
 	return conn
 }
+
+// hearCore is an echo that says what it was told.
+type hearCore struct {
+	echoCore
+	heard chan string // closed at the end
+}
+
+func (c hearCore) Serve(ctx context.Context, who envelope.Principal, t gateway.Transport, codec gateway.Codec, o gateway.Options) {
+	if w, ok := t.(gateway.Waiter); ok {
+		t = hearingWaiter{w, c.heard}
+	} else {
+		t = hearing{t, c.heard}
+	}
+	c.echoCore.Serve(ctx, who, t, codec, o)
+}
+
+type hearing struct {
+	gateway.Transport
+	heard chan string
+}
+
+func (h hearing) Read() ([]byte, error) { return hear(h.Transport, h.heard) }
+
+type hearingWaiter struct {
+	gateway.Waiter
+	heard chan string
+}
+
+func (h hearingWaiter) Read() ([]byte, error) { return hear(h.Waiter, h.heard) }
+
+func hear(t gateway.Transport, heard chan string) ([]byte, error) {
+	frame, err := t.Read()
+	switch {
+	case err == nil:
+		heard <- string(frame)
+	case !errors.Is(err, gateway.ErrNothing):
+		heard <- ""
+	}
+	return frame, err
+}
+
+// TestCutOff: a message of which the end has not come is none (RFC 6455, section 5.4).
+func TestCutOff(t *testing.T) {
+	loops, err := loop.New(loop.Config{})
+	if err != nil && !errors.Is(err, loop.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	t.Cleanup(loops.Close)
+	for _, l := range []*loop.Loops{nil, loops} {
+		for name, frames := range map[string][]wireFrame{
+			"between fragments": {{op: 1, payload: "all"}},
+			"behind a header":   {{op: text, claim: 5}},
+			"in the middle":     {{op: text, payload: "all", claim: 1000}},
+			"after much":        {{op: text, payload: strings.Repeat("x", 4096-6-8), claim: 5000}},
+		} {
+			t.Run(name+" in loop "+strconv.FormatBool(l != nil), func(t *testing.T) {
+				core := hearCore{heard: make(chan string, 10)}
+				c := conversation{frames: frames}
+				conn := dialSaying(t, core, l, nil)
+				if _, err := conn.Write(c.bytes()); err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+				if text := <-core.heard; text != "" {
+					t.Errorf("heard %.20q", text)
+				}
+			})
+		}
+	}
+}

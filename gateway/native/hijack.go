@@ -3,6 +3,7 @@ package native
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 
@@ -32,18 +33,31 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h.conn = conn
 	tcp, plain := conn.(*net.TCPConn)
 	if err != nil || !plain || h.loops == nil {
-		return conn, rw, err
+		return cut{conn}, rw, err
 	}
 	early, err := rw.Reader.Peek(rw.Reader.Buffered())
 	if err != nil {
-		return conn, rw, err
+		return cut{conn}, rw, err
 	}
 	looped, err := h.loops.Take(tcp, early)
 	if err != nil { // such as too many descriptors
-		return conn, rw, nil
+		return cut{conn}, rw, nil
 	}
 	h.looped = looped
 	return nil, nil, errLooped
+}
+
+// cut is a network connection whose end is not taken for that of a message: to the
+// library each io.EOF is, also one before the last fragment (RFC 6455, section 5.4).
+type cut struct{ net.Conn }
+
+// Read implements [net.Conn].
+func (c cut) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // WriteHeader implements [http.ResponseWriter].

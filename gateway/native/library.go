@@ -29,7 +29,7 @@ func newLibrary(conn *loop.Conn, max int) *library {
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
 	}}
-	ws, err := websocket.Accept(&taken{conn: conn, rw: bufio.NewReadWriter(reader, bufio.NewWriterSize(conn, 16))}, handshake,
+	ws, err := websocket.Accept(&taken{conn: cut{conn}, rw: bufio.NewReadWriter(reader, bufio.NewWriterSize(conn, 16))}, handshake,
 		&websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		panic(err) // the handshake is as it has to be

@@ -193,7 +193,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Text reads a message that has come whole as one frame of text, without the
 // library: that is what nearly all of them are, and a connection that has said
 // nothing else needs none of the library's memory. The message is valid until the
-// next call, or until the input is given back. Instead of Read it may be called
+// next call, or until the input is given back or kept. Instead of Read it may be called
 // between messages; it says [ErrNothing] as Read does, and [ErrOther] when
 // something else comes next, of which it has read nothing.
 func (c *Conn) Text() ([]byte, error) {
