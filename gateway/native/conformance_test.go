@@ -258,9 +258,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestConformanceInLoop is the same for connections without goroutines, with
-// what the client says in one piece, and in small ones.
-func TestConformanceInLoop(t *testing.T) {
+// startLoops returns loops that end with the test, which is skipped where there are
+// none.
+func startLoops(t *testing.T) *loop.Loops {
+	t.Helper()
 	loops, err := loop.New(loop.Config{})
 	if errors.Is(err, loop.ErrUnsupported) {
 		t.Skip(err)
@@ -268,6 +269,13 @@ func TestConformanceInLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(loops.Close)
+	return loops
+}
+
+// TestConformanceInLoop is the same for connections without goroutines, with
+// what the client says in one piece, and in small ones.
+func TestConformanceInLoop(t *testing.T) {
+	loops := startLoops(t)
 	for _, piece := range []int{1 << 29, 2000, 3} {
 		for _, c := range conversations() {
 			t.Run(c.name+" by "+strconv.Itoa(piece), func(t *testing.T) {
@@ -284,13 +292,7 @@ func TestConformanceInLoop(t *testing.T) {
 // TestSaidWithHandshake: what comes together with the handshake is heard, with
 // the library and without, as far as it is there.
 func TestSaidWithHandshake(t *testing.T) {
-	loops, err := loop.New(loop.Config{})
-	if errors.Is(err, loop.ErrUnsupported) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(loops.Close)
+	loops := startLoops(t)
 	var all []byte
 	for _, f := range []wireFrame{{op: text, payload: "a"}, {op: pong}, {op: text, payload: "b"}, {op: 1, payload: "c"}, {op: ping, payload: "d"}, {op: last, payload: "e"}} {
 		all = f.append(all)

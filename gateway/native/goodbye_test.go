@@ -3,7 +3,6 @@ package native
 import (
 	"bufio"
 	"context"
-	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -27,13 +26,7 @@ func (c meetCore) Serve(ctx context.Context, who envelope.Principal, t gateway.T
 // TestGoodbyeInLoop: a server that says goodbye has closed the connection when
 // the client has answered, whoever reads the answer.
 func TestGoodbyeInLoop(t *testing.T) {
-	loops, err := loop.New(loop.Config{})
-	if errors.Is(err, loop.ErrUnsupported) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(loops.Close)
+	loops := startLoops(t)
 	for _, talks := range []bool{false, true} {
 		t.Run("talks "+strconv.FormatBool(talks), func(t *testing.T) {
 			for range 100 {

@@ -2,23 +2,15 @@ package native
 
 import (
 	"bufio"
-	"errors"
 	"testing"
 
 	"github.com/allsparkrt/allspark/gateway"
-	"github.com/allsparkrt/allspark/internal/loop"
 )
 
 // TestLibraryOnlyIfNeeded: a client that says text in whole frames and answers
 // pings costs no WebSocket library; the first thing else brings it in.
 func TestLibraryOnlyIfNeeded(t *testing.T) {
-	loops, err := loop.New(loop.Config{})
-	if errors.Is(err, loop.ErrUnsupported) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(loops.Close)
+	loops := startLoops(t)
 	for _, of := range []struct {
 		name   string
 		frames []wireFrame
@@ -40,6 +32,7 @@ func TestLibraryOnlyIfNeeded(t *testing.T) {
 				}
 			}
 			for payload := ""; payload != "end"; {
+				var err error
 				if _, payload, err = readWire(reader); err != nil {
 					t.Fatal(err)
 				}
