@@ -46,6 +46,7 @@ type runCmd struct {
 type outputs struct {
 	JSON      string `name:"json" placeholder:"FILE" group:"Results" help:"Write everything as JSON; report reads it."`
 	HTML      string `name:"html" placeholder:"FILE" group:"Results" help:"Write a page with plots."`
+	Markdown  string `name:"markdown" placeholder:"FILE" group:"Results" help:"Write tables as Markdown, with the ratios to the first target."`
 	Benchfmt  string `name:"benchfmt" placeholder:"FILE" group:"Results" help:"Write lines for benchstat, as of Go benchmarks."`
 	Unchecked bool   `group:"Results" help:"End with status 0 even when messages were lost, duplicated or out of order."`
 }
@@ -56,7 +57,7 @@ func (o outputs) write(r *report.Report, stdout io.Writer) error {
 	if o.JSON != "" {
 		errs = append(errs, r.WriteJSON(o.JSON))
 	}
-	for path, write := range map[string]func(io.Writer) error{o.HTML: r.WriteHTML, o.Benchfmt: r.WriteBenchmarks} {
+	for path, write := range map[string]func(io.Writer) error{o.HTML: r.WriteHTML, o.Markdown: r.WriteMarkdown, o.Benchfmt: r.WriteBenchmarks} {
 		if path != "" {
 			errs = append(errs, writeFile(path, write))
 		}

@@ -126,6 +126,21 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestMarkdown(t *testing.T) {
+	var out bytes.Buffer
+	if err := sample().WriteMarkdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"### User to user (`p2p`)\n\n| target | rounds | server CPU, µs/message | p50, ms | ours against it, CPU |\n| --- | --- | --- | --- | --- |\n",
+		"| ours | 3 | 5.00 | 0.300 |  |\n| theirs | 2 | 10.0 | 0.600 | 0.500 |\n", "ours: 2 lost.\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	for _, tt := range []struct {
 		in   float64
