@@ -13,10 +13,12 @@ import (
 // that it has heard all that was said before the answer. For that each is answered
 // at once, but for the answers.
 
-// beat queues a sign of life, unless one waits already. sign says what time it is.
+// beat queues a sign of life, unless one waits already, or something was dropped:
+// there may be room for it, but it would say that all before it has arrived, and
+// come before the word that it has not. sign says what time it is.
 func (l *link) beat(sign []byte, answer bool) {
 	l.mu.Lock()
-	if l.beats {
+	if l.beats || l.lossy {
 		l.mu.Unlock()
 		return
 	}
