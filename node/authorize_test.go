@@ -356,7 +356,13 @@ func TestAuthorizeJoin(t *testing.T) {
 		if c := eve.control("nack"); c.ID != "s" || c.Code != envelope.Forbidden || !strings.HasSuffix(c.Detail, ": members only") {
 			t.Errorf("%+v", c)
 		}
-		j.want("join eve topic:one", "join eve topic:three", "join eve topic:two")
+		asked := j.take()
+		if i := slices.Index(asked, "join eve topic:three"); i >= 0 { // with one refused, it need not be asked for
+			asked = slices.Delete(asked, i, i+1)
+		}
+		if want := []string{"join eve topic:one", "join eve topic:two"}; !slices.Equal(asked, want) {
+			t.Errorf("asked %q, want %q", asked, want)
+		}
 		m.at("a").publishText("topic:one") // nothing comes
 
 		j.set(nil)

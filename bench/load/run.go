@@ -49,7 +49,8 @@ type Options struct {
 	// about the number of connections are spread at least, see package apart; 0: as
 	// many as need be, because a server may have only so many files.
 	Apart int
-	// Progress is told how much has been done, from 0 to 1; nil: nobody.
+	// Progress is told how much has been done, from 0 to 1, by one goroutine at a
+	// time; nil: nobody.
 	Progress func(done float64)
 }
 
@@ -159,6 +160,8 @@ type run struct {
 	mu    sync.Mutex
 	opens []peer.Client
 	why   error // the first connection that has broken
+
+	telling sync.Mutex // held while Progress is called
 }
 
 // user is one user of a run.
@@ -271,7 +274,10 @@ func (r *run) closeAll() {
 	r.opens = nil
 }
 
+// progress tells how much has been done. Goroutines may call it at the same time.
 func (r *run) progress(done, all int64) {
+	r.telling.Lock()
+	defer r.telling.Unlock()
 	if r.Progress != nil {
 		r.Progress(float64(done) / float64(all))
 	}
