@@ -467,7 +467,8 @@ type Waiter interface {
 	Await() bool
 
 	// Probe sends a ping without waiting. It reports false when it did not, because
-	// a frame is being written at the moment or nothing may follow any more.
+	// a frame is being written at the moment or nothing may follow any more. Who has
+	// sent a ping calls Heard some time later: the answer may be kept until then.
 	Probe() bool
 	// Heard changes when anything has come from the client, be it a pong.
 	Heard() uint32

@@ -40,7 +40,7 @@ func (c *conn) setAlarms(hello bool) {
 		c.due.hello = now + c.n.timing.Hello
 	}
 	if c.waiter != nil {
-		c.due.ping -= rand.N(c.n.timing.Ping/4 + 1) // those who have come together are not pinged together for ever
+		c.due.ping = slotOf(c.due.ping - rand.N(c.n.timing.Ping/4+1)) // those who have come together are not pinged together for ever
 	}
 	c.setExpiry()
 }
@@ -85,24 +85,26 @@ type pulse struct {
 // ping costs is that the process has to wake up for it.
 const pingSlot = 500 * time.Millisecond
 
+// slotOf is the end of the slot that at is in.
+func slotOf(at time.Duration) time.Duration { return (at + pingSlot).Truncate(pingSlot) }
+
 // beat pings a client without waiting, or sees whether it has answered. It
 // returns when it is to be called again. Anything that a client sends shows as
 // much as a pong.
 func (c *conn) beat(now time.Duration) (next time.Duration) {
-	slot := func(at time.Duration) time.Duration { return (max(at, now) + pingSlot).Truncate(pingSlot) }
 	if sent := c.pulse.sent; sent != 0 {
 		if c.pulse.sent = 0; c.waiter.Heard() == c.pulse.heard && c.silent(c.heard.Load()) {
 			c.cancel(errNoPong)
 			return never
 		}
-		return slot(sent + c.n.timing.Ping)
+		return slotOf(max(now, sent+c.n.timing.Ping))
 	}
 	heard := c.waiter.Heard()
 	if c.blocked.Load() || !c.waiter.Probe() {
-		return slot(now + c.n.timing.Ping) // the stall timer judges a frame that is being written
+		return slotOf(now + c.n.timing.Ping) // the stall timer judges a frame that is being written
 	}
 	c.pulse = pulse{now, heard}
-	return slot(now + c.n.timing.Pong)
+	return slotOf(now + c.n.timing.Pong)
 }
 
 // pingAndWait keeps the connection alive and ends it when the client does not answer.

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
 )
 
 // A client of a loop is pinged. One that answers stays, one that does not loses
@@ -49,4 +52,29 @@ func TestPulse(t *testing.T) {
 		t.Error("who answers is gone")
 	}
 	m.within(time.Minute, "who is silent is forgotten", func() bool { return m.at("a").conns.device("silent") == nil })
+}
+
+// Connections are pinged in slots from the first ping on, not all in one.
+func TestPingSlots(t *testing.T) {
+	m := newMesh(t, 1, nil, false)
+	defer m.close()
+	where := m.listenLooped("a")
+	slots := make(map[time.Duration]int)
+	const n = 20
+	for i := range n {
+		conn, _ := m.dialLooped(where, fmt.Sprint("device", i), "topic:t")
+		defer conn.Close()
+		c := m.at("a").conns.device(envelope.NodeID(fmt.Sprint("device", i)))
+		c.mu.Lock()
+		slots[c.due.ping]++
+		c.mu.Unlock()
+	}
+	for at := range slots {
+		if at%pingSlot != 0 || at > m.at("a").alarms.now()+m.at("a").timing.Ping+pingSlot {
+			t.Errorf("a ping is due at %v", at)
+		}
+	}
+	if len(slots) == 1 {
+		t.Error("all are pinged at once")
+	}
 }

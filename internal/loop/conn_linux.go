@@ -43,6 +43,7 @@ type Conn struct {
 	frames frames
 	inline bool  // the loop handles it: nothing may wait
 	end    error // what comes after in; nil: more
+	still  bool  // a pong alone makes no event; who sets it holds mu while nobody but the loop owns the input
 
 	handling sync.Mutex // held by the loop while it has the input of an event
 
@@ -306,6 +307,9 @@ func (c *Conn) recv(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 		n, err := unix.Read(c.fd, p)
+		if c.still {
+			c.unstill()
+		}
 		switch {
 		case err == nil && n == 0:
 			return 0, io.EOF
@@ -351,9 +355,6 @@ func (c *Conn) isClosed() bool {
 	defer c.life.RUnlock()
 	return c.closed
 }
-
-// Heard changes when something has come in.
-func (c *Conn) Heard() uint32 { return c.heard.Load() }
 
 // LocalAddr implements [net.Conn].
 func (c *Conn) LocalAddr() net.Addr { return c.address(unix.Getsockname) }

@@ -70,14 +70,17 @@ func header(in []byte) (size uint64, fin bool, op byte, ok bool) {
 	return size + head, fin, op, true
 }
 
+// pongSize is the size of the answer to a ping without data, in bytes: a masked header.
+const pongSize = 2 + 4
+
 // skipPongs returns what comes behind the answers to [Conn.Ping] with which the
 // input begins: pongs without data, which nobody waits for. That something came
 // in has been counted. To the library, whose own pings have data, such a pong
 // means nothing (RFC 6455, section 5.5.3), and costs more than all else about a ping.
 func skipPongs(in []byte) []byte {
-	const masked, size = 0x80, 2 + 4
-	for len(in) >= size && in[0] == 0x80|opPong && in[1] == masked {
-		in = in[size:]
+	const masked = 0x80
+	for len(in) >= pongSize && in[0] == 0x80|opPong && in[1] == masked {
+		in = in[pongSize:]
 	}
 	return in
 }

@@ -3,9 +3,7 @@ package loop
 import (
 	"bytes"
 	"io"
-	"runtime"
 	"strconv"
-	"sync/atomic"
 	"testing"
 )
 
@@ -64,36 +62,5 @@ func TestMessageAfterGoodbye(t *testing.T) {
 	_ = c.Close()
 	if c.Message(nil) {
 		t.Error("a message is taken when the connection is closed")
-	}
-}
-
-// The answer to a ping is heard of, and calls nobody.
-func TestPong(t *testing.T) {
-	c, client := pair(t, start(t, Config{}), nil)
-	e := newEcho(c)
-	var called atomic.Int32
-	e.long = func() { called.Add(1) }
-	e.ready(false)
-	before := c.Heard()
-	if !c.Ping() {
-		t.Fatal("no ping was sent")
-	}
-	ping := make([]byte, 2)
-	if _, err := io.ReadFull(client, ping); err != nil || !bytes.Equal(ping, []byte{0x89, 0}) {
-		t.Fatalf("%x, %v", ping, err)
-	}
-	_, _ = client.Write(frame(opPong, true, nil))
-	within(t, "a pong", func() {
-		for c.Heard() == before {
-			runtime.Gosched()
-		}
-	})
-	text := frame(opText, true, []byte("hello"))
-	_, _ = client.Write(append(frame(opPong, true, nil), text...))
-	if _, err := io.ReadFull(client, make([]byte, len(text))); err != nil {
-		t.Fatal(err)
-	}
-	if n := called.Load(); n != 1 {
-		t.Errorf("two pongs and a message called the owner %d times", n)
 	}
 }

@@ -96,24 +96,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), c.failed
 }
 
-// Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
-// library: whoever wants to know of an answer looks at [Conn.Heard]. It reports
-// false when a frame is being written at the moment, or nothing may follow.
-func (c *Conn) Ping() bool {
-	if c.blocks() { // a goodbye was said, or is about to be
-		return false
-	}
-	c.write.Lock()
-	defer c.write.Unlock()
-	if c.within > 0 || len(c.out) > 0 || c.failed != nil {
-		return false
-	}
-	var head [10]byte
-	c.append(appendHeader(head[:0], opPing, 0))
-	c.flush()
-	return c.failed == nil
-}
-
 // append takes what is to be sent; under write.
 func (c *Conn) append(p []byte) {
 	if c.lent == nil {

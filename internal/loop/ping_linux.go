@@ -1,0 +1,71 @@
+package loop
+
+import "golang.org/x/sys/unix"
+
+// An answer to a ping does not wake up anybody, which would cost several times
+// what sending the ping and reading the answer do. From the ping on, input counts for
+// the network's events only when there is more of it than a pong: the low-water mark
+// of the socket (SO_RCVLOWAT, socket(7)). Whatever comes behind the pong is there at
+// once, therefore. A pong that nothing follows is found, and read in a row with those
+// of others, when somebody asks whether it has come.
+
+// Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
+// library. Who wants to know of an answer calls [Conn.Heard], and does so after some
+// time in any case: until then another frame of pongSize bytes that comes instead of
+// the answer, a close without a status for one, may be left unread. Ping reports
+// false when a frame is being written at the moment, or nothing may follow.
+func (c *Conn) Ping() bool {
+	if c.blocks() { // a goodbye was said, or is about to be
+		return false
+	}
+	c.write.Lock()
+	defer c.write.Unlock()
+	if c.within > 0 || len(c.out) > 0 || c.failed != nil {
+		return false
+	}
+	c.makeStill()
+	var head [10]byte
+	c.append(appendHeader(head[:0], opPing, 0))
+	c.flush()
+	return c.failed == nil
+}
+
+// Heard changes when something has come in.
+func (c *Conn) Heard() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	heard := c.heard.Load()
+	if c.busy || !c.still {
+		return heard
+	}
+	c.life.RLock()
+	defer c.life.RUnlock()
+	if c.closed {
+		return heard
+	}
+	if n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ); err == nil && n > 0 {
+		heard++ // as reading it will
+	}
+	c.unstill()
+	return heard
+}
+
+// makeStill has input make an event only when there is more than a pong; under write.
+// Where somebody reads or a frame has come in part, all goes on as before.
+func (c *Conn) makeStill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy || c.still || len(c.in) > 0 {
+		return
+	}
+	c.life.RLock()
+	defer c.life.RUnlock()
+	c.still = !c.closed && unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, pongSize+1) == nil
+}
+
+// unstill has all input make an event again, and what is there make one now; by who
+// owns the input, or under mu; within life.
+func (c *Conn) unstill() {
+	c.still = false
+	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
+}

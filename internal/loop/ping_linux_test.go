@@ -1,0 +1,179 @@
+package loop
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// pinged returns a connection that echoes, to whose client a ping has been sent, and
+// counts the rounds of its loop and the calls of its owner.
+func pinged(t *testing.T) (c *Conn, client *net.TCPConn, rounds, called *atomic.Int32) {
+	t.Helper()
+	rounds, called = new(atomic.Int32), new(atomic.Int32)
+	c, client = pair(t, start(t, Config{Begin: func() { rounds.Add(1) }}), nil)
+	e := newEcho(c)
+	e.long = func() { called.Add(1) }
+	e.ready(false)
+	within(t, "the first event, that there is room", func() {
+		for rounds.Load() == 0 {
+			runtime.Gosched()
+		}
+	})
+	ping(t, c, client)
+	return c, client, rounds, called
+}
+
+// ping pings a client, and reads that.
+func ping(t *testing.T, c *Conn, client net.Conn) {
+	t.Helper()
+	if !c.Ping() {
+		t.Fatal("no ping was sent")
+	}
+	ping := make([]byte, 2)
+	if _, err := io.ReadFull(client, ping); err != nil || !bytes.Equal(ping, []byte{0x89, 0}) {
+		t.Fatalf("%x, %v", ping, err)
+	}
+}
+
+// say has a client send what is not read yet.
+func say(t *testing.T, c *Conn, client net.Conn, what []byte) {
+	t.Helper()
+	_, _ = client.Write(what)
+	within(t, "sending", func() {
+		for unread(t, c) < len(what) {
+			runtime.Gosched()
+		}
+	})
+}
+
+func unread(t *testing.T, c *Conn) int {
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// echoed reads what a client said.
+func echoed(t *testing.T, client net.Conn, what []byte) {
+	t.Helper()
+	got := make([]byte, len(what))
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, what) {
+		t.Fatalf("%x came back of %x, %v", got, what, err)
+	}
+}
+
+// TestPong: the answer to a ping wakes up nobody until somebody asks for it, and then
+// it is read and calls nobody.
+func TestPong(t *testing.T) {
+	c, client, rounds, called := pinged(t)
+	for range 3 {
+		before, round := c.Heard(), rounds.Load()
+		ping(t, c, client)
+		say(t, c, client, frame(opPong, true, nil))
+		if n := rounds.Load(); n != round {
+			t.Fatalf("%d rounds for a pong", n-round)
+		}
+		if c.Heard() == before {
+			t.Fatal("a pong was not heard of")
+		}
+		within(t, "reading a pong", func() {
+			for unread(t, c) > 0 || rounds.Load() == round {
+				runtime.Gosched()
+			}
+		})
+		if after := c.Heard(); after != before+1 {
+			t.Fatalf("a pong was heard of %d times", after-before)
+		}
+	}
+	if n := called.Load(); n > 0 {
+		t.Errorf("pongs called the owner %d times", n)
+	}
+}
+
+// TestBehindPong: whatever comes behind the answer to a ping, or instead of it, is
+// there at once, and so is all that follows.
+func TestBehindPong(t *testing.T) {
+	pong, small := frame(opPong, true, nil), frame(opPing, true, nil)
+	for _, of := range []struct {
+		name         string
+		before, said []byte
+	}{
+		{"a message", pong, frame(opText, true, []byte("hello"))},
+		{"a message instead", nil, frame(opText, true, []byte("hello"))},
+		{"the smallest message instead", nil, frame(opText, true, []byte("!"))},
+		{"a frame of the size of a pong", pong, small},
+		{"a large message", pong, frame(opText, true, make([]byte, 3*maxWhole))},
+		{"a message in fragments", pong, append(frame(opText, false, []byte("he")), frame(0, true, []byte("llo"))...)},
+	} {
+		t.Run(of.name, func(t *testing.T) {
+			c, client, _, _ := pinged(t)
+			if of.before != nil {
+				say(t, c, client, of.before)
+			}
+			_, _ = client.Write(of.said)
+			echoed(t, client, of.said)
+			_, _ = client.Write(small)
+			echoed(t, client, small)
+		})
+	}
+	t.Run("the end", func(t *testing.T) {
+		c, client := pair(t, start(t, Config{}), nil)
+		e := newEcho(c)
+		e.ready(false)
+		ping(t, c, client)
+		say(t, c, client, pong)
+		_ = client.CloseWrite()
+		within(t, "hearing of the end", func() {
+			if err := <-e.over; !errors.Is(err, io.EOF) {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	})
+}
+
+// TestInsteadOfPong: what comes instead of the answer to a ping, and is not larger, is
+// read when somebody asks for the answer, or needs the input.
+func TestInsteadOfPong(t *testing.T) {
+	goodbye := frame(opClose, true, nil)
+	for _, of := range []struct {
+		name string
+		then func(c *Conn)
+	}{
+		{"asked for", func(c *Conn) { c.Heard() }},
+		{"a goodbye of the server's own", func(c *Conn) { c.Block() }},
+	} {
+		t.Run(of.name, func(t *testing.T) {
+			c, client, _, _ := pinged(t)
+			say(t, c, client, goodbye)
+			of.then(c)
+			echoed(t, client, goodbye)
+		})
+	}
+}
+
+// TestPingWithinMessage: the rest of a frame, however small, is read when it comes.
+func TestPingWithinMessage(t *testing.T) {
+	c, client, _, _ := pinged(t)
+	text := frame(opText, true, []byte("hello"))
+	_, _ = client.Write(text[:len(text)-1])
+	within(t, "reading a part", func() {
+		for in := 0; in == 0; runtime.Gosched() {
+			c.mu.Lock()
+			if !c.busy {
+				in = len(c.in)
+			}
+			c.mu.Unlock()
+		}
+	})
+	ping(t, c, client)
+	_, _ = client.Write(text[len(text)-1:])
+	echoed(t, client, text)
+}
