@@ -66,7 +66,9 @@ func (c *conn) ring() {
 	case !ping:
 	case c.waiter == nil:
 		c.spawn(c.pingAndWait)
-	case !leaving:
+	case leaving:
+		c.waiter.Heard() // after a ping
+	default:
 		next = c.beat(now)
 	}
 	c.mu.Lock()
@@ -85,6 +87,9 @@ type pulse struct {
 // ping costs is that the process has to wake up for it.
 const pingSlot = 500 * time.Millisecond
 
+// pongSoon is when most have answered a ping. Then is the first look.
+const pongSoon = 2 * time.Second
+
 // slotOf is the end of the slot that at is in.
 func slotOf(at time.Duration) time.Duration { return (at + pingSlot).Truncate(pingSlot) }
 
@@ -93,18 +98,23 @@ func slotOf(at time.Duration) time.Duration { return (at + pingSlot).Truncate(pi
 // much as a pong.
 func (c *conn) beat(now time.Duration) (next time.Duration) {
 	if sent := c.pulse.sent; sent != 0 {
-		if c.pulse.sent = 0; c.waiter.Heard() == c.pulse.heard && c.silent(c.heard.Load()) {
+		switch {
+		case c.waiter.Heard() != c.pulse.heard || !c.silent(c.heard.Load()):
+			c.pulse.sent = 0
+			return slotOf(max(now, sent+c.n.timing.Ping))
+		case now < sent+c.n.timing.Pong:
+			return slotOf(sent + c.n.timing.Pong)
+		default:
 			c.cancel(errNoPong)
 			return never
 		}
-		return slotOf(max(now, sent+c.n.timing.Ping))
 	}
 	heard := c.waiter.Heard()
 	if c.blocked.Load() || !c.waiter.Probe() {
 		return slotOf(now + c.n.timing.Ping) // the stall timer judges a frame that is being written
 	}
 	c.pulse = pulse{now, heard}
-	return slotOf(now + c.n.timing.Pong)
+	return slotOf(now + min(c.n.timing.Pong, pongSoon))
 }
 
 // pingAndWait keeps the connection alive and ends it when the client does not answer.

@@ -43,7 +43,7 @@ type Conn struct {
 	frames frames
 	inline bool  // the loop handles it: nothing may wait
 	end    error // what comes after in; nil: more
-	still  bool  // a pong alone makes no event; who sets it holds mu while nobody but the loop owns the input
+	still  bool  // a pong alone makes no event; within mu also for who finds that nobody owns the input, see Ping
 
 	handling sync.Mutex // held by the loop while it has the input of an event
 
@@ -94,7 +94,7 @@ func (c *Conn) Block() {
 	c.mu.Lock()
 	c.blocking = true
 	idle := !c.busy && c.ready != nil
-	c.busy = true
+	c.occupy()
 	c.signal()
 	c.mu.Unlock()
 	if idle {
@@ -119,7 +119,7 @@ func (c *Conn) handle(what uint32, memory *input) {
 		c.mu.Unlock()
 		return
 	}
-	c.busy = true
+	c.occupy()
 	c.handling.Lock()
 	defer c.handling.Unlock()
 	c.mu.Unlock()
@@ -341,7 +341,7 @@ func (c *Conn) Close() error {
 
 	c.mu.Lock()
 	idle := !c.busy && c.ready != nil
-	c.busy = true
+	c.occupy()
 	c.signal()
 	c.mu.Unlock()
 	if idle {

@@ -7,13 +7,14 @@ import "golang.org/x/sys/unix"
 // the network's events only when there is more of it than a pong: the low-water mark
 // of the socket (SO_RCVLOWAT, socket(7)). Whatever comes behind the pong is there at
 // once, therefore. A pong that nothing follows is found, and read in a row with those
-// of others, when somebody asks whether it has come.
+// of others, when somebody asks whether it has come: to lower the mark again makes the
+// event (since Linux 4.18).
 
 // Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
-// library. Who wants to know of an answer calls [Conn.Heard], and does so after some
-// time in any case: until then another frame of pongSize bytes that comes instead of
-// the answer, a close without a status for one, may be left unread. Ping reports
-// false when a frame is being written at the moment, or nothing may follow.
+// library. Who wants to know of an answer calls [Conn.Heard], and does so soon in any
+// case: until then a frame of pongSize bytes that has crossed the ping, a close
+// without a status for one, may be left unread. Ping reports false when a frame is
+// being written at the moment, or nothing may follow.
 func (c *Conn) Ping() bool {
 	if c.blocks() { // a goodbye was said, or is about to be
 		return false
@@ -30,24 +31,23 @@ func (c *Conn) Ping() bool {
 	return c.failed == nil
 }
 
-// Heard changes when something has come in.
+// Heard grows when something has come in.
 func (c *Conn) Heard() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	heard := c.heard.Load()
 	if c.busy || !c.still {
-		return heard
+		return c.heard.Load()
 	}
 	c.life.RLock()
 	defer c.life.RUnlock()
 	if c.closed {
-		return heard
+		return c.heard.Load()
 	}
 	if n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ); err == nil && n > 0 {
-		heard++ // as reading it will
+		c.heard.Add(1)
 	}
 	c.unstill()
-	return heard
+	return c.heard.Load()
 }
 
 // makeStill has input make an event only when there is more than a pong; under write.
@@ -68,4 +68,14 @@ func (c *Conn) makeStill() {
 func (c *Conn) unstill() {
 	c.still = false
 	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
+}
+
+// occupy makes somebody else than the loop the owner of the input, or the loop for the
+// time of an event; under mu. Where a pong may lie unread it counts as heard now: who
+// asks must not find neither the pong nor that it was read.
+func (c *Conn) occupy() {
+	if !c.busy && c.still {
+		c.heard.Add(1)
+	}
+	c.busy = true
 }

@@ -13,21 +13,28 @@ import (
 )
 
 // pinged returns a connection that echoes, to whose client a ping has been sent, and
-// counts the rounds of its loop and the calls of its owner.
-func pinged(t *testing.T) (c *Conn, client *net.TCPConn, rounds, called *atomic.Int32) {
+// counts the calls of its owner.
+func pinged(t *testing.T, l *Loops) (c *Conn, client *net.TCPConn, called *atomic.Int32) {
 	t.Helper()
-	rounds, called = new(atomic.Int32), new(atomic.Int32)
-	c, client = pair(t, start(t, Config{Begin: func() { rounds.Add(1) }}), nil)
+	called = new(atomic.Int32)
+	c, client = pair(t, l, nil)
 	e := newEcho(c)
 	e.long = func() { called.Add(1) }
 	e.ready(false)
-	within(t, "the first event, that there is room", func() {
-		for rounds.Load() == 0 {
-			runtime.Gosched()
+	ping(t, c, client)
+	return c, client, called
+}
+
+// watched waits until the loop has the input, of which it has read as much.
+func watched(t *testing.T, c *Conn, in int) {
+	t.Helper()
+	within(t, "the loop's having the input", func() {
+		for has := false; !has; runtime.Gosched() {
+			c.mu.Lock()
+			has = !c.busy && len(c.in) == in
+			c.mu.Unlock()
 		}
 	})
-	ping(t, c, client)
-	return c, client, rounds, called
 }
 
 // ping pings a client, and reads that.
@@ -73,28 +80,63 @@ func echoed(t *testing.T, client net.Conn, what []byte) {
 // TestPong: the answer to a ping wakes up nobody until somebody asks for it, and then
 // it is read and calls nobody.
 func TestPong(t *testing.T) {
-	c, client, rounds, called := pinged(t)
+	l := start(t, Config{})
+	c, client, called := pinged(t, l)
+	pong := frame(opPong, true, nil)
 	for range 3 {
-		before, round := c.Heard(), rounds.Load()
-		ping(t, c, client)
-		say(t, c, client, frame(opPong, true, nil))
-		if n := rounds.Load(); n != round {
-			t.Fatalf("%d rounds for a pong", n-round)
+		say(t, c, client, pong)
+		for range l.of { // had there been an event of the pong, it would be over by now
+			other, its := pair(t, l, nil)
+			newEcho(other).ready(false)
+			_, _ = its.Write(pong[:1])
+			watched(t, other, 1)
 		}
+		if n := unread(t, c); n != len(pong) {
+			t.Fatalf("%d bytes of a pong are left", n)
+		}
+		before := c.heard.Load()
 		if c.Heard() == before {
 			t.Fatal("a pong was not heard of")
 		}
 		within(t, "reading a pong", func() {
-			for unread(t, c) > 0 || rounds.Load() == round {
+			for unread(t, c) > 0 {
 				runtime.Gosched()
 			}
 		})
-		if after := c.Heard(); after != before+1 {
-			t.Fatalf("a pong was heard of %d times", after-before)
+		watched(t, c, 0)
+		before = c.Heard()
+		if c.Heard() != before {
+			t.Fatal("a pong is heard of again")
 		}
+		ping(t, c, client)
 	}
 	if n := called.Load(); n > 0 {
 		t.Errorf("pongs called the owner %d times", n)
+	}
+}
+
+// TestPongBeingRead: at no time can one find neither a pong nor that it was read.
+func TestPongBeingRead(t *testing.T) {
+	for name, then := range map[string]func(c *Conn){
+		"by the loop": func(c *Conn) {
+			c.mu.Lock()
+			c.occupy() // as handle does
+			c.mu.Unlock()
+		},
+		"for a goodbye": func(c *Conn) { c.Block() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, client := pair(t, start(t, Config{}), nil)
+			c.Watch(func(bool) bool { return true }) // who has the input has not come to read it
+			c.Await()
+			before := c.Heard()
+			ping(t, c, client)
+			say(t, c, client, frame(opPong, true, nil))
+			then(c)
+			if c.Heard() == before {
+				t.Error("the pong was not heard of")
+			}
+		})
 	}
 }
 
@@ -114,7 +156,7 @@ func TestBehindPong(t *testing.T) {
 		{"a message in fragments", pong, append(frame(opText, false, []byte("he")), frame(0, true, []byte("llo"))...)},
 	} {
 		t.Run(of.name, func(t *testing.T) {
-			c, client, _, _ := pinged(t)
+			c, client, _ := pinged(t, start(t, Config{}))
 			if of.before != nil {
 				say(t, c, client, of.before)
 			}
@@ -151,7 +193,7 @@ func TestInsteadOfPong(t *testing.T) {
 		{"a goodbye of the server's own", func(c *Conn) { c.Block() }},
 	} {
 		t.Run(of.name, func(t *testing.T) {
-			c, client, _, _ := pinged(t)
+			c, client, _ := pinged(t, start(t, Config{}))
 			say(t, c, client, goodbye)
 			of.then(c)
 			echoed(t, client, goodbye)
@@ -161,18 +203,10 @@ func TestInsteadOfPong(t *testing.T) {
 
 // TestPingWithinMessage: the rest of a frame, however small, is read when it comes.
 func TestPingWithinMessage(t *testing.T) {
-	c, client, _, _ := pinged(t)
+	c, client, _ := pinged(t, start(t, Config{}))
 	text := frame(opText, true, []byte("hello"))
 	_, _ = client.Write(text[:len(text)-1])
-	within(t, "reading a part", func() {
-		for in := 0; in == 0; runtime.Gosched() {
-			c.mu.Lock()
-			if !c.busy {
-				in = len(c.in)
-			}
-			c.mu.Unlock()
-		}
-	})
+	watched(t, c, len(text)-1)
 	ping(t, c, client)
 	_, _ = client.Write(text[len(text)-1:])
 	echoed(t, client, text)
