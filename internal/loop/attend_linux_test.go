@@ -51,8 +51,6 @@ func TestAttend(t *testing.T) {
 			if l.watching != of.watched {
 				t.Errorf("watched: %v", l.watching)
 			}
-			l.working = false
-			l.unwatch()
 		})
 	}
 }

@@ -18,8 +18,8 @@ const (
 	// maxEvents is how many connections are looked at in one round.
 	maxEvents = 128
 	// patience is how long the owner of one connection may keep the others of
-	// its loop waiting. Then another goroutine goes on with them.
-	patience = time.Millisecond
+	// its loop waiting. Then, or after as long again, another goroutine goes on with them.
+	patience = 5 * time.Millisecond
 )
 
 // Loops wait for the input of connections. It is safe for concurrent use.
@@ -94,7 +94,7 @@ type loop struct {
 	term  atomic.Uint64 // of the leader
 	taken atomic.Uint64 // events taken, ever
 
-	watch *time.Timer           // runs within a round, once it has an owner's work to watch
+	watch *time.Timer           // runs once a round has an owner's work to watch, and may outlast it
 	poll  func(fd uintptr) bool // fills events, if there are any
 
 	// only the leader between rounds
@@ -108,8 +108,9 @@ type loop struct {
 	generation int32             // guarded by mu; of the connection added last
 	round      []unix.EpollEvent // guarded by mu; what is left of events
 	working    bool              // guarded by mu; within a round
-	watching   bool              // guarded by mu; watch runs
-	watched    uint64            // guarded by mu; taken when watch looked last
+	watching   bool              // guarded by mu; an owner works in this round
+	watched    uint64            // guarded by mu; taken when watch looked last, 0: not since then
+	ticking    bool              // guarded by mu; watch runs
 }
 
 func newLoop(cfg Config) (*loop, error) {
@@ -200,8 +201,7 @@ func (l *loop) take(term uint64) (c *Conn, what uint32, ok bool) {
 	}
 	if len(l.round) == 0 {
 		if l.working {
-			l.working = false
-			l.unwatch()
+			l.working, l.watching = false, false
 			if l.cfg.End != nil {
 				l.mu.Unlock()
 				l.cfg.End()
@@ -234,24 +234,19 @@ func (l *loop) wait(term uint64) bool {
 	return true
 }
 
-// attend watches over the rest of the round: an owner is about to work. Most of what
-// connections without traffic do calls nobody, and a timer that is set may cost a
-// thread's waking up.
+// attend watches over the rest of the round: an owner is about to work. The timer is
+// not set and stopped for each round, which may wake up a thread and would cost as
+// much as relaying a message; it goes on until it finds nobody at work.
 func (l *loop) attend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.watching || !l.working {
 		return
 	}
-	l.watching, l.watched = true, l.taken.Load()
-	l.watch.Reset(patience)
-}
-
-// unwatch ends what attend began; under mu.
-func (l *loop) unwatch() {
-	if l.watching {
-		l.watching = false
-		l.watch.Stop()
+	l.watching, l.watched = true, 0
+	if !l.ticking {
+		l.ticking = true
+		l.watch.Reset(patience)
 	}
 }
 
@@ -259,7 +254,7 @@ func (l *loop) unwatch() {
 func (l *loop) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.watching {
+	if l.ticking = l.watching; !l.ticking {
 		return
 	}
 	if taken := l.taken.Load(); taken != l.watched {
