@@ -76,7 +76,7 @@ func (c *demoCmd) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 
-	defer memory.GiveBack()()
+	defer memory.Tend()()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var running errgroup.Group

@@ -30,7 +30,7 @@ func (c *serveCmd) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	defer memory.GiveBack()()
+	defer memory.Tend()()
 	return s.Run(ctx)
 }
 

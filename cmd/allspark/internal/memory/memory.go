@@ -1,14 +1,20 @@
-// Package memory gives memory back to the system while a process has little to do.
+// Package memory has Go collect garbage less often than it would in a small process, and
+// give memory back to the system while a process has little to do.
 //
 // Go lets the heap grow to twice of what is in use (GOGC=100) before it looks for
 // garbage, and keeps what it has found. So a server to which thousands have
 // connected would hold half of its memory for nothing, for hours. A collection
 // when the burst is over costs some milliseconds, and the memory is there for others.
+//
+// Nor does twice of very little make sense: a server that relays some thousand messages
+// a second has so little in use that it would look for garbage each second, and each
+// time hold up messages.
 package memory
 
 import (
 	"context"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -33,13 +39,23 @@ const (
 	leastPause = 10 * time.Second
 )
 
-// GiveBack gives memory back whenever the process has become quiet, until end is
-// called, which waits for it. With GOGC=off it does nothing: the user decides. A
-// process needs it once.
-func GiveBack() (end func()) {
+// floor is how much more garbage there may be than GOGC=100 allows, in bytes; which
+// matters only as long as little is in use.
+const floor = 8 << 20
+
+// Tend keeps a floor below the collections and gives memory back whenever the process
+// has become quiet, until end is called, which waits for it. With GOGC=off it gives
+// nothing back: the user decides. A process needs it once, from its beginning.
+func Tend() (end func()) {
+	// Never touched, this takes no memory of the system's; but the collector counts
+	// it as in use. Go has no setting for that.
+	ballast := make([]byte, floor)
 	ctx, cancel := context.WithCancel(context.Background())
 	var giving sync.WaitGroup
-	giving.Go(func() { giveBack(ctx) })
+	giving.Go(func() {
+		giveBack(ctx)
+		runtime.KeepAlive(ballast)
+	})
 	return func() { cancel(); giving.Wait() }
 }
 

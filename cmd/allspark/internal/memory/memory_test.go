@@ -1,6 +1,9 @@
 package memory
 
 import (
+	"fmt"
+	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
@@ -68,4 +71,38 @@ func TestRead(t *testing.T) {
 	if w.read(); !w.off() {
 		t.Error("GOGC=off is not seen")
 	}
+}
+
+// TestFloor: there may be more garbage, and that memory is not taken from the system.
+func TestFloor(t *testing.T) {
+	goal := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	garbage := func() uint64 {
+		debug.FreeOSMemory()
+		metrics.Read(goal)
+		return goal[0].Value.Uint64() - goal[1].Value.Uint64()
+	}
+	kept := make([]byte, 8<<20) // else the least that Go allows counts, 4 MB
+	before, held := garbage(), resident(t)
+	defer Tend()()
+	if more := garbage() - before; more < floor*9/10 || more > floor*11/10 {
+		t.Errorf("%d bytes more of garbage", more)
+	}
+	if more := resident(t) - held; more > floor/2 {
+		t.Errorf("%d bytes more are resident", more)
+	}
+	runtime.KeepAlive(kept)
+}
+
+// resident is how much memory the process has of the system, in bytes.
+func resident(t *testing.T) int {
+	t.Helper()
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip("this system does not tell: ", err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(statm), &size, &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }
