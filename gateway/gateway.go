@@ -470,7 +470,8 @@ type Waiter interface {
 	// a frame is being written at the moment or nothing may follow any more. Who has
 	// sent a ping calls Heard some time later: the answer may be kept until then.
 	Probe() bool
-	// Heard changes when anything has come from the client, be it a pong.
+	// Heard changes when anything has come from the client, be it a pong, and may
+	// change when the server ends the connection.
 	Heard() uint32
 
 	// Queue takes a frame to be written by Flush. It does not wait.

@@ -87,7 +87,8 @@ type pulse struct {
 // ping costs is that the process has to wake up for it.
 const pingSlot = 500 * time.Millisecond
 
-// pongSoon is when most have answered a ping. Then is the first look.
+// pongSoon is when most have answered a ping. Then is the first look, unless all have
+// to answer sooner.
 const pongSoon = 2 * time.Second
 
 // slotOf is the end of the slot that at is in.

@@ -10,31 +10,38 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// A client of a loop is pinged. One that answers stays, one that does not loses
-// its connection.
+// A client of a loop is pinged. One that answers stays, be it late; one that does not
+// loses its connection.
 func TestPulse(t *testing.T) {
-	const ping, pong = 20 * time.Millisecond, time.Second
+	const ping, pong = 20 * time.Millisecond, pongSoon + 2*time.Second
 	m := newMesh(t, 1, func(c *Config) { c.Timing.Ping, c.Timing.Pong = ping, pong }, false)
 	defer m.close()
 	where := m.listenLooped("a")
 
-	alive, in := m.dialLooped(where, "alive", "topic:t")
-	var answered atomic.Int32
 	var answering sync.WaitGroup
 	defer answering.Wait()
-	defer alive.Close()
-	answering.Go(func() {
-		for {
-			op, payload, err := readFrame(in)
-			if err != nil {
-				return
+	answer := func(id string, after time.Duration) (answered *atomic.Int32, end func() error) {
+		client, in := m.dialLooped(where, id, "topic:t")
+		answered = new(atomic.Int32)
+		answering.Go(func() {
+			for {
+				op, payload, err := readFrame(in)
+				if err != nil {
+					return
+				}
+				if op == 9 {
+					time.Sleep(after)
+					_, _ = client.Write(append([]byte{0x8a, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
+					answered.Add(1)
+				}
 			}
-			if op == 9 {
-				_, _ = alive.Write(append([]byte{0x8a, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
-				answered.Add(1)
-			}
-		}
-	})
+		})
+		return answered, client.Close
+	}
+	prompt, end := answer("prompt", 0)
+	defer end()
+	late, end := answer("late", pongSoon+time.Second) // after the first look
+	defer end()
 
 	silent, unheard := m.dialLooped(where, "silent", "topic:t")
 	defer silent.Close()
@@ -44,12 +51,15 @@ func TestPulse(t *testing.T) {
 			break
 		}
 	}
-	if took := time.Since(began); took < pong || took > 20*pong {
+	if took := time.Since(began); took < pong || took > 5*pong {
 		t.Errorf("who does not answer is cut off after %v", took)
 	}
-	m.within(time.Minute, "three pings are answered", func() bool { return answered.Load() >= 3 })
-	if m.at("a").conns.device("alive") == nil {
-		t.Error("who answers is gone")
+	m.within(time.Minute, "three pings are answered at once", func() bool { return prompt.Load() >= 3 })
+	m.within(time.Minute, "two pings are answered late", func() bool { return late.Load() >= 2 })
+	for _, id := range []envelope.NodeID{"prompt", "late"} {
+		if m.at("a").conns.device(id) == nil {
+			t.Errorf("%s is gone", id)
+		}
 	}
 	m.within(time.Minute, "who is silent is forgotten", func() bool { return m.at("a").conns.device("silent") == nil })
 }

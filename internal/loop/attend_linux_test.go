@@ -44,6 +44,8 @@ func TestAttend(t *testing.T) {
 				t.Fatal("there is input before any")
 			}
 			l.working = true
+			l.taken.Store(1)
+			defer l.watch.Stop()
 			c.handle(unix.EPOLLIN, new(input))
 			if _, err := unix.Read(pipe[0], make([]byte, 1)); !errors.Is(err, unix.EAGAIN) {
 				t.Errorf("not all was read: %v", err)

@@ -43,7 +43,7 @@ type Conn struct {
 	frames frames
 	inline bool  // the loop handles it: nothing may wait
 	end    error // what comes after in; nil: more
-	still  bool  // a pong alone makes no event; within mu also for who finds that nobody owns the input, see Ping
+	still  bool  // a pong alone makes no event; guarded by mu while not busy, see makeStill
 
 	handling sync.Mutex // held by the loop while it has the input of an event
 

@@ -108,7 +108,7 @@ type loop struct {
 	generation int32             // guarded by mu; of the connection added last
 	round      []unix.EpollEvent // guarded by mu; what is left of events
 	working    bool              // guarded by mu; within a round
-	watching   bool              // guarded by mu; an owner works in this round
+	watching   bool              // guarded by mu; there is work in this round that may take long
 	watched    uint64            // guarded by mu; taken when watch looked last, 0: not since then
 	ticking    bool              // guarded by mu; watch runs
 }

@@ -31,23 +31,31 @@ func (c *Conn) Ping() bool {
 	return c.failed == nil
 }
 
-// Heard grows when something has come in.
+// Heard grows when something has come in, be it that it was not read yet. It may also
+// grow when the server itself ends the connection.
 func (c *Conn) Heard() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy || !c.still {
-		return c.heard.Load()
+	if !c.busy {
+		c.peek()
 	}
+	return c.heard.Load()
+}
+
+// peek notes whether something has come in that was not read, and has it make an
+// event; under mu, while the loop waits for input.
+func (c *Conn) peek() {
 	c.life.RLock()
 	defer c.life.RUnlock()
 	if c.closed {
-		return c.heard.Load()
+		return
 	}
 	if n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ); err == nil && n > 0 {
 		c.heard.Add(1)
 	}
-	c.unstill()
-	return c.heard.Load()
+	if c.still {
+		c.unstill()
+	}
 }
 
 // makeStill has input make an event only when there is more than a pong; under write.
@@ -71,10 +79,10 @@ func (c *Conn) unstill() {
 }
 
 // occupy makes somebody else than the loop the owner of the input, or the loop for the
-// time of an event; under mu. Where a pong may lie unread it counts as heard now: who
-// asks must not find neither the pong nor that it was read.
+// time of an event; under mu. Something was heard then: who asks must not find neither
+// what lay unread nor that it was read.
 func (c *Conn) occupy() {
-	if !c.busy && c.still {
+	if !c.busy {
 		c.heard.Add(1)
 	}
 	c.busy = true

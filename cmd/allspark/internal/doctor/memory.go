@@ -51,7 +51,7 @@ const (
 
 	// The least of a GOMEMLIMIT that costs little, measured too.
 	tightConnectionBytes = 6 << 10
-	tightBaseBytes       = 32 << 20
+	tightBaseBytes       = 40 << 20
 )
 
 // expected is the memory for as many connections as are allowed, and what of

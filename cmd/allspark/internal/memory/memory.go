@@ -44,25 +44,30 @@ const (
 const floor = 8 << 20
 
 // Tend keeps a floor below the collections and gives memory back whenever the process
-// has become quiet, until end is called, which waits for it. With GOGC=off it gives
-// nothing back: the user decides. A process needs it once, from its beginning.
+// has become quiet, until end is called, which waits for it. With GOGC=off it does
+// nothing: the user decides. A process needs it once, early.
 func Tend() (end func()) {
-	// Never touched, this takes no memory of the system's; but the collector counts
-	// it as in use. Go has no setting for that.
-	ballast := make([]byte, floor)
 	ctx, cancel := context.WithCancel(context.Background())
+	w := newWatch()
+	w.read()
+	var ballast []byte
+	if !w.off() {
+		// Never touched, this takes no memory of the system's; but the collector counts
+		// it as in use. Go has no setting for that.
+		ballast = make([]byte, floor)
+	}
+	w.back = w.read()
 	var giving sync.WaitGroup
 	giving.Go(func() {
-		giveBack(ctx)
+		w.giveBack(ctx)
 		runtime.KeepAlive(ballast)
 	})
 	return func() { cancel(); giving.Wait() }
 }
 
-func giveBack(ctx context.Context) {
+func (w *watch) giveBack(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	w := newWatch()
 	for began := time.Now(); ; {
 		select {
 		case <-tick.C:
@@ -82,7 +87,7 @@ func giveBack(ctx context.Context) {
 // use is what the process does with its heap, in bytes.
 type use struct {
 	allocated uint64 // ever
-	live      uint64 // what the last collection has found in use
+	live      uint64 // what the last collection has found in use, beside the ballast
 }
 
 // watch decides when memory is given back.
@@ -102,7 +107,8 @@ func newWatch() *watch {
 // read looks at the process. It does not stop it.
 func (w *watch) read() use {
 	metrics.Read(w.samples)
-	return use{w.samples[0].Value.Uint64(), w.samples[1].Value.Uint64()}
+	live := w.samples[1].Value.Uint64()
+	return use{w.samples[0].Value.Uint64(), live - min(live, floor)}
 }
 
 // off reports whether the user wants no collections.
