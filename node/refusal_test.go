@@ -270,6 +270,7 @@ func TestRefusedBeforeMembershipIsKnown(t *testing.T) {
 		r := m.raw("alice", "a")
 		r.hello("")
 		r.control("caught_up")
+		m.at("a").sessions.Forget("room", "alice")
 		m.at("a").store.set(func(f *faultyStore) { f.before = failNth("member", 1) })
 		r.send(`{"id":"1","dest_session_id":"room"}`)
 		r.send(`{"id":"2","dest_session_id":"room"}`)

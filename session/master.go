@@ -248,7 +248,7 @@ func (s *Sessions) master(ctx context.Context, id envelope.SessionID) (envelope.
 func (s *Sessions) ruling(ctx context.Context, id envelope.SessionID) (ruling, error) {
 	s.mu.Lock()
 	known, ok := s.rulings.Get(id)
-	news := s.news
+	news := *s.news.of(id, "")
 	s.mu.Unlock()
 	now := time.Now()
 	if ok && !now.After(known.until) {
@@ -261,7 +261,7 @@ func (s *Sessions) ruling(ctx context.Context, id envelope.SessionID) (ruling, e
 	is := ruling{now.Add(trust), ses.Master, ses.MembersHidden}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.news == news { // else what was read may be older than what the log says
+	if *s.news.of(id, "") == news { // else what was read may be older than what the log says
 		s.rulings.Add(ses.ID, is)
 	}
 	return is, nil

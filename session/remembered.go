@@ -25,6 +25,7 @@ type memberKey struct {
 
 type memory struct {
 	read  time.Duration // when the store was asked
+	since uint64        // as of standing
 	alias *named        // nil: it is in by its name
 	game  bool
 }
@@ -34,7 +35,7 @@ func newRemembered() remembered {
 }
 
 func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
-	m := memory{read: read.Sub(r.began), game: of.game}
+	m := memory{read: read.Sub(r.began), since: of.since, game: of.game}
 	if of.self != of.device {
 		m.alias = &of.named
 		r.set(memberKey{id, of.self}, m)
@@ -54,11 +55,17 @@ func (r *remembered) set(key memberKey, m memory) {
 
 func (r *remembered) get(id envelope.SessionID, node envelope.NodeID) (of standing, read time.Time, ok bool) {
 	m, ok := r.rows[memberKey{id, node}]
-	of = standing{named{self: node, device: node}, true, m.game}
+	of = standing{named{self: node, device: node}, true, m.game, m.since}
 	if m.alias != nil {
 		of.named = *m.alias
 	}
 	return of, r.began.Add(m.read), ok
+}
+
+// since returns the seq of the entry that let in whose membership is remembered;
+// 0 when it is not.
+func (r *remembered) since(id envelope.SessionID, node envelope.NodeID) uint64 {
+	return r.rows[memberKey{id, node}].since
 }
 
 // forget drops a membership under both names.

@@ -29,7 +29,7 @@ type Sessions struct {
 	cached  remembered                                 // guarded by mu
 	rulings *simplelru.LRU[envelope.SessionID, ruling] // guarded by mu
 	latest  *simplelru.LRU[envelope.SessionID, latest] // guarded by mu
-	news    uint64                                     // guarded by mu; rises when any of these is forgotten
+	news    news                                       // guarded by mu; when any of these is forgotten
 }
 
 // New returns Sessions over a store whose entries go through append.

@@ -157,11 +157,13 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 	}
 	m.Next, m.Reign = Ordinary, 0
 	m.Version++
-	err = s.store.PutMember(ctx, m)
-	s.tell(m)
-	if err != nil {
+	asked := s.ask()
+	if err := s.store.PutMember(ctx, m); err != nil {
+		s.tell(m) // it may have been written all the same
 		return Member{}, err
 	}
+	s.replace(asked, m)
+	s.tellOthers(m)
 	return m, nil
 }
 
@@ -169,6 +171,11 @@ func (s *Sessions) complete(ctx context.Context, m Member) (Member, error) {
 func (s *Sessions) tell(m Member) {
 	s.Forget(m.Session, m.Device)
 	s.Forget(m.Session, m.Node)
+	s.tellOthers(m)
+}
+
+// tellOthers has the other servers forget what they remember of a membership.
+func (s *Sessions) tellOthers(m Member) {
 	if s.changed != nil {
 		s.changed(m.Session, m.Device)
 	}

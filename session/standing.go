@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -46,8 +47,9 @@ const maxRulings = 100_000
 // standing is how somebody is in a session.
 type standing struct {
 	named
-	writes bool // it may send
-	game   bool // the session is one
+	writes bool   // it may send
+	game   bool   // the session is one
+	since  uint64 // seq of the entry that let it in
 }
 
 // named is by what name somebody is in a session.
@@ -59,7 +61,11 @@ type named struct {
 
 // standingOf returns how somebody is in a session, of whose membership that is.
 func standingOf(m Member) standing {
-	return standing{named{m.Node, m.Device, m.Hidden()}, m.mayWrite(), m.Kind == Game}
+	of := standing{named{m.Node, m.Device, m.Hidden()}, m.mayWrite(), m.Kind == Game, 0}
+	if last := len(m.Spans) - 1; last >= 0 {
+		of.since = m.Spans[last].From
+	}
+	return of
 }
 
 // Resolve returns the address whose log a message goes to, once the sender's
@@ -117,10 +123,17 @@ func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, device e
 	return err == nil, err
 }
 
-// Observe learns from an entry of a session's log what has changed in it.
+// Observe learns from an entry of a session's log what has changed in it. An entry
+// that is heard of late, as of who reads the log from where it joined, does not count
+// against a membership that was read after it was written.
 func (s *Sessions) Observe(env *envelope.Envelope) {
 	if node := concerns(env); node != "" {
-		s.Forget(env.DestSession, node)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if env.Seq == 0 || env.Seq > s.cached.since(env.DestSession, node) {
+			s.cached.forget(env.DestSession, node)
+		}
+		*s.news.of(env.DestSession, node)++
 	} else if env.HasType && (env.Type == envelope.TypeMaster || env.Type == envelope.TypeSettings) {
 		s.Forget(env.DestSession, "")
 	}
@@ -131,11 +144,16 @@ func (s *Sessions) Observe(env *envelope.Envelope) {
 func (s *Sessions) Forget(id envelope.SessionID, node envelope.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(id, node)
+}
+
+// forget is Forget; mu is held.
+func (s *Sessions) forget(id envelope.SessionID, node envelope.NodeID) {
 	if node == "" {
 		s.rulings.Remove(id)
 	}
 	s.cached.forget(id, node)
-	s.news++
+	*s.news.of(id, node)++
 }
 
 // standing returns how a device, or who has an alias, is in a session; NotFound
@@ -166,26 +184,57 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 // asked is when the store is asked, and which news there had been by then.
 type asked struct {
 	at   time.Time
-	news uint64
+	news news
 }
 
 // ask returns what [Sessions.remember] has to know of a question to the store.
-func (s *Sessions) ask() asked {
+func (s *Sessions) ask() *asked {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return asked{time.Now(), s.news}
+	return &asked{time.Now(), s.news}
 }
 
 // remember remembers a membership that was read after a question was asked, of
 // one who may write. Others are not: whoever joins now, or gets the right, at any
 // server, may write at once.
-func (s *Sessions) remember(asked asked, m Member) {
+func (s *Sessions) remember(asked *asked, m Member) {
 	if !m.mayWrite() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.news == asked.news { // else what was read may be older than what has been said
+	if s.news.same(&asked.news, m) { // else what was read may be older than what has been said
 		s.cached.put(m.Session, standingOf(m), asked.at)
 	}
+}
+
+// replace remembers a membership that was written after asked, in place of what
+// it was before: who has joined is about to write.
+func (s *Sessions) replace(asked *asked, m Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := s.news.same(&asked.news, m)
+	s.forget(m.Session, m.Device)
+	s.forget(m.Session, m.Node)
+	if same && m.mayWrite() {
+		s.cached.put(m.Session, standingOf(m), asked.at)
+	}
+}
+
+// news counts how often a membership has been forgotten, or with no node what
+// holds for a session. Many share a count, so that there are few; what is read of
+// one while another of them changes is not remembered then.
+type news [64]uint32
+
+// newsSeed spreads the memberships over the counts.
+var newsSeed = maphash.MakeSeed()
+
+func (n *news) of(id envelope.SessionID, node envelope.NodeID) *uint32 {
+	return &n[maphash.Comparable(newsSeed, memberKey{id, node})%uint64(len(n))]
+}
+
+// same reports whether a membership has not been forgotten since then.
+func (n *news) same(then *news, m Member) bool {
+	return *n.of(m.Session, m.Node) == *then.of(m.Session, m.Node) &&
+		*n.of(m.Session, m.Device) == *then.of(m.Session, m.Device)
 }
