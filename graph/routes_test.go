@@ -399,3 +399,23 @@ func BenchmarkRouteCached(b *testing.B) {
 		b.Fatalf("%d servers in %d routes", n, i)
 	}
 }
+
+// Whose store is its own knows that nobody else has an edge, and writes its own.
+func TestSole(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := start(t, "a", newMemStore(), newMemNet(), func(c *Config) { c.Sole = true })
+		a.attach(session("s"))
+		called := false
+		a.Route(session("s"), 1, func(servers []envelope.ServerID) { called = len(servers) == 0 })
+		servers, settled := a.Settled(session("s"), 2)
+		if !called || !settled || len(servers) != 0 {
+			t.Errorf("called %v, settled %v at %v", called, settled, servers)
+		}
+		if n := a.store.count("edges"); n != 0 {
+			t.Errorf("the store was asked %d times", n)
+		}
+		if edges, err := a.store.Edges(t.Context(), session("s")); err != nil || len(edges) != 1 {
+			t.Errorf("edges %v, %v", edges, err)
+		}
+	})
+}

@@ -271,7 +271,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				},
 				// A directory has one process at a time: its lock shows that
 				// whoever wrote a record there is gone.
-				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Logger: s.log,
+				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Sole: s.store == nil && s.cfg.MongoDBURI == "", Logger: s.log,
 			},
 			Push:      services.config(&s.cfg, store),
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
