@@ -1,12 +1,13 @@
 package session
 
 import (
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// maxRemembered bounds the memberships remembered. One takes some 80 bytes.
+// maxRemembered bounds the memberships remembered. One takes some 130 bytes, and its names.
 const maxRemembered = 300_000
 
 // remembered are the memberships of those who may write: under the device, and
@@ -24,7 +25,7 @@ type memberKey struct {
 }
 
 type memory struct {
-	read  time.Duration // when the store was asked
+	read  time.Duration // when the store was asked, or told
 	since uint64        // as of standing
 	alias *named        // nil: it is in by its name
 	game  bool
@@ -34,9 +35,15 @@ func newRemembered() remembered {
 	return remembered{time.Now(), make(map[memberKey]memory)}
 }
 
+// put remembers a membership. Its names may be parts of a request, which is not
+// to stay in memory for them.
 func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
+	id = envelope.SessionID(strings.Clone(string(id)))
+	aliased := of.self != of.device
+	of.device = envelope.NodeID(strings.Clone(string(of.device)))
 	m := memory{read: read.Sub(r.began), since: of.since, game: of.game}
-	if of.self != of.device {
+	if aliased {
+		of.self = envelope.NodeID(strings.Clone(string(of.self)))
 		m.alias = &of.named
 		r.set(memberKey{id, of.self}, m)
 	}

@@ -3,6 +3,9 @@ package session_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -10,12 +13,13 @@ import (
 	"github.com/allsparkrt/allspark/store/embedded"
 )
 
-// countingStore counts the memberships that are read, and calls during before it
-// says that one has been read, or that one who has joined has been written.
+// countingStore counts the rows that are read, and calls during before it says
+// that one has been read, or that one who has joined has been written.
 type countingStore struct {
 	*embedded.Store
 	reads  int
 	during func()
+	fails  bool // when who has joined is written
 }
 
 func (c *countingStore) Member(ctx context.Context, id envelope.SessionID, node envelope.NodeID) (session.Member, error) {
@@ -29,10 +33,22 @@ func (c *countingStore) Member(ctx context.Context, id envelope.SessionID, node 
 
 func (c *countingStore) PutMember(ctx context.Context, m session.Member) error {
 	err := c.Store.PutMember(ctx, m)
+	if c.fails && m.State == session.Joined {
+		return errAway
+	}
 	if c.during != nil && m.State == session.Joined {
 		c.during()
 	}
 	return err
+}
+
+func (c *countingStore) Session(ctx context.Context, id envelope.SessionID) (session.Session, error) {
+	c.reads++
+	ses, err := c.Store.Session(ctx, id)
+	if c.during != nil {
+		c.during()
+	}
+	return ses, err
 }
 
 // newCounted is newWorld with reads that are counted, and a session that all may
@@ -106,6 +122,111 @@ func TestNotRememberedWhenChangedWhileJoining(t *testing.T) {
 	store.during, store.reads = nil, 0
 	if w.write(t, "bob"); store.reads != 1 {
 		t.Errorf("%d reads, want 1", store.reads)
+	}
+}
+
+// What is read while somebody says that it changes is not remembered, whoever says
+// so and by which name.
+func TestNotRememberedWhileItChanges(t *testing.T) {
+	observe := func(name envelope.NodeID) func(*world) {
+		return func(w *world) {
+			w.Observe(&envelope.Envelope{Seq: 9, DestSession: "r", SrcNode: name, HasType: true, Type: envelope.TypeLeft})
+		}
+	}
+	forget := func(name envelope.NodeID) func(*world) { return func(w *world) { w.Forget("r", name) } }
+	tests := []struct {
+		name    string
+		as      session.As
+		changes func(*world)
+	}{
+		{"told, by name", session.As{}, forget("bob")},
+		{"in the log, by name", session.As{}, observe("bob")},
+		{"told, by alias", as("bob"), forget("bob")},
+		{"in the log, by alias", as("bob"), observe(alias("bob"))},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w, store := newCounted(t)
+			if _, err := w.Join(t.Context(), who("bob"), "r", test.as); err != nil {
+				t.Fatal(err)
+			}
+			w.Forget("r", "bob")
+			store.during = func() { test.changes(w) }
+			w.write(t, "bob")
+			store.during, store.reads = nil, 0
+			if w.write(t, "bob"); store.reads == 0 {
+				t.Error("it was remembered")
+			}
+			store.reads = 0
+			if w.write(t, "bob"); store.reads != 0 {
+				t.Error("it is not remembered when nothing changes")
+			}
+		})
+	}
+}
+
+// The same for what holds for a session.
+func TestRulingNotRememberedWhileItChanges(t *testing.T) {
+	w, store := newCounted(t)
+	sees := func() {
+		t.Helper()
+		if _, err := w.SeesReaders(t.Context(), "owner", "r"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.during = func() { w.Forget("r", "") }
+	sees()
+	store.during, store.reads = nil, 0
+	if sees(); store.reads == 0 {
+		t.Error("it was remembered")
+	}
+	store.reads = 0
+	if sees(); store.reads != 0 {
+		t.Error("it is not remembered when nothing changes")
+	}
+}
+
+// A membership that is remembered does not keep the request in memory that its
+// names were parts of.
+func TestRememberedWithoutTheRequest(t *testing.T) {
+	w, _ := newCounted(t)
+	inUse := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	const devices, long = 30, 1 << 20
+	before := inUse()
+	for i := range devices {
+		request := fmt.Sprintf("r device-%d %s", i, strings.Repeat("x", long))
+		words := strings.SplitN(request, " ", 3)
+		if _, err := w.Join(t.Context(), who(words[1]), envelope.SessionID(words[0]), session.As{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kept := inUse() - before; kept > devices*long/2 {
+		t.Errorf("%d bytes for %d memberships", kept, devices)
+	}
+	w.write(t, "device-0")
+}
+
+// All servers are told what has become of a membership.
+func TestChangesAreTold(t *testing.T) {
+	w := newWorld(t)
+	var told []envelope.NodeID
+	store := &countingStore{Store: w.store}
+	w.Sessions = session.New(store, w.append, func(_ envelope.SessionID, node envelope.NodeID) { told = append(told, node) })
+	if _, err := w.Create(t.Context(), who("owner"), "r", session.Settings{AnyoneCanJoin: true}, session.As{}); err != nil {
+		t.Fatal(err)
+	}
+	told = nil
+	if _, err := w.Join(t.Context(), who("bob"), "r", session.As{}); err != nil || !slices.Equal(told, []envelope.NodeID{"bob"}) {
+		t.Errorf("of joining: %v, %v", told, err)
+	}
+	told, store.fails = nil, true
+	if _, err := w.Join(t.Context(), who("carol"), "r", session.As{}); err == nil || !slices.Contains(told, envelope.NodeID("carol")) {
+		t.Errorf("of a write whose outcome is unknown: %v, %v", told, err)
 	}
 }
 

@@ -161,7 +161,7 @@ func collectMongo(st mongo.Stats, count func(name, help string, v int64, labels 
 }
 
 func collectGraph(g graph.Stats, count func(name, help string, v uint64, labels ...string)) {
-	count("route_hits_total", "Routes answered from the cache.", g.RouteHits)
+	count("route_hits_total", "Routes answered from the cache; none with a store of its own, where there are no others.", g.RouteHits)
 	count("route_waits_total", "Routes that waited for a look into the store.", g.RouteWaits)
 	count("dropped_total", "Things dropped, by reason. No durable message is among them.", g.RouteDrops, "reason", "route_queue_full")
 	count("edge_lookups_total", "Edge lookups in the store.", g.Lookups)
