@@ -25,8 +25,8 @@ type memberKey struct {
 }
 
 type memory struct {
-	read  time.Duration // when the store was asked, or told
-	since uint64        // as of standing
+	read  time.Duration // when the store was asked, or written to
+	since uint64        // seq of the entry that let it in
 	alias *named        // nil: it is in by its name
 	game  bool
 }
@@ -39,11 +39,10 @@ func newRemembered() remembered {
 // to stay in memory for them.
 func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
 	id = envelope.SessionID(strings.Clone(string(id)))
-	aliased := of.self != of.device
+	of.self = envelope.NodeID(strings.Clone(string(of.self)))
 	of.device = envelope.NodeID(strings.Clone(string(of.device)))
 	m := memory{read: read.Sub(r.began), since: of.since, game: of.game}
-	if aliased {
-		of.self = envelope.NodeID(strings.Clone(string(of.self)))
+	if of.self != of.device {
 		m.alias = &of.named
 		r.set(memberKey{id, of.self}, m)
 	}

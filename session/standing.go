@@ -9,7 +9,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// A membership is trusted for this long after it was read, unless the server
+// A membership is trusted for this long after it was read or written, unless the server
 // hears sooner that it has changed: by the log of a session that it follows,
 // see [Sessions.Observe], or from another server, see [Sessions.Forget].
 const trust = 2 * time.Second
@@ -125,7 +125,7 @@ func (s *Sessions) IsMember(ctx context.Context, id envelope.SessionID, device e
 
 // Observe learns from an entry of a session's log what has changed in it. An entry
 // that is heard of late, as of who reads the log from where it joined, does not count
-// against a membership that was read after it was written.
+// against the stay that is remembered, which began with it or later.
 func (s *Sessions) Observe(env *envelope.Envelope) {
 	if node := concerns(env); node != "" {
 		s.mu.Lock()
@@ -181,13 +181,14 @@ func (s *Sessions) standing(ctx context.Context, id envelope.SessionID, node env
 	return standingOf(m), nil
 }
 
-// asked is when the store is asked, and which news there had been by then.
+// asked is when the store is asked or written to, and which news there had been by then.
 type asked struct {
 	at   time.Time
 	news news
 }
 
-// ask returns what [Sessions.remember] has to know of a question to the store.
+// ask returns what [Sessions.remember] has to know of a question to the store,
+// and [Sessions.replace] of a write.
 func (s *Sessions) ask() *asked {
 	s.mu.Lock()
 	defer s.mu.Unlock()
