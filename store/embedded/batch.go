@@ -41,6 +41,21 @@ func (b *batch) mustSync() bool {
 	return false
 }
 
+// writing returns the rows whose reads wait for the batch; nil: none.
+func (b *batch) writing() *writing {
+	var w *writing
+	for i, u := range b.updates {
+		if u.row == nil || b.decided[i] != nil {
+			continue
+		}
+		if w == nil {
+			w = &writing{rows: make(map[string]bool), done: make(chan struct{})}
+		}
+		w.rows[string(u.row)] = true
+	}
+	return w
+}
+
 // find returns the stub of an entry that the batch stores or repeats.
 func (b *batch) find(e *entry) (stub, bool) {
 	for i := range b.outcomes {

@@ -41,6 +41,8 @@ type committer struct {
 	flight *batch // being written; nil: nothing is
 	spare  []*batch
 
+	refused bool // nobody waits for flight any more
+
 	toWriter chan write
 	written  chan error
 	patience *time.Timer // runs while a batch is being written
@@ -154,6 +156,7 @@ func (c *committer) tryLaunch() error {
 	c.counts.batches.Add(1)
 	spans := b.spans // readers may hold on to it longer than b does
 	c.inFlight.Store(&spans)
+	c.writing.Store(b.writing())
 	c.flight, c.next = b, c.fresh()
 	c.patience.Reset(c.options.Patience)
 	c.toWriter <- write{b.rows, b.sync}
@@ -211,6 +214,10 @@ func (c *committer) settle() *batch {
 	}
 	c.stage.committed(b, c.next)
 	c.inFlight.Store(nil)
+	if w := c.writing.Swap(nil); w != nil && !c.refused {
+		close(w.done)
+	}
+	c.refused = false
 	return b
 }
 
@@ -334,6 +341,10 @@ func (c *committer) fail(err error) {
 // waits and, until resume, everything that comes with err.
 func (c *committer) refuseAll(err error) {
 	away := c.queue.refuse(&refusal{err: err})
+	if w := c.writing.Load(); w != nil && !c.refused {
+		close(w.done)
+		c.refused = true
+	}
 	if c.flight != nil {
 		answerAll(c.flight.work, err)
 		c.flight.forget()

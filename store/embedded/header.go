@@ -14,7 +14,7 @@ import (
 // PutHeader implements session.Store.
 func (s *Store) PutHeader(ctx context.Context, h session.Header) error {
 	h.Payload, h.Next = slices.Clone(h.Payload), slices.Clone(h.Next) // the update may outlive the call
-	return s.do(ctx, synced, func(b *pebble.Batch) error {
+	return s.doRow(ctx, synced, headerKey(h.Session), func(b *pebble.Batch) error {
 		var was session.Header // of version 0 when there is none
 		if _, err := getJSON(b, headerKey(h.Session), &was); err != nil {
 			return err

@@ -32,6 +32,7 @@ const overhead = 256
 type update struct {
 	run  func(b *pebble.Batch) error
 	sync bool       // to be durable before it is answered
+	row  []byte     // whose reads wait until it is durable; nil: none
 	done chan error // of capacity 1
 }
 

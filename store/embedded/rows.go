@@ -20,10 +20,15 @@ const (
 // do lets the committing goroutine run an update, so that what it checks
 // still holds when it writes, and returns its error.
 func (s *Store) do(ctx context.Context, sync bool, run func(*pebble.Batch) error) error {
+	return s.doRow(ctx, sync, nil, run)
+}
+
+// doRow is do for an update of a row that is read by [Store.find].
+func (s *Store) doRow(ctx context.Context, sync bool, row []byte, run func(*pebble.Batch) error) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	u := update{run: run, sync: sync, done: make(chan error, 1)}
+	u := update{run: run, sync: sync, row: row, done: make(chan error, 1)}
 	if err := s.queue.putUpdate(u); err != nil {
 		return err
 	}

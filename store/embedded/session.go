@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, group session.Session) error {
-	return s.do(ctx, synced, func(b *pebble.Batch) error {
+	return s.doRow(ctx, synced, sessionKey(group.ID), func(b *pebble.Batch) error {
 		var was session.Session
 		there, err := getJSON(b, sessionKey(group.ID), &was)
 		if err != nil {
@@ -29,7 +30,7 @@ func (s *Store) Create(ctx context.Context, group session.Session) error {
 
 // UpdateSession implements session.Store.
 func (s *Store) UpdateSession(ctx context.Context, group session.Session) error {
-	return s.do(ctx, synced, func(b *pebble.Batch) error {
+	return s.doRow(ctx, synced, sessionKey(group.ID), func(b *pebble.Batch) error {
 		var was session.Session
 		there, err := getJSON(b, sessionKey(group.ID), &was)
 		if err != nil {
@@ -85,12 +86,36 @@ func (s *Store) find(ctx context.Context, key []byte, v any) error {
 	if err == nil && !there {
 		err = session.ErrNotFound
 	}
+	// The bound comes after the row, as in page. What was read may be the answer
+	// to somebody who asks for a change and finds it made.
+	if w := s.writing.Load(); w != nil && w.rows[string(key)] {
+		return cmp.Or(s.await(ctx, w), err)
+	}
 	return err
+}
+
+// writing are the rows that are being written.
+type writing struct {
+	rows map[string]bool
+	done chan struct{} // closed when they are durable, or nobody is to wait any longer
+}
+
+// await waits until rows are durable.
+func (s *Store) await(ctx context.Context, w *writing) error {
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return envelope.BusyError(0, "gave up waiting for the store", ctx.Err())
+	}
+	if s.writing.Load() == w {
+		return envelope.BusyError(retryStalledMS, "the store does not answer at present", s.Err())
+	}
+	return nil
 }
 
 // PutMember implements session.Store.
 func (s *Store) PutMember(ctx context.Context, m session.Member) error {
-	return s.do(ctx, synced, func(b *pebble.Batch) error {
+	return s.doRow(ctx, synced, memberKey(m.Session, m.Node), func(b *pebble.Batch) error {
 		var was session.Member // of version 0 when there is none
 		if _, err := getJSON(b, memberKey(m.Session, m.Node), &was); err != nil {
 			return err

@@ -101,6 +101,8 @@ type Store struct {
 	// inFlight is how the batch being committed moves the heads, nil between
 	// batches. Rows of it can be seen in the database before they are durable.
 	inFlight atomic.Pointer[map[envelope.Address]span]
+	// writing are the other rows of that batch whose reads wait for it.
+	writing atomic.Pointer[writing]
 	// known belongs to the committing goroutine.
 	known *known
 
