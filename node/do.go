@@ -46,6 +46,11 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		if err != nil {
 			return nil, err
 		}
+		if cmd.ID != "" && !cmd.Empty && !cmd.ID.IsTopic() { // a repetition joins again
+			if err := n.sessions.AwaitParting(ctx, cmd.ID, who.Node, session.As(cmd.As)); err != nil {
+				return nil, err
+			}
+		}
 		var ses session.Session
 		if cmd.Master != "" {
 			ses, err = n.sessions.CreateFor(ctx, who, cmd.ID, settings, session.As(cmd.As), cmd.Master, cmd.Empty)

@@ -34,6 +34,12 @@ func (n *Node) changeMember(ctx context.Context, who envelope.Principal, cmd gat
 	case gateway.Appoint:
 		m, err = n.sessions.Appoint(ctx, who, cmd.ID, cmd.Node)
 	case gateway.Add:
+		if who.App { // others are refused
+			err = n.sessions.AwaitParting(ctx, cmd.ID, cmd.Node, session.As(cmd.As))
+		}
+		if err != nil {
+			return nil, err
+		}
 		m, err = n.sessions.Add(ctx, who, cmd.ID, envelope.Principal{Node: cmd.Node, Client: cmd.Client}, role, session.As(cmd.As))
 	default:
 		err = envelope.Errorf(envelope.BadRequest, "no such action")
