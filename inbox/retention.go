@@ -196,8 +196,8 @@ func (in *Inbox) fits(ctx context.Context, log envelope.Address, x Extent, most 
 	floor, bytes := x.Floor, x.Bytes
 	for bytes > most && floor < x.Head {
 		page, err := in.Read(ctx, log, floor-1, PageEntries, PageBytes)
-		if err != nil || len(page) == 0 {
-			return floor, err
+		if err != nil || len(page) == 0 || page[0].Seq != floor {
+			return floor, err // or somebody else trims it too: bytes still counts what is gone
 		}
 		for i := range page {
 			if bytes <= most {
