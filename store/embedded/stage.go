@@ -45,6 +45,9 @@ func newStager(s *Store) (*stager, error) {
 // meanwhile.
 func (st *stager) committed(b, next *batch) {
 	for log, span := range b.spans {
+		if !st.logs.Contains(log) {
+			log = log.Clone() // not the message's, see envelope.Address.Clone
+		}
 		st.logs.Add(log, span.to)
 	}
 	if st.known.ripe() {
