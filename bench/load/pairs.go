@@ -50,6 +50,9 @@ func (p pairs) run(ctx context.Context, r *run) error {
 		if err := x.exchange(ctx, newPhase(r.id+3, p.Stored, true)); err != nil {
 			return fmt.Errorf("storing: %w", err)
 		}
+		if err := r.settle(ctx); err != nil { // what is left to do about these is not for the others to pay
+			return err
+		}
 	}
 	const warmUp = 10 // a tenth
 	if err := x.exchange(ctx, newPhase(r.id+1, p.Messages/warmUp, p.Durable)); err != nil {

@@ -139,11 +139,12 @@ func Scenarios(quick bool) []Scenario {
 	for _, size := range []struct {
 		name, title string
 		stored      int
-	}{{"0", "none is stored", 0}, {"1m", "1,000,000 are stored", of(1_000_000, 1000)}} {
+	}{{"0", "none is stored", 0}, {"1m", "1,000,000 are stored", of(1_000_000, 1000)}, {"10m", "10,000,000 are stored", of(10_000_000, 2000)}} {
 		users := of(256, 16)
+		// So many that what a server does about them later is counted as well.
 		add("size-stored-"+size.name, "Durable messages when "+size.title,
-			"As durable-256, after so many messages; what it costs should not depend on how many these are.",
-			users, durable, pairs{Users: users, Messages: of(50_000, 500), Inflight: 1, Durable: true, Stored: size.stored})
+			"As durable-256, after so many messages and a pause; what it costs should not depend on how many these are.",
+			users, durable, pairs{Users: users, Messages: of(250_000, 500), Inflight: 1, Durable: true, Stored: size.stored})
 	}
 	for _, size := range []struct {
 		name, title string
