@@ -252,3 +252,19 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 		t.Errorf("Heads gives %v", err)
 	}
 }
+
+// An index over a collection that is large already takes longer than a call may.
+func TestSlowIndex(t *testing.T) {
+	server := mongotest.Start(t)
+	server.Inject(mongotest.Fault{Kind: mongotest.Stall, Commands: []string{"createIndexes"}, Collections: []string{"jobs"}, DelayMS: 1500})
+	s, err := mongo.Open(t.Context(), mongo.Options{URI: server.URI, Database: "slow_index", Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if fired := server.ClearFaults()[0].Fired; fired == 0 {
+		t.Error("no index was slow")
+	}
+}

@@ -180,11 +180,28 @@ func (s *Store) probeWrite(ctx context.Context) error {
 // prepare finds the indexes and the epoch, or creates them. It looks first, so
 // that a server that starts beside busy ones has nothing to write.
 func (s *Store) prepare(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	if err := s.client.Ping(ctx, nil); err != nil {
+	if err := s.soon(ctx, func(ctx context.Context) error { return s.client.Ping(ctx, nil) }); err != nil {
 		return err
 	}
+	if err := s.index(ctx); err != nil {
+		return err
+	}
+	return s.soon(ctx, func(ctx context.Context) error {
+		return s.change(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
+	})
+}
+
+// soon calls f with the time that a call may take.
+func (s *Store) soon(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// index creates the indexes that are missing. Over a collection that is large
+// already one takes minutes. The driver hands a deadline to the server, which would
+// break it off and begin anew at the next attempt, so there is none.
+func (s *Store) index(ctx context.Context) error {
 	// Only what has been trimmed is in it, so that an append does not pay for it.
 	stubs := options.Index().SetPartialFilterExpression(bson.D{equals("x", true)})
 	revisions := options.Index().SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$gt", Value: 0}}}})
@@ -212,7 +229,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		{s.jobs, "failed", failed, []string{"f.t"}},
 	} {
 		if existing[index.collection] == nil {
-			existing[index.collection] = indexesOf(ctx, index.collection)
+			_ = s.soon(ctx, func(ctx context.Context) error {
+				existing[index.collection] = indexesOf(ctx, index.collection)
+				return nil
+			})
 		}
 		if slices.Equal(existing[index.collection][index.name], index.fields) {
 			continue
@@ -221,12 +241,13 @@ func (s *Store) prepare(ctx context.Context) error {
 		for _, field := range index.fields {
 			keys = append(keys, bson.E{Key: field, Value: 1})
 		}
+		s.logger.Info("creating an index; this takes as long as there is data", "collection", index.collection.Name(), "index", index.name)
 		model := mongo.IndexModel{Keys: keys, Options: index.options.SetName(index.name)}
 		if _, err := index.collection.Indexes().CreateOne(ctx, model); err != nil {
 			return fmt.Errorf("creating an index on %s: %w", index.collection.Name(), err)
 		}
 	}
-	return s.change(ctx, func(ctx context.Context, _ bool) error { return s.findEpoch(ctx) })
+	return nil
 }
 
 // indexesOf returns the fields of the indexes that a collection has, by name;
