@@ -37,6 +37,9 @@ type Config struct {
 	// than half a lease. Others may have stopped sending here: it closes all
 	// connections and returns. Then a new boot id is claimed.
 	OnFrozen func()
+	// OnRevival is called when others have taken this server for dead although it has
+	// gone on: see [Graph.Revived], and after a new boot id was claimed. It must not block.
+	OnRevival func()
 	// OnServers is called, from a goroutine of its own and never twice at a
 	// time, after the set of live servers or what they say of themselves
 	// (not: load) has changed. It may be slow.
@@ -51,7 +54,7 @@ type Config struct {
 	// OnDead is called before the edges of a boot that is dead are dropped: of
 	// another server, or of this one's last process. An error has them stay, and
 	// it is called again. It may be slow.
-	OnDead func(ctx context.Context, id envelope.ServerID, boot string) error
+	OnDead func(ctx context.Context, dead Record) error
 	// Links returns the servers to which there are peer links now.
 	Links func() []envelope.ServerID
 	// Load returns the number of open connections now.
@@ -84,9 +87,10 @@ type Graph struct {
 	counters counters
 	keeping  sync.WaitGroup // the lease, in Run
 
-	mu     sync.Mutex
-	record Record
-	closed bool
+	mu      sync.Mutex
+	record  Record
+	renewed time.Time // when the last renewal or claim began that succeeded
+	closed  bool
 }
 
 // Start claims this server's record, starts to gossip and joins the others.
@@ -101,6 +105,7 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 	c.now = cmpFunc(c.now, time.Now)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.OnFrozen = cmpFunc(c.OnFrozen, func() {})
+	c.OnRevival = cmpFunc(c.OnRevival, func() {})
 	c.OnServers = cmpFunc(c.OnServers, func() {})
 	c.OnEdges = cmpFunc(c.OnEdges, func([]envelope.Address) {})
 	c.OnGone = cmpFunc(c.OnGone, func([]envelope.Address) {})
@@ -250,9 +255,28 @@ func (g *Graph) Alive(id envelope.ServerID, boot string) bool {
 	return g.view.isAlive(id, boot)
 }
 
+// Lives reports whether some boot of another server is alive.
+func (g *Graph) Lives(id envelope.ServerID) bool {
+	others := g.view.others()
+	_, found := slices.BinarySearchFunc(others, id, func(r Record, id envelope.ServerID) int { return cmp.Compare(r.ID, id) })
+	return found
+}
+
 // Age returns the time since a boot of another server was last seen to live, by
 // its record in the store or by gossip; 0 if it is not known.
 func (g *Graph) Age(id envelope.ServerID, boot string) time.Duration { return g.view.age(id, boot) }
+
+// Renewed returns when the last renewal of this server's lease began that
+// succeeded. Others take the server for alive for [Graph.Tolerance] after that at least.
+func (g *Graph) Renewed() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.renewed
+}
+
+// Tolerance returns for how long others take a server for alive, at least, that
+// does not renew its lease.
+func (g *Graph) Tolerance() time.Duration { return g.cfg.Lease * 7 / 8 }
 
 // Polled returns when the last look at the records in the store began that
 // succeeded: servers that were there then are known.

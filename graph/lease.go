@@ -27,6 +27,7 @@ func (g *Graph) claim(ctx context.Context) error {
 			prev = r.Boot
 		}
 	}
+	began := time.Now()
 	err = g.cfg.Store.Claim(ctx, g.record, prev)
 	if errors.Is(err, ErrRecordExists) || errors.Is(err, ErrTakenOver) {
 		e := envelope.Errorf(envelope.Conflict, "another process claimed server id %q at the same moment", g.record.ID)
@@ -36,12 +37,13 @@ func (g *Graph) claim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("graph: cannot claim server id %q: %w", g.record.ID, err)
 	}
+	g.renewed = began
 	for _, r := range rivals {
 		// Their processes, should they live, find the record gone or replaced.
 		if r.ID != g.record.ID {
 			err = errors.Join(err, g.cfg.Store.Release(ctx, r.ID, r.Boot))
 		}
-		err = errors.Join(err, g.dropEdges(ctx, r.ID, r.Boot))
+		err = errors.Join(err, g.dropEdges(ctx, r))
 	}
 	if err != nil {
 		g.log.Warn("the edges of a taken over server could not be dropped", "err", err)
@@ -179,8 +181,27 @@ func (g *Graph) renewal(ctx context.Context) error {
 	}
 	if err == nil {
 		g.counters.renewals.Add(1)
+		g.mu.Lock()
+		g.renewed = start
+		g.mu.Unlock()
 	}
 	return err
+}
+
+// Revived takes the word of a server that it had taken a boot of this one for dead,
+// which has been so revivals times before. Several may say so of the same time.
+func (g *Graph) Revived(boot string, revivals uint64) {
+	g.mu.Lock()
+	news := g.record.Boot == boot && g.record.Revivals == revivals
+	if news {
+		g.record.Revivals++
+	}
+	g.mu.Unlock()
+	if news {
+		g.log.Warn("others had taken this server for dead; it could not renew its lease")
+		signal(g.renew)
+		g.cfg.OnRevival()
+	}
 }
 
 // reclaim takes a new boot id, over the record of the boot prev or in place of
@@ -190,8 +211,10 @@ func (g *Graph) reclaim(ctx context.Context, prev string) error {
 	r := g.self()
 	old := r.Boot
 	r.Boot = newBoot()
+	var began time.Time
 	for tries := 0; ; tries++ {
 		r.Beat++
+		began = time.Now()
 		err := g.claimOver(ctx, r, prev)
 		if errors.Is(err, ErrTakenOver) || errors.Is(err, ErrRecordExists) {
 			var mine bool
@@ -217,11 +240,12 @@ func (g *Graph) reclaim(ctx context.Context, prev string) error {
 	g.mu.Lock()
 	r.Draining = g.record.Draining
 	r.Beat = max(r.Beat, g.record.Beat) + 1
-	g.record = r
+	g.record, g.renewed = r, began
 	g.mu.Unlock()
 	g.counters.boots.Add(1)
 	g.log.Warn("took a new boot id", "boot", r.Boot, "was", old)
 	g.holds.claimed(r.Boot)
+	g.cfg.OnRevival()
 	signal(g.speak)
 	callCtx, cancel := context.WithTimeout(ctx, g.timeout())
 	defer cancel()
@@ -383,22 +407,25 @@ func (g *Graph) sweep(ctx context.Context) {
 // drop deletes the record first: a server that comes back to life finds that
 // out and takes a new boot id before it could miss its edges.
 func (g *Graph) drop(ctx context.Context, dead leftover) error {
-	ctx, cancel := context.WithTimeout(ctx, g.timeout())
-	defer cancel()
 	if !dead.gone {
-		if err := g.cfg.Store.Release(ctx, dead.id, dead.boot); err != nil {
+		callCtx, cancel := context.WithTimeout(ctx, g.timeout())
+		defer cancel()
+		if err := g.cfg.Store.Release(callCtx, dead.id, dead.boot); err != nil {
 			return err
 		}
 	}
-	return g.dropEdges(ctx, dead.id, dead.boot)
+	return g.dropEdges(ctx, dead.rec)
 }
 
 // dropEdges drops what a dead boot has left, once somebody has had a look at it.
-func (g *Graph) dropEdges(ctx context.Context, id envelope.ServerID, boot string) error {
+// That takes as long as it takes: there may be many, and each time it would begin anew.
+func (g *Graph) dropEdges(ctx context.Context, dead Record) error {
 	if g.cfg.OnDead != nil {
-		if err := g.cfg.OnDead(ctx, id, boot); err != nil {
+		if err := g.cfg.OnDead(ctx, dead); err != nil {
 			return err
 		}
 	}
-	return g.cfg.Store.DropEdges(ctx, id, boot)
+	ctx, cancel := context.WithTimeout(ctx, g.timeout())
+	defer cancel()
+	return g.cfg.Store.DropEdges(ctx, dead.ID, dead.Boot)
 }

@@ -26,6 +26,7 @@ type Record struct {
 	MaxLoad  int // its limit of connections
 	Draining bool
 	Links    []envelope.ServerID // the servers it has a peer link to
+	Revivals uint64              // times that this boot was taken for dead and was not, as others have told it
 }
 
 // Edge says that an address can be reached at a server. A store holds at most

@@ -93,6 +93,10 @@ func (v *view) poll(records []Record, start time.Time) {
 		switch {
 		case l == nil:
 			l = v.add(key, r)
+		case !l.stored:
+			// A server that starts again gossips before it claims its record. However
+			// long that took: only the store says that a boot is gone.
+			l.gone, l.idle, l.seen, l.rec = false, 0, time.Now(), r
 		case r.Beat > l.rec.Beat:
 			l.idle, l.seen = 0, time.Now()
 			l.rec = r
@@ -133,7 +137,7 @@ func (v *view) gossip(r Record, leaving bool) (news bool) {
 	case leaving:
 		v.end(l)
 	case r.Beat > l.rec.Beat && !l.gone:
-		r.Links, r.Gossip = l.rec.Links, l.rec.Gossip
+		r.Links, r.Gossip, r.Revivals = l.rec.Links, l.rec.Gossip, l.rec.Revivals
 		l.rec = r
 		l.idle, l.seen = 0, time.Now()
 	}
@@ -194,7 +198,8 @@ func (v *view) rebuild() {
 // sameServer compares what users of [Config].OnServers decide on.
 func sameServer(a, b Record) bool {
 	return a.ID == b.ID && a.Boot == b.Boot && a.Addr == b.Addr && a.URL == b.URL &&
-		a.ProxyURL == b.ProxyURL && a.PeerURL == b.PeerURL && a.Zone == b.Zone && a.Draining == b.Draining
+		a.ProxyURL == b.ProxyURL && a.PeerURL == b.PeerURL && a.Zone == b.Zone && a.Draining == b.Draining &&
+		a.Revivals == b.Revivals
 }
 
 // others returns the records of the live servers but this one, sorted by ID.
@@ -253,6 +258,7 @@ func (v *view) resolve(edges []Edge, leases map[envelope.Address][]*lease) (gone
 // leftover is a boot whose edges, and record if it still has one, can go.
 type leftover struct {
 	leaseKey
+	rec  Record
 	gone bool
 }
 
@@ -263,7 +269,7 @@ func (v *view) leftovers() []leftover {
 	var out []leftover
 	for key, l := range v.leases {
 		if !l.alive.Load() && !l.swept && l.idle >= v.lease+sweepAfter {
-			out = append(out, leftover{key, l.gone})
+			out = append(out, leftover{key, l.rec, l.gone})
 		}
 	}
 	return out

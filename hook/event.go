@@ -22,7 +22,8 @@ type Type string
 
 // The types, and which fields their events have beside id, seq, at and subject.
 const (
-	// Connected: node_id, client_id, connection, server.
+	// Connected: node_id, client_id, connection, server. With reason "kept" it may
+	// have been told as lost, and is not: its server was cut off from the store.
 	Connected Type = "connected"
 	// Disconnected: as Connected, and a reason: a code, "closed", or "lost" with
 	// the server, and then without client_id.

@@ -26,6 +26,8 @@ type faultyStore struct {
 	delay  func(op string) time.Duration               // guarded by mu
 	// guarded by mu; takes an Append over by answering true: it calls done then
 	take func(log envelope.Address, id string, done func(uint64, error)) bool
+	// guarded by mu; before an event is acknowledged that was put into the outbox
+	hookDelay time.Duration
 	// guarded by mu; refuses to tell the memberships of a device
 	memberships func(node envelope.NodeID) error
 }
@@ -78,7 +80,7 @@ func (s *faultyStore) do(ctx context.Context, op string, f func() error) error {
 
 func (s *faultyStore) Append(log envelope.Address, env *envelope.Envelope, done func(uint64, error)) {
 	s.mu.Lock()
-	refuse, take := s.append, s.take
+	refuse, take, slow := s.append, s.take, s.hookDelay
 	s.mu.Unlock()
 	if s.dead.Load() {
 		done(0, errAway)
@@ -96,6 +98,10 @@ func (s *faultyStore) Append(log envelope.Address, env *envelope.Envelope, done 
 	s.Store.Append(log, env, func(seq uint64, err error) {
 		if s.dead.Load() {
 			seq, err = 0, errAway
+		}
+		if slow > 0 && log.Kind == envelope.KindHook {
+			time.AfterFunc(slow, func() { done(seq, err) })
+			return
 		}
 		done(seq, err)
 	})

@@ -15,7 +15,9 @@ import (
 // Links are FIFO, and a sign of life gives back the time by our clock that its
 // sender had heard last: all that it had told by then has arrived before. A link
 // that comes or goes, or says that it has dropped something, is a break, and so is
-// a living server without a link.
+// a living server without a link. While others may take this server for dead they
+// tell it nothing; who finds it alive again says so as if it had dropped something,
+// see [peers.serversChanged].
 type hearing struct {
 	mu     sync.Mutex
 	since  time.Duration // guarded by mu; the last break, since the node began
@@ -27,6 +29,10 @@ type hearing struct {
 // the store, or [linkGrace] has passed. So whoever has read the store this
 // recently knows all servers that may tell something.
 const knowsServers = linkGrace - time.Second
+
+// When it is so long ago that everything is known to have arrived, that is a break
+// as well. With a sign of life each second it is 2 s at most.
+const unheard = 3 * time.Second
 
 // heard returns since when, without a break, and up to when everything that
 // other servers have told has arrived here; both since the node began.
@@ -47,7 +53,7 @@ func (h *hearing) interrupt(now time.Duration) {
 func (h *hearing) measure(now, upto time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	broken := upto == 0
+	broken := upto == 0 || now-upto >= unheard
 	if broken || h.broken {
 		h.since = now
 	}
@@ -56,7 +62,10 @@ func (h *hearing) measure(now, upto time.Duration) {
 
 // listen finds out how far everything has been heard.
 func (p *peers) listen() {
-	upto := p.n.graph.Polled().Add(knowsServers).Sub(p.n.began) // before the servers are asked for
+	upto := min( // before the servers are asked for
+		p.n.graph.Polled().Add(knowsServers).Sub(p.n.began),
+		p.n.graph.Renewed().Add(p.n.graph.Tolerance()-unheard).Sub(p.n.began),
+	)
 	for _, r := range p.n.graph.Servers() {
 		if r.ID != p.n.cfg.Graph.Self.ID {
 			upto = min(upto, p.echoed(r.ID))

@@ -46,6 +46,25 @@ func withMember(t *testing.T, m *mesh) (bob *device) {
 	return bob
 }
 
+// What was known before nothing had arrived for a while does not count after it.
+func TestHearingStandsStill(t *testing.T) {
+	var h hearing
+	h.interrupt(10 * time.Second)
+	for now := 11 * time.Second; now < 20*time.Second; now += time.Second {
+		h.measure(now, now-time.Second)
+	}
+	if since, _ := h.heard(); since != 10*time.Second {
+		t.Fatalf("all is heard since %v", since)
+	}
+	for now := 20 * time.Second; now < 25*time.Second; now += time.Second {
+		h.measure(now, 18*time.Second)
+	}
+	h.measure(25*time.Second, 24*time.Second)
+	if since, upto := h.heard(); since != 25*time.Second || upto != 24*time.Second {
+		t.Errorf("all is heard since %v, up to %v", since, upto)
+	}
+}
+
 // While the servers hear one another, who speaks often is not looked up again.
 func TestHeardMembershipIsTrusted(t *testing.T) {
 	inMesh(t, 3, func(t *testing.T, m *mesh) {

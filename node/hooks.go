@@ -48,6 +48,7 @@ type hooks struct {
 	deliverers []*hook.Deliverer // one for each receiver
 	queue      chan *queued
 	news       chan struct{} // a token when the servers of the mesh have changed
+	revival    chan struct{} // a token when others have taken this one for dead
 
 	stats HookStats
 	turns turns
@@ -74,7 +75,7 @@ func newHooks(n *Node, cfg Hooks) *hooks {
 	if len(cfg.Receivers) == 0 {
 		return nil
 	}
-	h := &hooks{n: n, queue: make(chan *queued, maxHookQueue), news: make(chan struct{}, 1)}
+	h := &hooks{n: n, queue: make(chan *queued, maxHookQueue), news: make(chan struct{}, 1), revival: make(chan struct{}, 1)}
 	for _, r := range cfg.Receivers {
 		h.deliverers = append(h.deliverers, hook.NewDeliverer(hook.Config{
 			Receiver: r, Timeout: cfg.Timeout, Client: cfg.Client, Outbox: outbox{n, r.Name}, Log: n.log,
@@ -101,6 +102,7 @@ func (h *hooks) run(ctx context.Context) {
 		wg.Go(func() { d.Run(ctx) })
 	}
 	wg.Go(func() { h.watchServers(ctx) })
+	wg.Go(func() { h.keep(ctx) })
 	h.record(ctx)
 	wg.Wait()
 }

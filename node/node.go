@@ -214,13 +214,14 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.log.Warn("this process stood still; closing all connections")
 		n.closeAll(envelope.GoingAway, "the server stood still")
 	}
+	g.OnRevival = n.hooks.revived
 	g.OnServers = func() {
-		n.peers.wake()
+		n.peers.serversChanged()
 		n.watchers.serversChanged()
 		n.hooks.serversChanged()
 	}
-	g.OnDead = func(ctx context.Context, id envelope.ServerID, boot string) error {
-		return errors.Join(n.hooks.lost(ctx, id, boot), n.waker.lost(ctx, id, boot))
+	g.OnDead = func(ctx context.Context, dead graph.Record) error {
+		return errors.Join(n.waker.lost(ctx, dead.ID, dead.Boot), n.hooks.lost(ctx, dead, nil))
 	}
 	g.OnEdges = n.peers.announce
 	g.OnGone = n.peers.gone

@@ -105,6 +105,11 @@ func (p *peers) record(l *link, from envelope.ServerID, kind byte, body []byte) 
 	case recordLossy:
 		p.resync()
 		p.send(from, recordRoll, nil)
+		if len(r.Rest()) > 0 {
+			if boot, revivals := r.String(), r.Uvarint(); r.Err() == nil {
+				p.n.graph.Revived(boot, revivals)
+			}
+		}
 	case recordRevoked:
 		if rows := parseRevoked(r); r.Err() == nil {
 			p.n.revoker.learn(rows)

@@ -32,7 +32,8 @@ import (
 //	beat     string, uvarint, [uvarint, uvarint]
 //	                            a sign of life, and what time it is by this process's clock; and the time
 //	                            that you have said last, and how long ago that was
-//	lossy                       records to you were dropped: sweep
+//	lossy    [string, uvarint]  records to you were dropped: sweep; if it was because I had taken that boot
+//	                            of yours for dead: which, after how many times before
 //	append   uvarint, byte, address, envelope
 //	                            append it for me under that number; 1: I have heard of all refusals
 //	appended uvarint, uvarint, string, uvarint, string

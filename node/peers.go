@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -40,6 +41,10 @@ type peers struct {
 	buffers sync.Pool // of *[]byte, for records
 	hearing hearing
 
+	// Of serversChanged: the boots that were alive when it was called last, and the
+	// last one that ever was.
+	alive, seen map[envelope.ServerID]string
+
 	mu      sync.Mutex
 	links   map[envelope.ServerID]*link    // guarded by mu
 	dialing map[envelope.ServerID]struct{} // guarded by mu
@@ -61,6 +66,7 @@ func newPeers(n *Node) (*peers, error) {
 		client:  &http.Client{Transport: transport},
 		wakeup:  make(chan struct{}, 1),
 		buffers: sync.Pool{New: func() any { return new([]byte) }},
+		seen:    make(map[envelope.ServerID]string),
 		links:   make(map[envelope.ServerID]*link),
 		dialing: make(map[envelope.ServerID]struct{}),
 		failed:  make(map[envelope.ServerID]int),
@@ -75,6 +81,27 @@ func (p *peers) wake() {
 	case p.wakeup <- struct{}{}:
 	default:
 	}
+}
+
+// serversChanged is called after servers have come or gone, never twice at a time.
+// One that is taken for dead is told nothing. It may be back, with all its
+// connections and its link to here as they were; then it has missed something, and
+// is to know that it was given up.
+func (p *peers) serversChanged() {
+	alive := make(map[envelope.ServerID]string)
+	for _, r := range p.n.graph.Servers() {
+		alive[r.ID] = r.Boot
+		switch {
+		case p.alive[r.ID] == r.Boot:
+		case p.seen[r.ID] == r.Boot:
+			p.send(r.ID, recordLossy, binary.AppendUvarint(envelope.AppendString(nil, r.Boot), r.Revivals))
+		case p.link(r.ID) != nil:
+			p.send(r.ID, recordLossy, nil)
+		}
+		p.seen[r.ID] = r.Boot
+	}
+	p.alive = alive
+	p.wake()
 }
 
 // linked returns the servers there is a link to.

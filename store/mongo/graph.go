@@ -28,13 +28,14 @@ type serverRow struct {
 	MaxLoad  int                 `bson:"max,omitempty"`
 	Draining bool                `bson:"drain,omitempty"`
 	Links    []envelope.ServerID `bson:"links,omitempty"`
+	Revivals uint64              `bson:"revivals,omitempty"`
 }
 
 func serverRowOf(r graph.Record) serverRow {
 	return serverRow{
 		ID: string(r.ID), Boot: r.Boot, Beat: int64(r.Beat), Addr: r.Addr, URL: r.URL, ProxyURL: r.ProxyURL,
 		PeerURL: r.PeerURL, Gossip: r.Gossip, Zone: r.Zone, Load: r.Load, MaxLoad: r.MaxLoad,
-		Draining: r.Draining, Links: r.Links,
+		Draining: r.Draining, Links: r.Links, Revivals: r.Revivals,
 	}
 }
 
@@ -42,7 +43,7 @@ func (r serverRow) record() graph.Record {
 	return graph.Record{
 		ID: envelope.ServerID(r.ID), Boot: r.Boot, Beat: uint64(r.Beat), Addr: r.Addr, URL: r.URL, ProxyURL: r.ProxyURL,
 		PeerURL: r.PeerURL, Gossip: r.Gossip, Zone: r.Zone, Load: r.Load, MaxLoad: r.MaxLoad,
-		Draining: r.Draining, Links: r.Links,
+		Draining: r.Draining, Links: r.Links, Revivals: r.Revivals,
 	}
 }
 

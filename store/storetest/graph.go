@@ -103,7 +103,7 @@ func recordFields(s *suite) {
 		ID: "server.1:a@b", Boot: "boot", Beat: 1 << 40,
 		Addr: "127.0.0.1:8080", URL: "https://a.example", ProxyURL: "https://proxy.example/a", PeerURL: "wss://a.example:9/peer",
 		Gossip: "127.0.0.1:7946", Zone: "eu-1", Load: 12, MaxLoad: 100, Draining: true,
-		Links: []envelope.ServerID{"b", "c.d"},
+		Links: []envelope.ServerID{"b", "c.d"}, Revivals: 3,
 	}
 	s.noError(s.store.Claim(s.Context(), r, ""))
 	s.servers(r)

@@ -1,0 +1,159 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/graph"
+	"github.com/allsparkrt/allspark/hook"
+)
+
+// In these tests b cannot reach the database for a while, and all its links and
+// connections stay up. The others take it for dead after 8 s, and then it is back.
+
+func sharing(c *Config) { c.SharedStore = true }
+
+// What others stored while they took b for dead is delivered soon after.
+func TestRevivedServerDelivers(t *testing.T) {
+	for _, gap := range []time.Duration{15 * time.Second, 30 * time.Second} {
+		for at := time.Duration(0); at < 30*time.Second; at += 10 * time.Second {
+			t.Run(fmt.Sprintf("%v at %v", gap, at), func(t *testing.T) {
+				inMeshOf(t, 3, sharing, func(t *testing.T, m *mesh) {
+					bob := m.client("bob", "b").connected(m)
+					alice := m.client("alice", "a").connected(m)
+					pass(5*time.Second + at)
+					b := m.at("b")
+					b.store.dead.Store(true)
+					pass(gap - 2*time.Second)
+					alice.send(to(deviceAddr("bob"), "1", "one"))
+					pass(2 * time.Second)
+					b.store.dead.Store(false)
+					m.within(10*time.Second, "delivered", func() bool { return slices.Equal(bob.texts(), []string{"one"}) })
+				})
+			})
+		}
+	}
+}
+
+// Nobody tells b of a kick meanwhile. 2 s after b is back the device may not send
+// there, whatever b remembers. It sends over HTTP: nobody reads the session at b.
+func TestRevivedServerForgetsMembers(t *testing.T) {
+	cut := map[string]func(b *server, is bool){
+		"no reads or writes": func(b *server, is bool) { b.store.dead.Store(is) },
+		"no renewals": func(b *server, is bool) {
+			b.store.set(func(f *faultyStore) {
+				f.before = func(op string) error {
+					if is && op == "renew" {
+						return errAway
+					}
+					return nil
+				}
+			})
+		},
+	}
+	for name, cut := range cut {
+		t.Run(name, func(t *testing.T) {
+			inMeshOf(t, 3, sharing, func(t *testing.T, m *mesh) {
+				if _, err := m.api("alice", "alice", "a").CreateSession(t.Context(), "r", envelope.Settings{}); err != nil {
+					t.Fatal(err)
+				}
+				bob := m.api("bob", "bob", "b")
+				if _, err := bob.JoinSession(t.Context(), "r"); err != nil {
+					t.Fatal(err)
+				}
+				pass(5 * time.Second)
+				if _, err := bob.SendHTTP(t.Context(), to(room("r"), "0", "x")); err != nil {
+					t.Fatal(err)
+				}
+				b := m.at("b")
+				cut(b, true)
+				pass(15 * time.Second)
+				if m.at("a").graph.Lives("b") {
+					t.Fatal("b is not taken for dead")
+				}
+				kick(t, m)
+				pass(2 * time.Second)
+				if _, err := bob.SendHTTP(t.Context(), to(room("r"), "1", "x")); err == nil {
+					t.Error("a message was taken 2 s after the kick, while b was cut off")
+				}
+				cut(b, false)
+				for i := range 20 {
+					if _, err := bob.SendHTTP(t.Context(), to(room("r"), fmt.Sprint("after", i), "x")); err == nil {
+						t.Fatalf("a message was taken %d s after the kick", i+2)
+					}
+					pass(time.Second)
+				}
+			})
+		})
+	}
+}
+
+// The backend was told that the devices of b are lost. It is told that they are
+// not, and each time anew; and when b does die, that they are.
+func TestRevivedServerKeepsConnections(t *testing.T) {
+	for name, gap := range map[string]time.Duration{"same boot": 20 * time.Second, "another boot": 2 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
+				bob := m.client("bob", "b").connected(m)
+				alice := m.client("alice", "a").connected(m)
+				pass(5 * time.Second)
+				want := []string{"connected node:bob bob bob"}
+				b := m.at("b")
+				for i := range 2 {
+					b.store.dead.Store(true)
+					pass(gap)
+					b.store.dead.Store(false)
+					pass(2 * time.Minute)
+					alice.send(to(deviceAddr("bob"), fmt.Sprint(i), "x"))
+					pass(time.Second)
+					if len(bob.texts()) != i+1 {
+						t.Fatalf("bob has got %q", bob.texts())
+					}
+					want = append(want, "disconnected node:bob bob lost", "connected node:bob bob bob kept")
+				}
+				m.kill("b")
+				pass(2 * time.Minute)
+				want = append(want, "disconnected node:bob bob lost")
+				var got []string
+				for _, e := range r.told(hook.Connected, hook.Disconnected) {
+					if e != "connected node:alice alice alice" {
+						got = append(got, e)
+					}
+				}
+				if i := slices.Index(got, want[len(want)-1]); i < 0 || !slices.Equal(got[:min(len(got), len(want))], want) {
+					t.Errorf("the backend was told\n%q, not\n%q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// What a dead server leaves is cleaned up, however long it takes to record who
+// was connected to it.
+func TestManyLost(t *testing.T) {
+	inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
+		const devices = 600
+		boot := m.at("b").graph.Boot()
+		var edges []graph.Edge
+		for i := range devices {
+			edges = append(edges, graph.Edge{
+				Addr: envelope.NodeID(fmt.Sprint("d", i)).Address(), Server: "b", Boot: boot, Gen: uint64(i), Conn: fmt.Sprint("c", i),
+			})
+		}
+		if err := m.store.PutEdges(t.Context(), edges); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"a", "c"} { // three batches: more than the half of a lease
+			m.at(id).store.set(func(f *faultyStore) { f.hookDelay = 1500 * time.Millisecond })
+		}
+		m.kill("b")
+		pass(3 * time.Minute)
+		left, err := m.store.EdgesOf(t.Context(), "b", boot)
+		if told := len(r.told(hook.Disconnected)); err != nil || len(left) > 0 || told != devices {
+			t.Errorf("%d edges are left, and %d of %d devices were told as lost; %v", len(left), told, devices, err)
+		}
+	})
+}
