@@ -47,7 +47,8 @@ export class Player {
       this.retry(e.message, e.retry_ms);
       return;
     }
-    this.socket.onopen = () => this.socket.send(JSON.stringify({ control: "hello", resume: false }));
+    // Who comes for the first time starts now; who comes back gets what it has missed.
+    this.socket.onopen = () => this.socket.send(JSON.stringify({ control: "hello", ...(this.here ? {} : { resume: false }) }));
     this.socket.onmessage = ({ data }) => this.take(JSON.parse(data));
     this.socket.onclose = ({ code, reason }) => {
       if (comesBack(code)) this.retry(reason || "the connection broke");
@@ -63,6 +64,7 @@ export class Player {
         break;
       case "caught_up":
         this.pause = 250;
+        this.here = true;
         this.onState("connected");
         break;
       case "header":
