@@ -82,8 +82,11 @@ export class Player {
     this.cursors ??= {};
     this.cursors[node ? `node:${node}` : `session:${session}`] = seq;
     this.acking ??= setTimeout(() => {
+      this.acking = undefined;
+      // While the connection is away the cursors wait for the next message.
+      if (this.socket.readyState !== WebSocket.OPEN) return;
       this.socket.send(JSON.stringify({ control: "ack", cursors: this.cursors }));
-      this.acking = this.cursors = undefined;
+      this.cursors = undefined;
     }, 1000);
   }
 
