@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/client"
@@ -14,12 +15,21 @@ const goodbye = 5 * time.Second
 
 // remote says which server to speak to, and as whom.
 type remote struct {
-	Server  []string `required:"" placeholder:"URL" help:"Servers or entry point, as https://HOST:PORT."`
+	Server  []string `placeholder:"URL" help:"Servers or entry point, as https://HOST:PORT. Also from ALLSPARK_SERVER."`
 	AuthKey string   `placeholder:"KEY" help:"Auth key. Also from ALLSPARK_AUTH_KEY, where other users of the machine do not see it."`
 	Proxy   bool     `help:"Reach the server through the entry point on ports 80 and 443 only."`
 }
 
 func (r *remote) options(sys *system) (client.Options, error) {
+	servers, source := r.Server, "--server"
+	if len(servers) == 0 {
+		if list, _ := sys.lookupEnv("ALLSPARK_SERVER"); list != "" {
+			servers, source = strings.Split(list, ","), "ALLSPARK_SERVER"
+		}
+	}
+	if len(servers) == 0 {
+		return client.Options{}, usageError("no server: --server or ALLSPARK_SERVER")
+	}
 	key := r.AuthKey
 	if key == "" {
 		key, _ = sys.lookupEnv("ALLSPARK_AUTH_KEY")
@@ -27,12 +37,12 @@ func (r *remote) options(sys *system) (client.Options, error) {
 	if key == "" {
 		return client.Options{}, usageError("no auth key: --auth-key or ALLSPARK_AUTH_KEY")
 	}
-	for _, server := range r.Server {
+	for _, server := range servers {
 		if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return client.Options{}, usageError(fmt.Sprintf("--server: %q is not of the form https://HOST:PORT", server))
+			return client.Options{}, usageError(fmt.Sprintf("%s: %q is not of the form https://HOST:PORT", source, server))
 		}
 	}
-	return client.Options{Servers: r.Server, AuthKey: key, Proxy: r.Proxy}, nil
+	return client.Options{Servers: servers, AuthKey: key, Proxy: r.Proxy}, nil
 }
 
 // api returns what makes HTTP calls.

@@ -59,6 +59,24 @@ func TestSend(t *testing.T) {
 	})
 }
 
+// TestEnvironment checks that a server given by environment is used, a list of
+// them as well, and that the flag comes first.
+func TestEnvironment(t *testing.T) {
+	s, url := testServer(t)
+	const nobody = "http://127.0.0.1:1"
+	for _, test := range []struct{ server, flag string }{
+		{url, ""}, {nobody + "," + url, ""}, {nobody, "--server=" + url},
+	} {
+		s.Deliver(envelope.Envelope{DestNode: "ann", SrcNode: "bob"})
+		for _, args := range [][]string{{"send", "--to=bob", "hi"}, {"listen", "--count=1"}} {
+			if test.flag != "" {
+				args = append(args, test.flag)
+			}
+			mustRun(t, []string{"ALLSPARK_AUTH_KEY=ann", "ALLSPARK_SERVER=" + test.server}, args...)
+		}
+	}
+}
+
 func TestSendRefused(t *testing.T) {
 	var tries atomic.Int32
 	var refusals []*envelope.Error // one after the other, the last again and again
