@@ -42,13 +42,16 @@ func (c *hooksStateCmd) Run(ctx context.Context, sys *system) error {
 type hooksReplayCmd struct {
 	operate
 	Receiver  string `placeholder:"NAME" help:"To whom. Default: the only one there is."`
-	Partition []int  `xor:"which" required:"" placeholder:"N" help:"Events of that partition; may be given several times."`
-	All       bool   `xor:"which" required:"" help:"Events of all partitions."`
+	Partition []int  `xor:"which" group:"One of:" placeholder:"N" help:"Events of that partition; may be given several times."`
+	All       bool   `xor:"which" group:"One of:" help:"Events of all partitions."`
 	After     uint64 `placeholder:"SEQ" help:"Those behind that seq. Default: all that are kept."`
 }
 
 // Run prints a row for each partition.
 func (c *hooksReplayCmd) Run(ctx context.Context, sys *system) error {
+	if len(c.Partition) == 0 && !c.All {
+		return usageError("give --partition or --all")
+	}
 	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) ([]client.HookReplay, error) {
 		partitions := c.Partition
 		if c.All {

@@ -264,14 +264,17 @@ func (c *traceCmd) Run(ctx context.Context, sys *system) error {
 // disconnectCmd ends connections.
 type disconnectCmd struct {
 	operate
-	Node   envelope.NodeID   `xor:"who" required:"" placeholder:"NODE" help:"The device."`
-	Client envelope.ClientID `xor:"who" required:"" placeholder:"CLIENT" help:"All devices of the user."`
+	Node   envelope.NodeID   `xor:"who" group:"One of:" placeholder:"NODE" help:"The device."`
+	Client envelope.ClientID `xor:"who" group:"One of:" placeholder:"CLIENT" help:"All devices of the user."`
 	Code   envelope.Code     `default:"going_away" enum:"going_away,unauthorized,forbidden" help:"going_away: it may come back; unauthorized: with a new validation token; forbidden: not."`
 	Reason string            `help:"What it is told."`
 }
 
 // Run prints the servers where there was a connection.
 func (c *disconnectCmd) Run(ctx context.Context, sys *system) error {
+	if c.Node == "" && c.Client == "" {
+		return usageError("give --node or --client")
+	}
 	return show(ctx, sys, &c.operate, func(ctx context.Context, api *client.API) ([]envelope.ServerID, error) {
 		return api.Disconnect(ctx, client.Disconnection{Node: c.Node, Client: c.Client, Code: c.Code, Reason: c.Reason})
 	}, func(servers []envelope.ServerID) [][]any {

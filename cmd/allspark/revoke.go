@@ -12,11 +12,11 @@ import (
 type revokeCmd struct {
 	operate
 
-	JTI    string            `name:"jti" xor:"what" placeholder:"JTI" help:"The auth key of that name (jti)."`
-	Client envelope.ClientID `xor:"what" placeholder:"CLIENT" help:"All auth keys of this user."`
-	Node   envelope.NodeID   `xor:"what" placeholder:"NODE" help:"All auth keys of this device."`
-	All    bool              `xor:"what" help:"Everybody's auth keys, those of the app too."`
-	List   bool              `xor:"what" help:"Revoke nothing, and print what is revoked."`
+	JTI    string            `name:"jti" xor:"what" group:"One of:" placeholder:"JTI" help:"The auth key of that name (jti)."`
+	Client envelope.ClientID `xor:"what" group:"One of:" placeholder:"CLIENT" help:"All auth keys of this user."`
+	Node   envelope.NodeID   `xor:"what" group:"One of:" placeholder:"NODE" help:"All auth keys of this device."`
+	All    bool              `xor:"what" group:"One of:" help:"Everybody's auth keys, those of the app too."`
+	List   bool              `xor:"what" group:"One of:" help:"Revoke nothing, and print what is revoked."`
 
 	Before string `placeholder:"TIME" help:"Only what was issued before that time, such as 2026-01-31T12:00:00Z. Default: now."`
 }
