@@ -65,6 +65,7 @@ func TestExamine(t *testing.T) {
 		{"short queue", func(f *Facts) { f.Kernel.Somaxconn = 128 }, "connect queue", Problem, "net.core.somaxconn = 4096"},
 		{"shorter queue", func(f *Facts) { f.Kernel.Somaxconn = 1024 }, "connect queue", Advice, "net.core.somaxconn = 4096"},
 		{"short queue of SYNs", func(f *Facts) { f.Kernel.SynBacklog = 128 }, "connect queue", Advice, "tcp_max_syn_backlog = 4096"},
+		{"half a queue of SYNs", func(f *Facts) { f.Kernel.SynBacklog = 2048 }, "connect queue", Advice, "tcp_max_syn_backlog = 4096"},
 		{"short queue for few", func(f *Facts) { f.Kernel.Somaxconn, f.Config.MaxConnections = 128, 100 }, "connect queue", Fine, ""},
 		{"own ports", func(f *Facts) { f.Kernel.PortLow = 1024 }, "local ports", Advice, "ip_local_reserved_ports = 8420,8422,8423"},
 		{"ports of a proxy", func(f *Facts) { f.Config.TrustedProxies = []string{"10.0.0.9"} }, "local ports", Advice, "28232"},

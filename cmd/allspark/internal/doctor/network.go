@@ -24,7 +24,7 @@ func checkBacklog(f *Facts) (found []Finding) {
 		}
 		switch {
 		case queue.size == 0:
-		case queue.size >= want/2:
+		case queue.size >= want:
 			found = append(found, fine("connect queue", "%s is %d", queue.name, queue.size)...)
 		default:
 			found = append(found, Finding{"connect queue", level, fmt.Sprintf("%s is %d", queue.name, queue.size), why, sysctl(queue.name, want)})
