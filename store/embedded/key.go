@@ -33,7 +33,7 @@ import (
 //	j task kind id             job of package push (JSON)
 //	q due task kind id         the same found by when it is due, eight bytes: empty
 //	f task kind id             the same, while it has a dead letter: empty
-//	z name                     about the store itself: format, epoch
+//	z name                     about the store itself: format, epoch, revoked
 //
 // seq is eight bytes, big endian, so that keys sort as numbers do.
 const (
