@@ -72,7 +72,7 @@ func TestMesh(t *testing.T) {
 func serve(t *testing.T, binary string, env []string, name, addr, entry string, args ...string) {
 	t.Helper()
 	command := exec.Command(binary, append([]string{
-		"serve", "--node-id", name, "--port", port(t, addr), "--proxy-url", entry + "/node/" + name,
+		"serve", "--node-id", name, "--port", port(t, addr), "--proxy-url", entry + "/node/" + name, "--trusted-proxies", "127.0.0.1",
 		"--url", "http://" + freeAddr(t), // nobody is there
 	}, args...)...)
 	command.Env = env

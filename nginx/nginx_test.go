@@ -152,6 +152,7 @@ func TestBalance(t *testing.T) {
 		{"GET", "/unjoin_session?session_id=s"},
 		{"GET", "/get_session_info?session_id=s"},
 		{"GET", "/reveal_anonymity?session_id=s"},
+		{"POST", "/push_message"},
 	}
 	for _, c := range calls {
 		count := make(map[string]int)
@@ -239,7 +240,7 @@ func TestNotExposed(t *testing.T) {
 		"/node", "/node/", "/node/a", "/node/a/", "/node/a/metrics", "/node/a/peer", "/node/a/v1", "/node/a/ws/x",
 		"/node/a/v1/../metrics", "/node/a/v1/..%2Fmetrics", "/node/a/v1/%2e%2e/peer", "/node/a/ws/..%2fmetrics",
 		"/node/a/v1/x%0D%0AHost:%20evil", "/node/c/ws", "/node//ws", "/node/../peer", "/node/a/../b/metrics",
-		"/node/" + a.addr + "/ws", "/node/127.0.0.1/ws", "/node/allspark/ws",
+		"/node/" + a.addr + "/ws", "/node/127.0.0.1/ws", "/node/allspark/ws", "/node/a/push_message",
 	} {
 		// A client of net/http would tidy the path up.
 		if status := raw(t, p, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); status != http.StatusNotFound {
