@@ -73,7 +73,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("deliveries_total", "Live messages handed to readers here.", st.Delivered.Load())
 	count("replayed_total", "Log entries read for readers that were behind.", st.Replayed.Load())
 	count("conflated_total", "Latest messages replaced by newer ones.", st.Conflated.Load())
-	const dropped, droppedHelp = "dropped_total", "Things dropped, by reason. No durable message is among them."
+	const dropped, droppedHelp = "dropped_total", "Things dropped, by reason. What is durable is read from its log then."
 	count(dropped, droppedHelp, st.DroppedAway.Load(), "reason", "volatile_nobody_connected")
 	count(dropped, droppedHelp, st.DroppedSlow.Load(), "reason", "volatile_slow_reader")
 	count(dropped, droppedHelp, st.DroppedRate.Load(), "reason", "volatile_rate_limit")
@@ -163,7 +163,7 @@ func collectMongo(st mongo.Stats, count func(name, help string, v int64, labels 
 func collectGraph(g graph.Stats, count func(name, help string, v uint64, labels ...string)) {
 	count("route_hits_total", "Routes answered from the cache; none with a store of its own, where there are no others.", g.RouteHits)
 	count("route_waits_total", "Routes that waited for a look into the store.", g.RouteWaits)
-	count("dropped_total", "Things dropped, by reason. No durable message is among them.", g.RouteDrops, "reason", "route_queue_full")
+	count("dropped_total", "Things dropped, by reason. What is durable is read from its log then.", g.RouteDrops, "reason", "route_queue_full")
 	count("edge_lookups_total", "Edge lookups in the store.", g.Lookups)
 	count("edge_lookup_errors_total", "Edge lookups that failed and were tried again.", g.LookupErrors)
 	count("edge_writes_total", "Edges written.", g.EdgePuts)

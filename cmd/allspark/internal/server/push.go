@@ -91,5 +91,5 @@ func describePush(st *push.Stats, count func(name, help string, v uint64, labels
 	count("push_tokens_gone_total", "Tokens that a service said are dead.", st.Gone.Load())
 	count("push_failed_total", "Push notifications given up.", st.Failed.Load())
 	count("push_errors_total", "Times that the store did not let push notifications be worked at.", st.Errors.Load())
-	count("dropped_total", "Things dropped, by reason. No durable message is among them.", st.Lost.Load(), "reason", "push_hint")
+	count("dropped_total", "Things dropped, by reason. What is durable is read from its log then.", st.Lost.Load(), "reason", "push_hint")
 }
