@@ -37,8 +37,9 @@ type Config struct {
 	// than half a lease. Others may have stopped sending here: it closes all
 	// connections and returns. Then a new boot id is claimed.
 	OnFrozen func()
-	// OnRevival is called when others have taken this server for dead although it has
-	// gone on: see [Graph.Revived], and after a new boot id was claimed. It must not block.
+	// OnRevival is called after others have taken this server for dead although it has
+	// gone on: when its record counts that (see [Graph.Revived]), and when a new boot id
+	// was claimed. It must not block.
 	OnRevival func()
 	// OnServers is called, from a goroutine of its own and never twice at a
 	// time, after the set of live servers or what they say of themselves
@@ -90,6 +91,7 @@ type Graph struct {
 	mu      sync.Mutex
 	record  Record
 	renewed time.Time // when the last renewal or claim began that succeeded
+	counted uint64    // the revivals in the record as last renewed
 	closed  bool
 }
 

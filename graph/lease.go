@@ -183,7 +183,12 @@ func (g *Graph) renewal(ctx context.Context) error {
 		g.counters.renewals.Add(1)
 		g.mu.Lock()
 		g.renewed = start
+		news := r.Revivals > g.counted
+		g.counted = r.Revivals
 		g.mu.Unlock()
+		if news { // the next loss has another id from now on
+			g.cfg.OnRevival()
+		}
 	}
 	return err
 }
@@ -200,7 +205,6 @@ func (g *Graph) Revived(boot string, revivals uint64) {
 	if news {
 		g.log.Warn("others had taken this server for dead; it could not renew its lease")
 		signal(g.renew)
-		g.cfg.OnRevival()
 	}
 }
 
@@ -240,7 +244,7 @@ func (g *Graph) reclaim(ctx context.Context, prev string) error {
 	g.mu.Lock()
 	r.Draining = g.record.Draining
 	r.Beat = max(r.Beat, g.record.Beat) + 1
-	g.record, g.renewed = r, began
+	g.record, g.renewed, g.counted = r, began, r.Revivals
 	g.mu.Unlock()
 	g.counters.boots.Add(1)
 	g.log.Warn("took a new boot id", "boot", r.Boot, "was", old)
@@ -394,6 +398,9 @@ func (g *Graph) sweep(ctx context.Context) {
 			continue
 		}
 		for _, dead := range g.view.leftovers() {
+			if g.view.isAlive(dead.id, dead.boot) {
+				continue // back, while another one was being looked at
+			}
 			if err := g.drop(ctx, dead); err != nil {
 				g.log.Debug("a dead server's edges could not be dropped", "server", dead.id, "err", err)
 				break
@@ -404,26 +411,41 @@ func (g *Graph) sweep(ctx context.Context) {
 	}
 }
 
-// drop deletes the record first: a server that comes back to life finds that
-// out and takes a new boot id before it could miss its edges.
+// errNotDead means that a boot is back that somebody was about to clean up after.
+var errNotDead = errors.New("graph: the server is back")
+
+// drop deletes the record before the edges: a server that comes back to life finds
+// that out and takes a new boot id before it could miss its edges. What comes before
+// may take long, and begins anew each time.
 func (g *Graph) drop(ctx context.Context, dead leftover) error {
+	if err := g.look(ctx, dead.rec); err != nil {
+		return err
+	}
+	if g.view.isAlive(dead.id, dead.boot) {
+		return errNotDead // it is back, while it was looked at
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.timeout())
+	defer cancel()
 	if !dead.gone {
-		callCtx, cancel := context.WithTimeout(ctx, g.timeout())
-		defer cancel()
-		if err := g.cfg.Store.Release(callCtx, dead.id, dead.boot); err != nil {
+		if err := g.cfg.Store.Release(ctx, dead.id, dead.boot); err != nil {
 			return err
 		}
 	}
-	return g.dropEdges(ctx, dead.rec)
+	return g.cfg.Store.DropEdges(ctx, dead.id, dead.boot)
+}
+
+// look has somebody look at what a dead boot has left.
+func (g *Graph) look(ctx context.Context, dead Record) error {
+	if g.cfg.OnDead == nil {
+		return nil
+	}
+	return g.cfg.OnDead(ctx, dead)
 }
 
 // dropEdges drops what a dead boot has left, once somebody has had a look at it.
-// That takes as long as it takes: there may be many, and each time it would begin anew.
 func (g *Graph) dropEdges(ctx context.Context, dead Record) error {
-	if g.cfg.OnDead != nil {
-		if err := g.cfg.OnDead(ctx, dead); err != nil {
-			return err
-		}
+	if err := g.look(ctx, dead); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.timeout())
 	defer cancel()

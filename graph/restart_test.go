@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -52,6 +53,69 @@ func TestRecordAfterGossip(t *testing.T) {
 	if v.isAlive("b", "boot") {
 		t.Error("b is alive, although its record was gone")
 	}
+}
+
+// It is swept when it dies later, also when it was swept before.
+func TestSweptAgain(t *testing.T) {
+	v := newView("a", 8*time.Second)
+	b := Record{ID: "b", Boot: "boot", Beat: 1, Addr: "b:80", URL: "http://b", PeerURL: "ws://b/peer"}
+	now := time.Now()
+	poll := func(records ...Record) {
+		now = now.Add(2 * time.Second)
+		v.poll(records, now)
+	}
+	poll()
+	v.gossip(b, false)
+	for range 40 {
+		poll()
+	}
+	for _, l := range v.leftovers() {
+		v.swept(l.leaseKey)
+	}
+	for range 50 {
+		poll(b)
+	}
+	if len(v.leftovers()) == 0 {
+		t.Error("nobody cleans up after b")
+	}
+}
+
+// While the janitor looks at what one dead server has left, another one comes
+// back. Its record stays.
+func TestBackWhileJanitorIsBusy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, network := newMemStore(), newMemNet()
+		var asked atomic.Int32
+		a := start(t, "a", store, network, func(c *Config) {
+			c.OnDead = func(ctx context.Context, _ Record) error {
+				asked.Add(1)
+				select {
+				case <-time.After(2 * time.Minute):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		})
+		b, c := start(t, "b", store, network, nil), start(t, "c", store, network, nil)
+		time.Sleep(10 * time.Second)
+		b.store.setAway(true)
+		c.store.setAway(true)
+		for asked.Load() == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		b.store.setAway(false)
+		c.store.setAway(false)
+		time.Sleep(30 * time.Second)
+		if !a.sees("a", "b", "c") {
+			t.Fatal("they are not back")
+		}
+		boots := []string{b.Boot(), c.Boot()}
+		time.Sleep(6 * time.Minute)
+		if boots[0] != b.Boot() || boots[1] != c.Boot() {
+			t.Error("the record of a living server was deleted")
+		}
+	})
 }
 
 func restartAfter(t *testing.T, down time.Duration) {

@@ -96,7 +96,7 @@ func (v *view) poll(records []Record, start time.Time) {
 		case !l.stored:
 			// A server that starts again gossips before it claims its record. However
 			// long that took: only the store says that a boot is gone.
-			l.gone, l.idle, l.seen, l.rec = false, 0, time.Now(), r
+			l.gone, l.swept, l.idle, l.seen, l.rec = false, false, 0, time.Now(), r
 		case r.Beat > l.rec.Beat:
 			l.idle, l.seen = 0, time.Now()
 			l.rec = r

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strconv"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 	"github.com/allsparkrt/allspark/graph"
 	"github.com/allsparkrt/allspark/hook"
 )
+
+// errBack means that a server was not dead.
+var errBack = errors.New("the server is back")
 
 // serversChanged says that some have come or gone. It never blocks.
 func (h *hooks) serversChanged() {
@@ -36,7 +40,7 @@ func (h *hooks) watchServers(ctx context.Context) {
 			if alive[id].Boot == was.Boot || !h.n.chosen(envelope.Address{Kind: envelope.KindHook, ID: string(id)}) {
 				continue
 			}
-			if err := h.lost(ctx, was, func() bool { return h.n.graph.Lives(id) }); err != nil && ctx.Err() == nil {
+			if err := h.lost(ctx, was, func() bool { return h.n.graph.Lives(id) }); err != nil && !errors.Is(err, errBack) && ctx.Err() == nil {
 				h.n.log.Warn("it is not recorded yet which devices a dead server had", "server", id, "err", err)
 			}
 		}
@@ -50,9 +54,9 @@ func (h *hooks) watchServers(ctx context.Context) {
 }
 
 // lost records that the connections have ended that a dead boot of a server had:
-// those whose edges are still there. Whoever repeats it says the same. It ends
-// when the server is back: that makes up for it itself, see [hooks.keep] and
-// [graph.Config.OnDead]. Nobody need ask for that when back is nil.
+// those whose edges are still there. Whoever repeats it says the same. It ends with
+// errBack when the server is back: that makes up for it itself, see [hooks.keep] and
+// [graph.Config.OnDead].
 func (h *hooks) lost(ctx context.Context, dead graph.Record, back func() bool) error {
 	if h == nil {
 		return nil
@@ -79,8 +83,8 @@ func (h *hooks) lost(ctx context.Context, dead graph.Record, back func() bool) e
 			continue
 		}
 		for wait := readRetry; ; wait = min(2*wait, readRetryMax) {
-			if back != nil && back() {
-				return nil
+			if back() {
+				return errBack
 			}
 			if batch = h.put(ctx, batch); len(batch) == 0 {
 				break

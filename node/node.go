@@ -221,7 +221,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		n.hooks.serversChanged()
 	}
 	g.OnDead = func(ctx context.Context, dead graph.Record) error {
-		return errors.Join(n.waker.lost(ctx, dead.ID, dead.Boot), n.hooks.lost(ctx, dead, nil))
+		back := func() bool { return n.graph != nil && n.graph.Alive(dead.ID, dead.Boot) } // nil: within graph.Start
+		return errors.Join(n.waker.lost(ctx, dead.ID, dead.Boot), n.hooks.lost(ctx, dead, back))
 	}
 	g.OnEdges = n.peers.announce
 	g.OnGone = n.peers.gone

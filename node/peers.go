@@ -41,14 +41,15 @@ type peers struct {
 	buffers sync.Pool // of *[]byte, for records
 	hearing hearing
 
-	// Of serversChanged: the boots that were alive when it was called last, and the
-	// last one that ever was.
-	alive, seen map[envelope.ServerID]string
+	// Of serversChanged: the records of who was alive when it was called last, and the
+	// last one of each that ever was.
+	alive, seen map[envelope.ServerID]graph.Record
 
 	mu      sync.Mutex
 	links   map[envelope.ServerID]*link    // guarded by mu
 	dialing map[envelope.ServerID]struct{} // guarded by mu
 	failed  map[envelope.ServerID]int      // guarded by mu; attempts in a row
+	revived map[envelope.ServerID][]byte   // guarded by mu; what to say to who was taken for dead, until its record counts it
 	running sync.WaitGroup
 	ctx     context.Context // guarded by mu; nil after run has ended
 	started chan struct{}   // closed when run has begun
@@ -66,7 +67,8 @@ func newPeers(n *Node) (*peers, error) {
 		client:  &http.Client{Transport: transport},
 		wakeup:  make(chan struct{}, 1),
 		buffers: sync.Pool{New: func() any { return new([]byte) }},
-		seen:    make(map[envelope.ServerID]string),
+		seen:    make(map[envelope.ServerID]graph.Record),
+		revived: make(map[envelope.ServerID][]byte),
 		links:   make(map[envelope.ServerID]*link),
 		dialing: make(map[envelope.ServerID]struct{}),
 		failed:  make(map[envelope.ServerID]int),
@@ -85,23 +87,42 @@ func (p *peers) wake() {
 
 // serversChanged is called after servers have come or gone, never twice at a time.
 // One that is taken for dead is told nothing. It may be back, with all its
-// connections and its link to here as they were; then it has missed something, and
-// is to know that it was given up.
+// connections and perhaps its link to here as they were; then it has missed
+// something, and is to know that it was given up.
 func (p *peers) serversChanged() {
-	alive := make(map[envelope.ServerID]string)
+	alive := make(map[envelope.ServerID]graph.Record)
 	for _, r := range p.n.graph.Servers() {
-		alive[r.ID] = r.Boot
+		alive[r.ID] = r
+		came, was := p.alive[r.ID].Boot != r.Boot, p.seen[r.ID]
 		switch {
-		case p.alive[r.ID] == r.Boot:
-		case p.seen[r.ID] == r.Boot:
-			p.send(r.ID, recordLossy, binary.AppendUvarint(envelope.AppendString(nil, r.Boot), r.Revivals))
-		case p.link(r.ID) != nil:
+		case came && was.Boot == r.Boot:
+			// With the count that it had then: others may have told it meanwhile.
+			p.tellRevived(r.ID, binary.AppendUvarint(envelope.AppendString(nil, r.Boot), was.Revivals))
+		case came && p.link(r.ID) != nil:
 			p.send(r.ID, recordLossy, nil)
 		}
-		p.seen[r.ID] = r.Boot
+		if was.Boot != r.Boot || was.Revivals != r.Revivals {
+			p.tellRevived(r.ID, nil)
+		}
+		p.seen[r.ID] = r
 	}
 	p.alive = alive
 	p.wake()
+}
+
+// tellRevived tells a server that it was taken for dead: now, and over each new link
+// until its record counts that. With nil there is nothing to tell any more.
+func (p *peers) tellRevived(to envelope.ServerID, body []byte) {
+	p.mu.Lock()
+	if body != nil {
+		p.revived[to] = body
+	} else {
+		delete(p.revived, to)
+	}
+	p.mu.Unlock()
+	if body != nil {
+		p.send(to, recordLossy, body)
+	}
 }
 
 // linked returns the servers there is a link to.
@@ -298,7 +319,11 @@ func (p *peers) serve(ctx context.Context, l *link) error {
 	old := p.links[l.peer]
 	p.links[l.peer] = l
 	delete(p.failed, l.peer)
+	revived := p.revived[l.peer]
 	p.mu.Unlock()
+	if revived != nil {
+		p.queue(l, recordLossy, revived)
+	}
 	if old != nil {
 		_ = old.ws.CloseNow()
 	}

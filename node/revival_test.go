@@ -3,6 +3,8 @@ package node
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,18 +119,128 @@ func TestRevivedServerKeepsConnections(t *testing.T) {
 				m.kill("b")
 				pass(2 * time.Minute)
 				want = append(want, "disconnected node:bob bob lost")
-				var got []string
-				for _, e := range r.told(hook.Connected, hook.Disconnected) {
-					if e != "connected node:alice alice alice" {
-						got = append(got, e)
-					}
-				}
-				if i := slices.Index(got, want[len(want)-1]); i < 0 || !slices.Equal(got[:min(len(got), len(want))], want) {
+				if got := r.toldOf("bob"); !slices.Equal(got, want) {
 					t.Errorf("the backend was told\n%q, not\n%q", got, want)
 				}
 			})
 		})
 	}
+}
+
+// toldOf returns what the backend was told of the connections of a device.
+func (r *receiver) toldOf(device string) (told []string) {
+	for _, e := range r.told(hook.Connected, hook.Disconnected) {
+		if strings.Contains(e, " node:"+device+" ") {
+			told = append(told, e)
+		}
+	}
+	return told
+}
+
+// However many tell it so, and whenever each of them finds out.
+func TestRevivedServerCountsOnce(t *testing.T) {
+	inHookMeshOf(t, 1, sharing, func(t *testing.T, m *mesh, r *receiver) {
+		for _, id := range []string{"b", "c", "d"} {
+			pass(310 * time.Millisecond)
+			m.start(id)
+		}
+		m.linked()
+		m.client("bob", "b").connected(m)
+		pass(5 * time.Second)
+		b := m.at("b")
+		b.store.dead.Store(true)
+		pass(20 * time.Second)
+		b.store.dead.Store(false)
+		pass(2 * time.Minute)
+		if times, told := b.graph.Self().Revivals, r.toldOf("bob"); times != 1 || len(told) != 3 {
+			t.Errorf("b was revived %d times, and the backend was told %q", times, told)
+		}
+	})
+}
+
+// It is told when its links have been away as well.
+func TestRevivedServerBehindPartition(t *testing.T) {
+	for _, id := range []string{"a", "b", "c"} {
+		for at := time.Duration(0); at < 2*time.Second; at += 600 * time.Millisecond {
+			t.Run(fmt.Sprint(id, " at ", at), func(t *testing.T) {
+				inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
+					m.client("bob", id).connected(m)
+					pass(5*time.Second + at)
+					s := m.at(id)
+					apart := func(is bool) {
+						s.store.dead.Store(is)
+						for _, other := range m.ids() {
+							if other != id {
+								m.peers.cut(id, other, is)
+							}
+						}
+					}
+					apart(true)
+					pass(40 * time.Second)
+					apart(false)
+					pass(2 * time.Minute)
+					if told := r.toldOf("bob"); !strings.HasSuffix(told[len(told)-1], "kept") {
+						t.Errorf("bob is connected, and the backend was told %q", told)
+					}
+				})
+			})
+		}
+	}
+}
+
+// It does not say that its devices are there before all can tell the next loss from this one.
+func TestRevivedServerDiesSoon(t *testing.T) {
+	inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
+		m.client("bob", "b").connected(m)
+		pass(5 * time.Second)
+		store := m.at("b").store
+		var renewals atomic.Int64 // that succeed yet
+		store.set(func(f *faultyStore) {
+			f.before = func(op string) error {
+				if op == "renew" && renewals.Add(-1) < 0 {
+					return errAway
+				}
+				return nil
+			}
+		})
+		pass(20 * time.Second)
+		renewals.Store(1)
+		pass(20 * time.Second)
+		m.kill("b")
+		pass(3 * time.Minute)
+		if told := r.toldOf("bob"); !strings.HasSuffix(told[len(told)-1], "lost") {
+			t.Errorf("b is dead, and the backend was told %q", told)
+		}
+	})
+}
+
+// Nobody says that a device is lost once its server has said that it is not,
+// though recording that has taken until now.
+func TestRevivedServerHasTheLastWord(t *testing.T) {
+	inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
+		m.client("zoe", "b").connected(m)
+		pass(5 * time.Second)
+		b := m.at("b")
+		var edges []graph.Edge
+		for i := range 600 {
+			edges = append(edges, graph.Edge{
+				Addr: envelope.NodeID(fmt.Sprint("d", i)).Address(), Server: "b", Boot: b.graph.Boot(), Gen: uint64(i), Conn: fmt.Sprint("c", i),
+			})
+		}
+		if err := m.store.PutEdges(t.Context(), edges); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"a", "c"} {
+			m.at(id).store.set(func(f *faultyStore) { f.hookDelay = 40 * time.Second })
+		}
+		b.store.dead.Store(true)
+		pass(86 * time.Second)
+		b.store.dead.Store(false)
+		pass(5 * time.Minute)
+		if told := r.toldOf("zoe"); strings.HasSuffix(told[len(told)-1], "lost") {
+			t.Errorf("zoe is connected, and the backend was told %q", told)
+		}
+	})
 }
 
 // What a dead server leaves is cleaned up, however long it takes to record who
