@@ -337,7 +337,9 @@ func (c *Conn) Close() error {
 	c.loop.remove(c)
 	err := unix.Close(c.fd)
 	c.life.Unlock()
+	c.write.Lock()
 	c.fail(net.ErrClosed)
+	c.write.Unlock()
 
 	c.mu.Lock()
 	idle := !c.busy && c.ready != nil

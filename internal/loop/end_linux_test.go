@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 // TestLastWords: that the client has ended is heard even when it comes at once
@@ -82,4 +83,56 @@ func TestTakeAfterClose(t *testing.T) {
 		t.Error(err)
 	}
 	_ = server.Close()
+}
+
+// TestDrainHearsOfTheEnd: who waits for room hears that there will be none, also
+// when not one byte more was sent before.
+func TestDrainHearsOfTheEnd(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		by   func(c *Conn, client *net.TCPConn)
+	}{
+		{"the client is gone", func(_ *Conn, client *net.TCPConn) {
+			_ = client.SetLinger(0) // it leaves no word but a reset
+			_ = client.Close()
+		}},
+		{"it does not read what it is answered", func(c *Conn, _ *net.TCPConn) {
+			for err := error(nil); err == nil; {
+				_, err = c.Write(appendHeader(nil, opPong, 0))
+			}
+		}},
+		{"the server closes", func(c *Conn, _ *net.TCPConn) { _ = c.Close() }},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			l := start(t, Config{})
+			c, client := pair(t, l, nil)
+			c.Watch(func(bool) bool { return true }) // nobody reads, and so finds it out
+			c.Message(make([]byte, 16<<20))
+			if left, err := c.Uncork(); left == 0 || err != nil {
+				t.Fatalf("%d bytes are left, %v", left, err)
+			}
+			over := make(chan error, 1)
+			go func() {
+				for {
+					if left, err := c.Drain(); left == 0 || err != nil {
+						over <- err
+						return
+					}
+				}
+			}()
+			within(t, "waiting", func() {
+				for waits := false; !waits; time.Sleep(time.Millisecond) {
+					c.write.Lock()
+					waits = c.room != nil
+					c.write.Unlock()
+				}
+			})
+			end.by(c, client)
+			within(t, "hearing of the end", func() {
+				if err := <-over; err == nil {
+					t.Error("all was sent, to nobody")
+				}
+			})
+		})
+	}
 }

@@ -90,7 +90,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if !c.corked {
 		c.owed += len(p)
 		if c.flush(); c.owed > maxOwed && c.failed == nil {
-			c.failed = errOwed
+			c.fail(errOwed)
 		}
 	}
 	return len(p), c.failed
@@ -117,22 +117,24 @@ func (c *Conn) writable() {
 // flush sends what the network takes; under write.
 func (c *Conn) flush() {
 	sent := 0
-	for sent < len(c.out) && c.failed == nil {
+	for sent < len(c.out) {
 		n, err := c.send(c.out[sent:])
 		if sent += n; errors.Is(err, unix.EAGAIN) {
 			break
 		} else if err != nil {
-			c.failed = err
+			c.fail(err)
+			return
 		}
 	}
 	if sent > 0 && c.room != nil {
 		c.room.Broadcast()
 	}
-	if sent == len(c.out) || c.failed != nil {
+	switch { // much may wait: it is not moved for each answer to a ping that finds no room
+	case sent == len(c.out):
 		c.release()
-		return
+	case sent > 0:
+		c.out = append(c.out[:0], c.out[sent:]...)
 	}
-	c.out = append(c.out[:0], c.out[sent:]...)
 }
 
 // release gives the output buffer back; under write.
@@ -144,10 +146,9 @@ func (c *Conn) release() {
 	c.out, c.lent, c.owed = nil, nil, 0
 }
 
-// fail ends the writing.
+// fail ends the writing: nothing is taken any more. Who waits in Drain hears of it
+// here, for there may be nothing sent that would tell him; under write.
 func (c *Conn) fail(err error) {
-	c.write.Lock()
-	defer c.write.Unlock()
 	if c.failed == nil {
 		c.failed = err
 	}
