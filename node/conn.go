@@ -16,7 +16,8 @@ import (
 // What one connection may hold in memory.
 const (
 	// windowMessages and windowBytes bound what waits to be written. A durable
-	// message that finds the window full is read from its log later.
+	// message that finds the window full is read from its log later. The last that
+	// finds room may be large; see also lane.replace.
 	windowMessages = 256
 	windowBytes    = 1 << 20
 	// maxInflight bounds the messages of one sender that wait for the store.

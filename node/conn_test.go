@@ -248,6 +248,61 @@ func TestLatest(t *testing.T) {
 	})
 }
 
+// What waits for a reader that does not read is bounded, also where small values are
+// replaced by large ones; and where the window is full it gets the newest that fit.
+func TestLatestGrows(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		slow := m.raw("slow", "a")
+		slow.hello("")
+		slow.control("caught_up")
+		alice := m.raw("alice", "a")
+		alice.hello("")
+		alice.control("caught_up")
+		send := func(key, value string) {
+			alice.send(fmt.Sprintf(`{"dest_id":"slow","class":"latest","key":%q,"payload":%q}`, key, value))
+			synctest.Wait()
+		}
+		dropped := func() int { return int(m.at("a").Stats().DroppedSlow.Load()) }
+		waits := func() int { _, bytes := m.at("a").queued("slow"); return bytes }
+		const values = 40
+		value := func(i, size int) string { return fmt.Sprint(i, " ", strings.Repeat("y", size)) }
+		send("first", "first") // the writer is stuck with it
+		for i := range values {
+			send(fmt.Sprint(i), value(i, 10))
+		}
+		for i := range 4 { // the last has no room any more
+			send(fmt.Sprint("full", i), strings.Repeat("z", 500<<10))
+		}
+		if waits() < windowBytes || dropped() != 1 {
+			t.Fatalf("%d bytes wait, %d dropped", waits(), dropped())
+		}
+		before := dropped()
+		for i := range values {
+			send(fmt.Sprint(i), value(i, 20))
+		}
+		if dropped() != before {
+			t.Errorf("%d values that are hardly larger were dropped", dropped()-before)
+		}
+		for i := range values {
+			send(fmt.Sprint(i), value(i, 100<<10))
+		}
+		if waits() > 2*windowBytes {
+			t.Errorf("%d bytes wait", waits())
+		}
+		large := values - (dropped() - before)
+		for i := range values {
+			send(fmt.Sprint(i), value(i, 19))
+		}
+		if large == 0 || large == values || dropped()-before != values-large {
+			t.Errorf("%d of %d large values had room, %d were dropped with the small ones that came after them", large, values, dropped()-before)
+		}
+		slow.message("first")
+		for i := range values {
+			slow.message(value(i, 19))
+		}
+	})
+}
+
 func TestDrain(t *testing.T) {
 	inMesh(t, 2, func(t *testing.T, m *mesh) {
 		stays := m.raw("stays", "a")

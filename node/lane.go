@@ -95,16 +95,19 @@ func (l *lane) add(w waiting) {
 	l.bytes += len(w.frame)
 }
 
-// replace puts a message where the slot's older value waits, and reports false
-// when none does.
-func (l *lane) replace(s slot, m *encoded, codec gateway.Codec) bool {
-	i, ok := l.latest[s]
-	if ok {
-		w := m.waiting(codec)
-		l.bytes += len(w.frame) - len(l.memory.frames[i].frame)
-		l.memory.frames[i] = w
+// replace puts a message where an older value of its slot waits. The window may be full:
+// a slow reader is to have the newest values. But many small ones may grow large: where
+// that would make twice a window, the older value stays, and replace reports false.
+func (l *lane) replace(i int, m *encoded, codec gateway.Codec) bool {
+	w := m.waiting(codec)
+	old := len(l.memory.frames[i].frame)
+	others := l.bytes - old
+	if len(w.frame) > old && others >= windowBytes && others+len(w.frame) > 2*windowBytes {
+		return false
 	}
-	return ok
+	l.bytes = others + len(w.frame)
+	l.memory.frames[i] = w
+	return true
 }
 
 // take empties the lane.
@@ -243,11 +246,15 @@ func (c *conn) offerVolatile(f *follow, m *encoded) {
 	}
 	s := slot{m.env.SrcNode, m.env.Dest(), m.env.Key}
 	latest := m.env.Class == envelope.Latest
+	i, waits := 0, false
+	if latest {
+		i, waits = c.lane.latest[s]
+	}
 	switch {
-	case latest && c.lane.replace(s, m, c.codec):
+	case waits && c.lane.replace(i, m, c.codec):
 		c.n.stats.Conflated.Add(1)
 		return
-	case c.lane.full():
+	case waits || c.lane.full():
 		c.n.stats.DroppedSlow.Add(1)
 		return
 	}

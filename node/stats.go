@@ -23,7 +23,7 @@ type Stats struct {
 	Conflated atomic.Uint64 // latest messages replaced by newer ones
 
 	DroppedAway   atomic.Uint64 // volatile, nobody connected
-	DroppedSlow   atomic.Uint64 // volatile, the reader's window was full
+	DroppedSlow   atomic.Uint64 // volatile and latest, the reader's window was full
 	DroppedRate   atomic.Uint64 // volatile and without an id, their sender's limit was reached
 	DroppedNotice atomic.Uint64 // receipts, marks and presence, the reader's window was full
 	SightingsLost atomic.Uint64 // times somebody was connected, not noted because the store was away for long
