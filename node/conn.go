@@ -22,9 +22,11 @@ const (
 	windowBytes    = 1 << 20
 	// maxInflight bounds the messages of one sender that wait for the store.
 	maxInflight = 1024
-	// maxReplies bounds the frames waiting before the server stops reading from
-	// a client that does not read.
-	maxReplies = 1024
+	// maxReplies and maxReplyBytes bound the frames waiting before the server stops
+	// reading from a client that does not read. Messages alone, of the usual size, are
+	// at most half of them: who is only slow to read those may go on sending.
+	maxReplies    = 4 * windowMessages
+	maxReplyBytes = 4 * windowBytes
 )
 
 // conn is one connection of a device. Its goroutines are the read loop and, while

@@ -92,27 +92,61 @@ func TestDeadClient(t *testing.T) {
 	})
 }
 
-// A client that sends and never reads its replies is held back.
+// A client that sends and never reads its replies is held back, by their number or
+// by their size.
 func TestRepliesNotRead(t *testing.T) {
-	inMesh(t, 1, func(t *testing.T, m *mesh) {
-		r := m.raw("bob", "a")
-		r.hello("")
-		r.control("caught_up")
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		sent := 0
-		for ; sent < 10_000; sent++ {
-			if r.ws.Write(ctx, websocket.MessageText, []byte(`{"x":1}`)) != nil { // refused
-				break
-			}
+	const members, idSize = 200, 100
+	for _, c := range []struct {
+		name, ask string
+		reply     int // bytes at least
+	}{
+		{"many", `{"x":1}`, 0}, // refused
+		{"large", `{"control":"presence","session_id":"room"}`, members * idSize},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inMesh(t, 1, func(t *testing.T, m *mesh) {
+				m.roomOf(members, idSize)
+				r := m.raw("bob", "a")
+				r.hello("")
+				for range members { // has joined
+					if f, err := r.next(time.Minute); err != nil || f.ctl.Control != "" {
+						t.Fatalf("got %s, %v", f.text, err)
+					}
+				}
+				r.control("caught_up")
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				sent, frames, bytes := 0, 0, 0
+				for ; sent < 10_000; sent++ {
+					f, b := m.at("a").queued("bob")
+					frames, bytes = max(frames, f), max(bytes, b)
+					if r.ws.Write(ctx, websocket.MessageText, []byte(c.ask)) != nil {
+						break
+					}
+				}
+				if least := min(maxReplies, maxReplyBytes/max(c.reply, 1)) / 2; sent < least || sent > 4*least+10 {
+					t.Errorf("%d frames were taken", sent)
+				}
+				if frames > maxReplies+maxInflight || bytes > maxReplyBytes+4*c.reply {
+					t.Errorf("%d replies of %d bytes wait", frames, bytes)
+				}
+			})
+		})
+	}
+}
+
+// roomOf makes bob a room with that many members, with ids of that length.
+func (m *mesh) roomOf(members, idSize int) {
+	m.t.Helper()
+	if _, err := m.api("bob", "bob", "a").CreateSession(m.t.Context(), "room", envelope.Settings{}); err != nil {
+		m.t.Fatal(err)
+	}
+	for i := range members {
+		id := fmt.Sprintf("%0*d", idSize, i)
+		if _, err := m.api(id, id, "a").JoinSession(m.t.Context(), "room"); err != nil {
+			m.t.Fatal(err)
 		}
-		if sent < maxReplies || sent > 2*maxReplies+10 {
-			t.Errorf("%d frames were taken", sent)
-		}
-		if frames, _ := m.at("a").queued("bob"); frames > maxReplies+maxInflight {
-			t.Errorf("%d replies wait", frames)
-		}
-	})
+	}
 }
 
 func TestReplaced(t *testing.T) {

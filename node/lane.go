@@ -64,6 +64,9 @@ func (l *lane) count() int {
 
 func (l *lane) full() bool { return l.count() >= windowMessages || l.bytes >= windowBytes }
 
+// crowded reports whether so much waits that nothing is read that would be answered.
+func (l *lane) crowded() bool { return l.count() >= maxReplies || l.bytes >= maxReplyBytes }
+
 func (l *lane) push(frame []byte) { l.add(waiting{frame: frame}) }
 
 // pushAck is push for an acknowledgement. It reports false when the protocol has
@@ -180,7 +183,7 @@ func (c *conn) acknowledged(ack gateway.Ack) {
 func (c *conn) waitForRoom() error {
 	for {
 		c.mu.Lock()
-		if c.lane.count() < maxReplies {
+		if !c.lane.crowded() {
 			c.mu.Unlock()
 			return nil
 		}

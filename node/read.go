@@ -68,7 +68,7 @@ func (c *conn) readable(inline bool) (kept bool) {
 func (c *conn) crowded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sending != nil && c.inflight.taken >= maxInflight || c.lane.count() >= maxReplies
+	return c.sending != nil && c.inflight.taken >= maxInflight || c.lane.crowded()
 }
 
 // takesLong reports whether a command asks the store, or others, before the next
