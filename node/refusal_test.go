@@ -327,32 +327,39 @@ func TestRefusedWhileAnotherPasses(t *testing.T) {
 	})
 }
 
-// What one connection makes a server remember of refusals is bounded, and
-// addresses that are not sent to again give their room back.
-func TestGatesBounded(t *testing.T) {
-	var g gates
-	now := time.Unix(0, 0)
-	for i := range maxGates {
-		if !g.shut(deviceAddr(fmt.Sprint(i)), "x", uint64(i), now) {
-			t.Fatalf("no room for address %d", i)
-		}
-	}
-	for _, c := range []struct {
-		name  string
-		after time.Duration
-		addr  string
-		room  bool
-		left  int
-	}{
-		{"one more address", 0, "more", false, maxGates},
-		{"another message to a known one", 0, "0", true, maxGates},
-		{"at the end of their time", gateTime, "more", false, maxGates},
-		{"after it", gateTime + 1, "more", true, 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if room := g.shut(deviceAddr(c.addr), "y", maxGates, now.Add(c.after)); room != c.room || len(g) != c.left {
-				t.Errorf("room %v, %d addresses remembered; want %v, %d", room, len(g), c.room, c.left)
+// A connection of which more refused messages would have to be remembered than there
+// is room for ends, and until it has nothing overtakes the one that is not remembered.
+func TestTooManyRefused(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		a := m.at("a")
+		a.store.set(func(f *faultyStore) {
+			f.append = func(_ envelope.Address, id string) error {
+				if id == "1" {
+					return errAway
+				}
+				return nil
 			}
 		})
-	}
+		r := m.raw("alice", "a")
+		r.hello("")
+		r.control("caught_up")
+		r.submit("0", "bob")
+		r.stored("0", 1)
+		c := a.conns.device("alice")
+		c.mu.Lock()
+		for i := range maxRefused {
+			c.gates.shut(deviceAddr(fmt.Sprint("eve", i)), "x", 0, time.Now())
+		}
+		c.mu.Unlock()
+		r.submit("1", "bob") // the goodbye waits until it is read that this one was refused
+		r.submit("2", "bob")
+		synctest.Wait()
+		r.refused("1")
+		if got := r.closed(); int(got) != envelope.Busy.CloseCode() {
+			t.Errorf("closed with %d", got)
+		}
+		if heads, err := a.inbox.Heads(t.Context(), map[envelope.Address]uint64{deviceAddr("bob"): 0}); err != nil || heads[deviceAddr("bob")] != 1 {
+			t.Errorf("the log goes to %d, %v: 2 was stored although 1 was refused", heads[deviceAddr("bob")], err)
+		}
+	})
 }

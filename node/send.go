@@ -218,7 +218,7 @@ func (s *submission) done(ack gateway.Ack, err error) {
 		room := c.gates.shut(s.log, s.id, s.number, time.Now())
 		c.mu.Unlock()
 		if !room { // a client that connects again sends everything anew, in order
-			c.close(envelope.Busy, "messages to too many addresses were refused")
+			c.close(envelope.Busy, "too many messages were refused")
 		}
 	}
 	switch {
