@@ -71,6 +71,13 @@ func (g *gates) pass(log envelope.Address, id string, number uint64, now time.Ti
 	return number, nil
 }
 
+// holds reports whether a message that has leave is held back after all: since it was
+// given, one that came before it was refused.
+func (g *gates) holds(log envelope.Address, number uint64) bool {
+	at := g.of[log]
+	return g.full || at != nil && at.refused[0].number < number
+}
+
 // shut notes that a message was refused for now. It reports false when there
 // is no room to remember it; then the connection must end.
 func (g *gates) shut(log envelope.Address, id string, number uint64, now time.Time) bool {

@@ -3,8 +3,8 @@ package node
 import "sync"
 
 // passage is the time between the check that no earlier message was refused
-// and the end of the append that follows it. A refusal is noted before it or
-// after it, never within: the message would overtake the refused one. Its
+// and the end of the append that follows it at once. A refusal is noted before it
+// or after it, never within: the message would overtake the refused one. Its
 // methods are called with the mutex of its owner held, but for end.
 type passage struct {
 	number uint64        // of the message that passes; 0: none
@@ -14,7 +14,7 @@ type passage struct {
 func (p *passage) begin(number uint64) { p.number = number }
 
 // wait returns when no other message than that one passes. An append does not
-// block, so it is short.
+// block, so it is short; and it must be, for the store's committer may be who waits.
 func (p *passage) wait(mu *sync.Mutex, number uint64) {
 	for p.number != 0 && p.number != number {
 		if p.over == nil {

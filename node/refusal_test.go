@@ -13,6 +13,7 @@ import (
 
 	"github.com/allsparkrt/allspark/client"
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/push"
 	"github.com/allsparkrt/allspark/session"
 )
 
@@ -323,6 +324,72 @@ func TestRefusedWhileAnotherPasses(t *testing.T) {
 		r.submit("1", "bob")
 		r.stored("1", 1)
 		r.submit("2", "bob")
+		r.stored("2", 2)
+	})
+}
+
+// notingStore tells when it is noted that a log is to be looked at for push.
+type notingStore struct {
+	push.Store
+	noting atomic.Pointer[func()] // called once
+}
+
+func (s *notingStore) Touch(ctx context.Context, keys []push.JobKey, due int64) error {
+	if f := s.noting.Swap(nil); f != nil {
+		(*f)()
+	}
+	return s.Store.Touch(ctx, keys, due)
+}
+
+// A message that is refused while the next one waits for the store, to note what is to
+// be done about it, does not wait for that one: it is the store which tells, and it
+// would wait for itself. Nor is it overtaken.
+func TestRefusedWhileAnotherIsNoted(t *testing.T) {
+	var notes *notingStore
+	config := func(c *Config) {
+		notes = &notingStore{Store: c.Inbox.(push.Store)}
+		c.Push = Push{Store: notes, Senders: map[push.Service]push.Sender{push.FCM: new(service)}}
+	}
+	inMeshOf(t, 1, config, func(t *testing.T, m *mesh) {
+		refuse := make(chan func(), 1)
+		m.at("a").store.set(func(f *faultyStore) {
+			first := true
+			f.take = func(_ envelope.Address, id string, done func(uint64, error)) (taken bool) {
+				if taken = first; taken {
+					refuse <- func() { done(0, errAway) }
+				}
+				first = false
+				return taken
+			}
+		})
+		r := m.raw("alice", "a")
+		r.hello("")
+		r.control("caught_up")
+		send := func(id string) { r.send(fmt.Sprintf(`{"id":%q,"dest_client_id":"bob"}`, id)) }
+		send("1")
+		pass(pushAfter) // and it is noted anew with the next
+		noting := func() {
+			told := make(chan struct{})
+			go func() {
+				(<-refuse)()
+				close(told)
+			}()
+			select {
+			case <-told:
+			case <-time.After(time.Minute):
+				t.Error("the store is held up")
+			}
+		}
+		notes.noting.Store(&noting)
+		send("2")
+		r.refused("1")
+		r.refused("2")
+		if notes.noting.Load() != nil {
+			t.Fatal("nothing was noted")
+		}
+		send("1")
+		r.stored("1", 1)
+		send("2")
 		r.stored("2", 2)
 	})
 }

@@ -20,6 +20,9 @@ func stamp(env *envelope.Envelope, who envelope.Principal) {
 type submitter interface {
 	// leave is asked for once the address is known; an error refuses the message.
 	leave(log envelope.Address) error
+	// begin is asked for directly before the message is appended, which may be long
+	// after leave; an error refuses it.
+	begin(log envelope.Address) error
 	// done is called once, possibly before send returns, from any goroutine, and
 	// must not block. For a volatile message without a receipt send calls it.
 	done(ack gateway.Ack, err error)
@@ -29,6 +32,7 @@ type submitter interface {
 type answer func(gateway.Ack, error)
 
 func (answer) leave(envelope.Address) error      { return nil }
+func (answer) begin(envelope.Address) error      { return nil }
 func (f answer) done(ack gateway.Ack, err error) { f(ack, err) }
 
 // send takes one message from a sender to its log and on to its readers. env
@@ -77,6 +81,10 @@ func (n *Node) dispatch(ctx context.Context, who envelope.Principal, addr envelo
 	}
 	id := env.ID
 	n.waker.before(ctx, addr, env)
+	if err := from.begin(addr); err != nil {
+		from.done(gateway.Ack{}, err)
+		return
+	}
 	n.owners.append(addr, env, func(seq uint64, err error) {
 		if err != nil {
 			from.done(gateway.Ack{}, err)
@@ -175,9 +183,7 @@ func (s *submission) leave(addr envelope.Address) error {
 	if s.durable && s.id != "" {
 		c.mu.Lock()
 		var err error
-		if s.number, err = c.gates.pass(addr, s.id, s.number, time.Now()); err == nil {
-			c.passage.begin(s.number)
-		}
+		s.number, err = c.gates.pass(addr, s.id, s.number, time.Now())
 		c.mu.Unlock()
 		if err != nil {
 			return err
@@ -187,6 +193,23 @@ func (s *submission) leave(addr envelope.Address) error {
 		return s.denied
 	}
 	return c.mayFrame()
+}
+
+// begin implements [submitter]. From here to the end of the append refusals wait to be
+// noted, and it may be the store's committer that has them wait: nothing may be waited
+// for in between, least of all the store. What was refused since leave is seen here.
+func (s *submission) begin(addr envelope.Address) error {
+	if s.id == "" {
+		return nil
+	}
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gates.holds(addr, s.number) {
+		return errEarlierRefused
+	}
+	c.passage.begin(s.number)
+	return nil
 }
 
 // forget gives the memory back: nobody has s any more.
