@@ -60,7 +60,7 @@ func (p Proxies) client(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	addr := at.Addr().Unmap().WithZone("")
-	if !p.trusts(addr) {
+	if !p.Trust(addr) {
 		return addr
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -69,7 +69,7 @@ func (p Proxies) client(r *http.Request) netip.Addr {
 		if err != nil {
 			break // addr is the last that anybody believed says
 		}
-		if addr = before; !p.trusts(addr) {
+		if addr = before; !p.Trust(addr) {
 			break
 		}
 	}
@@ -85,6 +85,7 @@ func parseHop(text string) (netip.Addr, error) {
 	return addr.Unmap().WithZone(""), err
 }
 
-func (p Proxies) trusts(addr netip.Addr) bool {
+// Trust reports whether an address is a proxy's.
+func (p Proxies) Trust(addr netip.Addr) bool {
 	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(addr) })
 }

@@ -172,16 +172,16 @@ func takeFrom(ctx context.Context, l *limiter[netip.Addr]) error {
 	if l == nil {
 		return nil
 	}
-	addr := boundAddress(gateway.AddressOf(ctx))
+	addr := BoundAddress(gateway.AddressOf(ctx))
 	if !addr.IsValid() {
 		return nil
 	}
 	return l.share(addr).take()
 }
 
-// boundAddress returns the address by which a client at one is bound; the zero
+// BoundAddress returns the address by which a client at one is bound; the zero
 // one when it is not.
-func boundAddress(addr netip.Addr) netip.Addr {
+func BoundAddress(addr netip.Addr) netip.Addr {
 	switch {
 	case !addr.IsValid() || addr.IsLoopback():
 		return netip.Addr{}
@@ -256,7 +256,7 @@ func (c *conn) sharesBy(of *credential) *shares {
 	}
 	found.device = c.n.limits.ofDevice(c.caller())
 	found.client = c.n.limits.client.share(c.who.Client)
-	if bound := boundAddress(c.address); bound.IsValid() {
+	if bound := BoundAddress(c.address); bound.IsValid() {
 		found.address = c.n.limits.address.share(bound)
 	}
 	return found

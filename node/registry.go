@@ -60,7 +60,7 @@ func (r *registry) add(c *conn) (replaced *conn, err error) {
 
 // room refuses a connection beyond the caps of its user and its address; under mu.
 func (r *registry) room(c *conn) error {
-	at := boundAddress(c.address)
+	at := BoundAddress(c.address)
 	refusal := &envelope.Error{Code: envelope.RateLimited, RetryMS: capRetry.Milliseconds()}
 	switch {
 	case r.caps.client > 0 && !c.who.App && r.clients[c.who.Client] >= r.caps.client:
@@ -80,7 +80,7 @@ func (r *registry) count(c *conn, by int) {
 	if r.clients[c.who.Client] += by; r.clients[c.who.Client] == 0 {
 		delete(r.clients, c.who.Client)
 	}
-	at := boundAddress(c.address)
+	at := BoundAddress(c.address)
 	if r.addresses[at] += by; r.addresses[at] == 0 {
 		delete(r.addresses, at)
 	}

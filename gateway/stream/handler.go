@@ -40,6 +40,9 @@ type Handler struct {
 	Log      *slog.Logger
 	// Context ends when connections must end at once.
 	Context context.Context
+	// Entered is told when a request becomes a connection of the Core, and what it
+	// returns when it is one no more; nil: nobody is told.
+	Entered func(*http.Request) (left func())
 }
 
 // Register adds the end points to a mux.
@@ -75,7 +78,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		h.Log.Debug("a stream did not begin", "err", err)
 		return
 	}
-	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(r, who))
+	h.serve(r, who, t)
 	t.leave()
 }
 
@@ -109,7 +112,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 	defer time.AfterFunc(wait, t.waited).Stop()
 	defer time.AfterFunc(wait+replayGrace, t.Abort).Stop()
 	defer context.AfterFunc(r.Context(), t.Abort)()
-	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), options(r, who))
+	h.serve(r, who, t)
 
 	answer, err := t.answer()
 	if err != nil {
@@ -119,6 +122,17 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) {
 	gateway.WriteVerbatim(w, answer)
 }
 
+// serve runs a connection that lives in the answer to a request.
+func (h *Handler) serve(r *http.Request, who auth.Verified, t gateway.Transport) {
+	if h.Entered != nil {
+		defer h.Entered(r)()
+	}
+	h.Core.Serve(h.Context, who.Principal, t, h.Codec(), gateway.Options{
+		Hello: true, Address: gateway.AddressOf(r.Context()),
+		Expires: who.Expires.Add(auth.Leeway), JTI: who.JTI, Issued: who.Issued,
+	})
+}
+
 // topicsOf returns the topics that a request names.
 func topicsOf(r *http.Request) ([]envelope.SessionID, error) {
 	var topics []envelope.SessionID
@@ -126,13 +140,6 @@ func topicsOf(r *http.Request) ([]envelope.SessionID, error) {
 		topics = append(topics, envelope.SessionID(id))
 	}
 	return topics, envelope.CheckTopics(topics)
-}
-
-func options(r *http.Request, who auth.Verified) gateway.Options {
-	return gateway.Options{
-		Hello: true, Address: gateway.AddressOf(r.Context()),
-		Expires: who.Expires.Add(auth.Leeway), JTI: who.JTI, Issued: who.Issued,
-	}
 }
 
 // authenticate finds out who calls. Whether there is room is asked first: a

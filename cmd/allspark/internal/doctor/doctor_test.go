@@ -58,10 +58,10 @@ func TestExamine(t *testing.T) {
 		says   string // in what was found or is to be done
 	}{
 		{"configuration", func(f *Facts) { f.Problems = config.Problems{{Key: "port", Text: "bad"}} }, "configuration", Problem, "port: bad"},
-		{"few files", func(f *Facts) { f.OpenFiles = 20_000 }, "open files", Problem, "LimitNOFILE=51500 in the systemd unit, or ulimit -Hn 51500; or --max-connections 18500"},
-		{"hardly any files", func(f *Facts) { f.OpenFiles = 1024 }, "open files", Problem, "ulimit -Hn 51500"},
-		{"just enough files", func(f *Facts) { f.OpenFiles = 51_500 }, "open files", Fine, ""},
-		{"few files of the machine", func(f *Facts) { f.Kernel.FileMax = 51_499 }, "open files", Problem, "fs.file-max = 103000"},
+		{"few files", func(f *Facts) { f.OpenFiles = 20_000 }, "open files", Problem, "LimitNOFILE=52500 in the systemd unit, or ulimit -Hn 52500; or --max-connections 17500"},
+		{"hardly any files", func(f *Facts) { f.OpenFiles = 1024 }, "open files", Problem, "ulimit -Hn 52500"},
+		{"just enough files", func(f *Facts) { f.OpenFiles = 52_500 }, "open files", Fine, ""},
+		{"few files of the machine", func(f *Facts) { f.Kernel.FileMax = 52_499 }, "open files", Problem, "fs.file-max = 105000"},
 		{"short queue", func(f *Facts) { f.Kernel.Somaxconn = 128 }, "connect queue", Problem, "net.core.somaxconn = 4096"},
 		{"shorter queue", func(f *Facts) { f.Kernel.Somaxconn = 1024 }, "connect queue", Advice, "net.core.somaxconn = 4096"},
 		{"short queue of SYNs", func(f *Facts) { f.Kernel.SynBacklog = 128 }, "connect queue", Advice, "tcp_max_syn_backlog = 4096"},
@@ -125,7 +125,7 @@ func TestExamine(t *testing.T) {
 		{"other server", func(f *Facts) { f.Addresses = []Address{{Key: "join", Told: "10.0.0.2:8421"}} }, "join", Fine, "10.0.0.2:8421"},
 		{"no other server", func(f *Facts) { f.Addresses = []Address{{Key: "join", Told: "10.0.0.2:8421", DialErr: "refused"}} }, "join", Advice, "port 8421, TCP and UDP"},
 		{"proxy that is not trusted", func(f *Facts) { f.Config.ProxyURL = "https://entry/node/a" }, "proxy", Problem, "--trusted-proxies"},
-		{"proxy", func(f *Facts) { f.Config.TrustedProxies = []string{"10.0.0.9"} }, "proxy", Fine, "worker_connections 101500"},
+		{"proxy", func(f *Facts) { f.Config.TrustedProxies = []string{"10.0.0.9"} }, "proxy", Fine, "worker_connections 102500"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 )
 
 // spareFiles are the descriptors that a server needs beside its connections:
-// for HTTP calls, the files of the store (1,000), links to other servers and to
-// the database.
-const spareFiles = 1500
+// for calls and handshakes (1,000), the files of the store (1,000), links to other
+// servers and to the database.
+const spareFiles = 2500
 
 // checkOpenFiles compares what the process may open with what it may have to.
 // Go programs raise the soft limit to the hard one when they start, so that is

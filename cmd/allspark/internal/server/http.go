@@ -29,29 +29,40 @@ type webServers struct {
 // serveHTTP starts answering on all ports. Until the node is up, clients hear
 // that the server is not ready.
 func (s *Server) serveHTTP() *webServers {
-	web := &webServers{
-		failed: make(chan error, 3),
-		// What net/http has to say is about clients' connections: no news.
-		log: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	web.serve(s.clients, gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients)))
+	web := &webServers{failed: make(chan error, 3), log: log.New(&webLog{log: s.log, failed: &s.acceptErrors}, "", 0)}
+	web.serve(s.clients, gateway.Origins(s.cfg.Origins).Share(http.HandlerFunc(s.serveClients)), s.sockets)
 	peers := http.NewServeMux()
 	peers.HandleFunc("GET "+node.PeerPath, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-s.ready: // others know of us before the node is there; it comes in a moment
-			s.node.Load().ServePeer(w, r)
+			s.servePeer(w, r)
 		case <-r.Context().Done():
 		}
 	})
-	web.serve(s.peers, peers)
+	web.serve(s.peers, peers, s.peerSockets)
 	if s.metrics != nil {
 		operators := http.NewServeMux()
 		operators.Handle("GET /metrics", s.metricsHandler())
 		s.health(operators)
-		web.serve(s.metrics, operators)
+		web.serve(s.metrics, operators, nil)
 	}
 	return web
 }
+
+// servePeer opens a link, unless too many are being opened: who opens one is not
+// known before it has shaken hands, and its connection is not HTTP's by then.
+func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
+	n := s.node.Load()
+	defer s.links.Add(-1)
+	if s.links.Add(1) > int64(n.PeerLinks()+maxPeerSockets) {
+		s.peerSockets.over.Add(1)
+		gateway.WriteError(w, nil, errLinks)
+		return
+	}
+	n.ServePeer(w, r)
+}
+
+var errLinks = envelope.BusyError(1000, "too many links are being opened", nil)
 
 var errStarting = envelope.BusyError(1000, "the server is starting", nil)
 
@@ -105,10 +116,14 @@ const (
 	maxHeaderBytes = 32 << 10
 )
 
-func (w *webServers) serve(l net.Listener, h http.Handler) {
+// serve answers on a listener, whose connections bound counts; nil: nobody does.
+func (w *webServers) serve(l net.Listener, h http.Handler, bound *sockets) {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: w.log,
+	}
+	if bound != nil {
+		bound.watch(srv)
 	}
 	w.servers = append(w.servers, srv)
 	go func() {

@@ -2,14 +2,12 @@ package server
 
 import (
 	"net/http"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/allsparkrt/allspark/graph"
-	"github.com/allsparkrt/allspark/node"
 	"github.com/allsparkrt/allspark/store/embedded"
 	"github.com/allsparkrt/allspark/store/mongo"
 )
@@ -21,18 +19,14 @@ func (s *Server) metricsHandler() http.Handler {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		nodeCollector{&s.node, &s.database, &s.disk},
+		nodeCollector{s},
 	)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
-// nodeCollector reads a node's counters when it is asked. It has nothing to
+// nodeCollector reads a server's counters when it is asked. It has nothing to
 // say until there is a node.
-type nodeCollector struct {
-	node     *atomic.Pointer[node.Node]
-	database *atomic.Pointer[mongo.Store] // nil pointer inside: another kind of store
-	disk     *atomic.Pointer[embedded.Store]
-}
+type nodeCollector struct{ *Server }
 
 // Describe implements prometheus.Collector; without descriptions the
 // collector is unchecked, and may come and go.
@@ -102,9 +96,14 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("forwarded_total", "Appends handed to the server that owns the log.", st.Forwarded.Load())
 	count("taken_back_total", "Appends made here because the server that owned the log was lost.", st.TakenBack.Load())
 	count("peer_relayed_total", "Records passed on for other servers.", st.PeerRelayed.Load())
+	const limited, limitedHelp = "limited_total", "Messages, calls and connections refused, by the limit that was reached."
 	for limit, v := range n.Limited() {
-		count("limited_total", "Messages, calls and connections refused, by the limit that was reached.", v, "limit", limit)
+		count(limited, limitedHelp, v, "limit", limit)
 	}
+	count(limited, limitedHelp, c.sockets.over.Load(), "limit", "http_connections")
+	count(limited, limitedHelp, c.sockets.overAddress.Load(), "limit", "address_http_connections")
+	count(limited, limitedHelp, c.peerSockets.over.Load()+c.peerSockets.overAddress.Load(), "limit", "peer_http_connections")
+	count("accept_errors_total", "Connections that could not be accepted, as for want of a descriptor.", c.acceptErrors.Load())
 	if recorded, receivers := n.HookStats(); recorded != nil {
 		count("hook_events_total", "Events put into the outbox for the app's backend.", recorded.Recorded.Load())
 		count(dropped, droppedHelp, recorded.DroppedFull.Load(), "reason", "event_queue_full")

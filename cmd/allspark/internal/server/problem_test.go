@@ -13,16 +13,23 @@ import (
 	"github.com/allsparkrt/allspark/gateway"
 )
 
-// Whatever is refused, by whichever part of the server, is refused with a
-// problem document (RFC 9457) that says what the status says.
-func TestEveryRefusalIsAProblem(t *testing.T) {
-	s := started(t, func(c *config.Config) { c.MaxFrameBytes = 64 << 10 })
+// mintKey returns an auth key of a user that is good for a minute.
+func mintKey(t *testing.T, client envelope.ClientID) string {
+	t.Helper()
 	key, err := auth.Mint(auth.MintKey{Secret: auth.Secret(strings.Repeat("s", 32))}, auth.Claims{
-		Client: "ann", Issued: time.Now(), Expires: time.Now().Add(time.Minute),
+		Client: client, Issued: time.Now(), Expires: time.Now().Add(time.Minute),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key
+}
+
+// Whatever is refused, by whichever part of the server, is refused with a
+// problem document (RFC 9457) that says what the status says.
+func TestEveryRefusalIsAProblem(t *testing.T) {
+	s := started(t, func(c *config.Config) { c.MaxFrameBytes = 64 << 10 })
+	key := mintKey(t, "ann")
 	ticket := func() string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/v1/connect", nil)

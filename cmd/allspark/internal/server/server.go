@@ -56,12 +56,24 @@ type Server struct {
 	database                atomic.Pointer[mongo.Store]    // for its metrics; nil with another kind of store
 	disk                    atomic.Pointer[embedded.Store] // the same
 	ready                   chan struct{}
+
+	proxies              gateway.Proxies
+	sockets, peerSockets *sockets
+	links                atomic.Int64  // that others have dialled, those being opened included
+	acceptErrors         atomic.Uint64 // connections that could not be accepted
 }
 
 // Listen opens the server's ports, so that what cannot be had is known before
 // anything else is touched. A store that is given is used and not closed.
 func Listen(cfg config.Config, log *slog.Logger, store Store) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, store: store, ready: make(chan struct{})}
+	proxies, err := gateway.ParseProxies(cfg.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, log: log, store: store, proxies: proxies, ready: make(chan struct{}),
+		sockets: newSockets(maxSockets, cfg.AddressConnections, proxies), peerSockets: newSockets(maxPeerSockets, maxPeerSockets, nil),
+	}
 	defer func() {
 		if err != nil {
 			s.closeListeners()
@@ -151,10 +163,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proxies, err := gateway.ParseProxies(s.cfg.TrustedProxies)
-	if err != nil {
-		return fmt.Errorf("trusted_proxies: %w", err)
-	}
 	tickets, err := auth.NewTickets([]byte(s.cfg.MeshKey), nil)
 	if err != nil {
 		return err
@@ -211,10 +219,10 @@ func (s *Server) Run(ctx context.Context) error {
 		Core: n, Verifier: verifier, Tickets: tickets, Origins: s.cfg.Origins, MaxFrame: s.cfg.MaxFrameBytes, Log: s.log, Loops: loops, Context: hard,
 	}).Register(mux)
 	(&stream.Handler{
-		Core: n, Verifier: verifier, Tickets: tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: s.log, Context: hard,
+		Core: n, Verifier: verifier, Tickets: tickets, Codec: func() gateway.Codec { return native.NewCodec(false) }, Log: s.log, Context: hard, Entered: s.sockets.lend,
 	}).Register(mux)
 	limited := http.NewServeMux()
-	limited.Handle("/", proxies.Locate(limitCalls(n, mux, s.log)))
+	limited.Handle("/", s.proxies.Locate(limitCalls(n, mux, s.log)))
 	s.health(limited)
 	var handler http.Handler = limited
 	s.node.Store(n)
