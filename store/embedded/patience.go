@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,32 +14,65 @@ import (
 
 // patientFS makes a full disk look like a slow one: a write that finds no
 // room waits until there is some. The database could not go on after the
-// error; this way the store answers Busy meanwhile and recovers by itself.
+// error; this way the store answers Busy meanwhile and recovers by itself. So it is
+// when no file can be opened because too many are: the database would try again at
+// once, and without end.
 type patientFS struct {
 	vfs.FS
 	log     *slog.Logger
 	closing <-chan struct{} // gives up
+	waits   *waits
 }
 
-// roomInterval is how often a full disk is tried again.
-const roomInterval = time.Second
+// waits are how often something had to wait for room or a descriptor.
+type waits struct {
+	n    atomic.Int64
+	said atomic.Int64 // when that was logged last, in Unix seconds
+}
 
-// retry calls f until it does not fail for lack of room.
+const (
+	// roomInterval is how often a full disk is tried again.
+	roomInterval = time.Second
+	// sayEvery is how often it is said that something waits.
+	sayEvery = time.Minute
+)
+
+// retry calls f until it does not fail for lack of room or of a descriptor.
 func (p patientFS) retry(name string, f func() error) error {
-	for tries := 0; ; tries++ {
+	for {
 		err := f()
-		if !isFull(err) {
+		if !isShort(err) {
 			return err
 		}
-		if tries%60 == 0 {
-			p.log.Error("the disk is full; writes wait until there is room", "path", name, "err", err)
-		}
+		p.waits.n.Add(1)
+		p.say(name, err)
 		select {
 		case <-p.closing:
 			return err
 		case <-time.After(roomInterval):
 		}
 	}
+}
+
+// say logs that something waits, unless that has just been logged.
+func (p patientFS) say(name string, err error) {
+	now, said := time.Now().Unix(), p.waits.said.Load()
+	if now-said < int64(sayEvery/time.Second) || !p.waits.said.CompareAndSwap(said, now) {
+		return
+	}
+	what := "the disk is full; writes wait until there is room"
+	if noDescriptor(err) {
+		what = "too many files are open; the store waits until it can open one"
+	}
+	p.log.Error(what, "path", name, "err", err)
+}
+
+// isShort reports whether something failed for lack of what may come back.
+func isShort(err error) bool { return isFull(err) || noDescriptor(err) }
+
+// noDescriptor reports whether the process, or the machine, has too many files open.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 func isFull(err error) bool {
@@ -51,16 +85,33 @@ func isHeld(err error) bool {
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || err.Error() == "lock held by current process"
 }
 
-func (p patientFS) file(name string, open func() (vfs.File, error)) (vfs.File, error) {
-	var f vfs.File
-	err := p.retry(name, func() (err error) {
+func (p patientFS) open(name string, open func() (vfs.File, error)) (f vfs.File, err error) {
+	err = p.retry(name, func() (err error) {
 		f, err = open()
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	return f, nil
+}
+
+func (p patientFS) file(name string, open func() (vfs.File, error)) (vfs.File, error) {
+	f, err := p.open(name, open)
+	if err != nil {
+		return nil, err
+	}
 	return patientFile{f, p, name}, nil
+}
+
+// Open implements vfs.FS.
+func (p patientFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	return p.open(name, func() (vfs.File, error) { return p.FS.Open(name, opts...) })
+}
+
+// OpenDir implements vfs.FS.
+func (p patientFS) OpenDir(name string) (vfs.File, error) {
+	return p.open(name, func() (vfs.File, error) { return p.FS.OpenDir(name) })
 }
 
 // Create implements vfs.FS.

@@ -129,6 +129,8 @@ func TestNewerFormat(t *testing.T) {
 type faultFS struct {
 	vfs.FS
 	write atomic.Pointer[error] // fails every write of a file
+	open  atomic.Pointer[error] // fails to open or make any
+	opens atomic.Int64          // tried to open or to make
 	gate  atomic.Pointer[chan struct{}]
 }
 
@@ -138,11 +140,47 @@ type faultFile struct {
 }
 
 func (f *faultFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.tries(); err != nil {
+		return nil, err
+	}
 	file, err := f.FS.Create(name, c)
 	return faultFile{file, f}, err
 }
 
+func (f *faultFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := f.tries(); err != nil {
+		return nil, err
+	}
+	return f.FS.Open(name, opts...)
+}
+
+func (f *faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := f.tries(); err != nil {
+		return nil, err
+	}
+	return f.FS.OpenReadWrite(name, c, opts...)
+}
+
+func (f *faultFS) OpenDir(name string) (vfs.File, error) {
+	if err := f.tries(); err != nil {
+		return nil, err
+	}
+	return f.FS.OpenDir(name)
+}
+
+// tries counts a file that is to be opened, and fails if so it was said.
+func (f *faultFS) tries() error {
+	f.opens.Add(1)
+	if err := f.open.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func (f *faultFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.tries(); err != nil {
+		return nil, err
+	}
 	file, err := f.FS.ReuseForWrite(oldname, newname, c)
 	return faultFile{file, f}, err
 }

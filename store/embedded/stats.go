@@ -13,6 +13,8 @@ type Stats struct {
 
 	Batches int64 // written
 	Ahead   int64 // appends made ready while another batch was being written
+
+	Waits int64 // for room on the disk or for a descriptor, a second each
 }
 
 // counts are written by the committing goroutine.
@@ -24,5 +26,6 @@ func (s *Store) Stats() Stats {
 	return Stats{
 		Fresh: c.fresh.Load(), Asked: c.asked.Load(), Repeated: c.repeated.Load(),
 		FilterBytes: c.filterBytes.Load(), Batches: c.batches.Load(), Ahead: c.ahead.Load(),
+		Waits: s.waits.n.Load(),
 	}
 }

@@ -93,6 +93,7 @@ type Store struct {
 	queue   *queue
 	seed    maphash.Seed  // of idHash
 	counts  counts        // atomic
+	waits   waits         // atomic
 	closing chan struct{} // closed by Close
 	threads sync.WaitGroup
 	// committed is closed when the committing goroutine has ended.
@@ -212,7 +213,7 @@ func takeLock(o Options) (io.Closer, error) {
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS: patientFS{FS: s.options.fs, log: s.log, closing: s.closing},
+		FS: patientFS{FS: s.options.fs, log: s.log, closing: s.closing, waits: &s.waits},
 		// The database takes the memory of its memtables out of its cache;
 		// without more it would read a filter from disk for each message.
 		CacheSize: s.options.CacheBytes + 2*int64(s.options.MemtableBytes),

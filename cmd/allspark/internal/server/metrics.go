@@ -143,6 +143,7 @@ func collectEmbedded(st embedded.Stats, count func(name, help string, v uint64, 
 	count("store_repeated_total", "Messages whose id was there already.", uint64(st.Repeated))
 	count("store_batches_total", "Batches written.", uint64(st.Batches))
 	count("store_ahead_total", "Messages made ready while another batch was being written.", uint64(st.Ahead))
+	count("store_waits_total", "Times that a write or the opening of a file waited for a second, because the disk was full or too many files were open.", uint64(st.Waits))
 	gauge("store_filter_bytes", "Memory taken to know which ids are new.", int(st.FilterBytes))
 }
 
