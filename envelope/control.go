@@ -215,8 +215,15 @@ func eachMember(raw []byte, f func(name string, value jsontext.Value) error) err
 }
 
 // UnmarshalStrict reads one JSON value into v as strictly as frames are read:
-// valid UTF-8, no repeated, unknown or differently spelled names.
+// valid UTF-8, no repeated, unknown or differently spelled names, and nested no
+// deeper than a frame within an object. The library would go on to 10,000, with as
+// many calls on the stack.
 func UnmarshalStrict(text []byte, v any) error {
+	s := scanner{text: text, limit: MaxDepth + 1}
+	s.value()
+	if s.end(); s.err != nil {
+		return s.err
+	}
 	return json.Unmarshal(text, v, json.RejectUnknownMembers(true))
 }
 

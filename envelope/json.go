@@ -105,7 +105,7 @@ func (e *Envelope) SetPayload(s string) {
 // Member returns the JSON value of the named member of Body, and false when
 // there is none. The value aliases Body.
 func (e *Envelope) Member(name string) (jsontext.Value, bool) {
-	s := scanner{text: e.Body, limit: libraryDepth}
+	s := scanner{text: e.Body, limit: MaxDepth}
 	var o object
 	for s.next(&o) {
 		if value := s.value(); s.err == nil && string(o.name) == name {

@@ -71,10 +71,10 @@ func (p *oracle) members(frame []byte, e *Envelope) error {
 		if err != nil {
 			return oracleNotJSON(err)
 		}
+		if tooDeep(value) {
+			return Errorf(BadRequest, "nested deeper than %d", MaxDepth)
+		}
 		if field == fieldOpaque {
-			if tooDeep(value) {
-				return Errorf(BadRequest, "nested deeper than %d", MaxDepth)
-			}
 			e.Body = append(e.Body, value...)
 			continue
 		}
@@ -274,7 +274,7 @@ func oracleNotJSON(cause error) *Error {
 
 func oracleValue(text []byte) ([]byte, error) {
 	var v jsontext.Value
-	if err := UnmarshalStrict(text, &v); err != nil {
+	if err := json.Unmarshal(text, &v); err != nil {
 		return nil, oracleNotJSON(err)
 	}
 	if tooDeep(v) {

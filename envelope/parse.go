@@ -69,7 +69,7 @@ func (p *Parser) parse(frame []byte, e *Envelope, kept *keeper) error {
 }
 
 func (p *Parser) members(frame []byte, e *Envelope, kept *keeper) error {
-	s := scanner{text: frame, limit: libraryDepth}
+	s := scanner{text: frame, limit: MaxDepth}
 	if s.peek() != '{' {
 		return notJSON(nil)
 	}
@@ -84,10 +84,6 @@ func (p *Parser) members(frame []byte, e *Envelope, kept *keeper) error {
 			if err := notReserved(o.name); err != nil {
 				return err
 			}
-		}
-		s.limit = libraryDepth
-		if f == fieldOpaque {
-			s.limit = MaxDepth
 		}
 		value := s.value()
 		if s.err != nil {

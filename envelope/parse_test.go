@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func TestParse(t *testing.T) {
@@ -62,6 +64,8 @@ func TestParse(t *testing.T) {
 		{name: "long id", in: `{"dest_id":"` + strings.Repeat("a", MaxIDLen+1) + `"}`, code: BadRequest},
 		{name: "too deep", in: `{"dest_id":"b","payload":` + deep + `}`, code: BadRequest},
 		{name: "very deep", in: `{"dest_id":"b","payload":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`, code: BadRequest},
+		{name: "very deep where it is ignored", in: `{"dest_id":"b","src_id":` + deep + `}`, code: BadRequest},
+		{name: "very deep and no end", in: `{"id":` + strings.Repeat(`{"":`, 100_000), code: BadRequest},
 		{name: "huge type", in: `{"dest_id":"b","type":1e999}`, code: BadRequest},
 		{name: "type over 64 bits", in: `{"dest_id":"b","type":18446744073709551616}`, code: BadRequest},
 		{name: "fractional type", in: `{"dest_id":"b","type":1.5}`, code: BadRequest},
@@ -361,4 +365,20 @@ func FuzzParseBinary(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// What is no frame may be nested as a frame within an object, and no deeper, also
+// where its reader would take anything.
+func TestUnmarshalStrictDepth(t *testing.T) {
+	for depth, want := range map[int]Code{1: "", MaxDepth + 1: "", MaxDepth + 2: BadRequest, 9_000: BadRequest, 100_000: BadRequest} {
+		for _, value := range deep(depth) {
+			var v jsontext.Value
+			if err := UnmarshalStrict([]byte(value), &v); CodeOf(err) != want {
+				t.Errorf("%d deep: %v, want %q", depth, err, want)
+			}
+		}
+	}
+	if _, err := ParseControl([]byte(`{"control":"hello","epoch":` + deep(1000)[0] + `}`)); CodeOf(err) != BadRequest || !strings.Contains(err.Error(), "deeper") {
+		t.Errorf("control frame: %v", err)
+	}
 }

@@ -27,9 +27,6 @@ type scanner struct {
 	err   *Error
 }
 
-// libraryDepth is the nesting up to which values are read that nothing is made of.
-const libraryDepth = 10_000
-
 func (s *scanner) fail() {
 	if s.err == nil {
 		s.err = notJSON(fmt.Errorf("byte %d", s.at))

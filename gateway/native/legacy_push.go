@@ -53,6 +53,10 @@ func undirected(message string) (env envelope.Envelope, src envelope.NodeID, cli
 		Client    any               `json:"dest_client_id"`
 		Session   any               `json:"dest_session_id"`
 	}
+	// A value first, which is not nested as deep as the library would follow.
+	if _, err := envelope.ParseValue([]byte(message)); err != nil {
+		return env, "", "", err
+	}
 	if err := json.Unmarshal([]byte(message), &says); err != nil || message[0] != '{' {
 		return env, "", "", envelope.Errorf(envelope.BadRequest, "payload is a message, which is a JSON object")
 	}
