@@ -151,7 +151,8 @@ type (
 	GetSession struct {
 		ID    envelope.SessionID
 		After envelope.NodeID
-		Limit int // members at most; 0: as many as a page has
+		Limit int  // members at most; 0: as many as a page has
+		All   bool // of the members, for who cannot ask for the next page
 	}
 
 	// Locate asks for servers to connect to, best first. The reply is [Servers].

@@ -47,6 +47,9 @@ func (n *Node) listSessions(ctx context.Context, who envelope.Principal, cmd gat
 // pageOfMembers leaves those of a session's members that were asked for.
 func pageOfMembers(info gateway.SessionInfo, cmd gateway.GetSession) gateway.SessionInfo {
 	slices.SortFunc(info.Members, func(a, b gateway.MemberInfo) int { return strings.Compare(string(a.Node), string(b.Node)) })
+	if cmd.All {
+		return info
+	}
 	behind, _ := slices.BinarySearchFunc(info.Members, cmd.After, func(m gateway.MemberInfo, after envelope.NodeID) int {
 		if m.Node <= after {
 			return -1

@@ -105,5 +105,8 @@ func TestPagesOfMembers(t *testing.T) {
 		if len(rest.Members) != 1 || rest.More || rest.Next != "" {
 			t.Errorf("%+v", rest)
 		}
+		if all := pageOfMembers(many, gateway.GetSession{All: true}); len(all.Members) != maxListed+1 || all.More {
+			t.Errorf("of all: %d members, more %v", len(all.Members), all.More)
+		}
 	})
 }

@@ -208,40 +208,63 @@ func (s *Sessions) Leave(ctx context.Context, who envelope.Principal, id envelop
 // Where the caller may not see the others, it is the only one; one that has
 // been invited sees itself as that. Whose an alias is is told to nobody else,
 // the app included.
+//
+// All members are read for those only who are told of them: there may be many, and
+// anybody may ask.
 func (s *Sessions) Get(ctx context.Context, who envelope.Principal, id envelope.SessionID) (Session, []Member, error) {
 	ses, err := s.session(ctx, id)
 	if err != nil {
 		return Session{}, nil, err
 	}
+	if !who.App {
+		own, err := s.looking(ctx, id, who.Node)
+		if err != nil {
+			return Session{}, nil, err
+		}
+		if own.State == Invited || ses.MembersHidden && ses.RoleOf(own) < Moderator {
+			return ses, []Member{own}, nil
+		}
+	}
 	all, err := s.store.Members(ctx, id)
 	if err != nil {
 		return Session{}, nil, refuse(err)
 	}
-	members, own := all[:0], []Member(nil)
+	members, inside := all[:0], who.App
 	for _, m := range all {
-		if m.seated() {
-			members = append(members, m)
+		if !m.seated() {
+			continue
 		}
-		if m.Device == who.Node && (m.in() || m.State == Leaving || m.State == Invited && own == nil) {
-			own = []Member{m}
+		if m.Device == who.Node {
+			inside = inside || m.State != Joining
+		} else if m.Alias = ""; m.Hidden() {
+			m.Device, m.Client = "", ""
 		}
+		members = append(members, m)
 	}
-	for i := range members {
-		if m := &members[i]; m.Device != who.Node {
-			if m.Alias = ""; m.Hidden() {
-				m.Device, m.Client = "", ""
-			}
-		}
-	}
-	switch {
-	case who.App:
-		return ses, members, nil
-	case len(own) == 0:
+	if !inside { // it has left meanwhile
 		return Session{}, nil, errOutside
-	case own[0].State == Invited, ses.MembersHidden && ses.RoleOf(own[0]) < Moderator:
-		return ses, own, nil
 	}
 	return ses, members, nil
+}
+
+// looking returns the membership by which a device may look at a session: it is in,
+// about to leave or invited. NotFound if there is none.
+func (s *Sessions) looking(ctx context.Context, id envelope.SessionID, device envelope.NodeID) (Member, error) {
+	inside := func(m Member) bool { return m.in() || m.State == Leaving }
+	named, err := s.store.Member(ctx, id, device)
+	if err != nil || inside(named) {
+		return named, refuse(err)
+	}
+	if named.Alias != "" {
+		m, err := s.store.Member(ctx, id, named.Alias)
+		if err == nil && inside(m) || err != nil && !errors.Is(err, ErrNotFound) {
+			return m, refuse(err)
+		}
+	}
+	if named.State != Invited {
+		return Member{}, errOutside
+	}
+	return named, nil
 }
 
 // Of returns the memberships of a device that give it something to read, ended

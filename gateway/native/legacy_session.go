@@ -223,19 +223,11 @@ func (m legacyMember) MarshalJSON() ([]byte, error) {
 }
 
 func (h *Handler) sessionInfo(ctx context.Context, who auth.Verified, form url.Values) (any, error) {
-	ev, err := h.Core.Do(ctx, who.Principal, gateway.GetSession{ID: sessionOf(form)})
+	ev, err := h.Core.Do(ctx, who.Principal, gateway.GetSession{ID: sessionOf(form), All: true})
 	if err != nil {
 		return nil, err
 	}
 	info := ev.(gateway.SessionInfo)
-	for page := info; page.More; {
-		ev, err := h.Core.Do(ctx, who.Principal, gateway.GetSession{ID: info.ID, After: page.Next})
-		if err != nil {
-			return nil, err
-		}
-		page = ev.(gateway.SessionInfo)
-		info.Members = append(info.Members, page.Members...)
-	}
 	reply := legacySession{
 		SessionID: info.ID, NodeID: info.Owner, CreatedAt: float64(info.Created.UnixMilli()) / 1000, NotifyLast: -1,
 		AnyoneCanJoin: *info.Settings.AnyoneCanJoin, NodeIDs: make([]envelope.NodeID, len(info.Members)),

@@ -92,7 +92,7 @@ func describeCall(cmd gateway.Command) string {
 	case gateway.LeaveSession:
 		return fmt.Sprintf("leave id=%s", cmd.ID)
 	case gateway.GetSession:
-		return fmt.Sprintf("get id=%s", cmd.ID)
+		return fmt.Sprintf("get id=%s all=%v", cmd.ID, cmd.All)
 	case gateway.RevealAnonymity:
 		return fmt.Sprintf("reveal id=%s", cmd.ID)
 	case gateway.ChangeMember:
