@@ -13,6 +13,9 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
+// MaxCallBody is the largest body of an HTTP call that is not a message, in bytes.
+const MaxCallBody = 64 << 10
+
 // Command is something a client asks for; one of the types below.
 type Command interface{ command() }
 

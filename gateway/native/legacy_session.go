@@ -72,19 +72,47 @@ func (h *Handler) legacyCall(call sessionCall) http.HandlerFunc {
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call sessionCall) (any, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, int64(h.MaxFrame))
-	if err := r.ParseForm(); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, envelope.Errorf(envelope.TooLarge, "the body has at most %d bytes", h.MaxFrame)
-		}
-		// Without its cause, which quotes the parameters.
-		return nil, envelope.Errorf(envelope.BadRequest, "the parameters are not in the form of a query")
-	}
-	who, err := h.Verifier.Verify(r.Context(), r.Form.Get("auth_key"))
+	who, err := h.caller(w, r)
 	if err != nil {
 		return nil, err
 	}
 	return call(r.Context(), who, r.Form)
+}
+
+// caller finds out who calls, and reads the parameters. Of who has not shown an
+// auth key no more is read than it takes to find one.
+func (h *Handler) caller(w http.ResponseWriter, r *http.Request) (who auth.Verified, err error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return who, errNoForm
+	}
+	shown, limit := query.Get("auth_key"), h.MaxFrame
+	if shown == "" {
+		limit = min(limit, gateway.MaxCallBody)
+	} else if who, err = h.Verifier.Verify(r.Context(), shown); err != nil {
+		return who, err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, int64(limit))
+	if err := r.ParseForm(); err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return who, tooLarge(limit, limit < h.MaxFrame)
+		}
+		return who, errNoForm
+	}
+	if key := r.Form.Get("auth_key"); key != shown || key == "" {
+		return h.Verifier.Verify(r.Context(), key)
+	}
+	return who, nil
+}
+
+// errNoForm is without its cause, which quotes the parameters.
+var errNoForm = envelope.Errorf(envelope.BadRequest, "the parameters are not in the form of a query")
+
+func tooLarge(limit int, early bool) error {
+	if early {
+		return envelope.Errorf(envelope.TooLarge, "a body with the auth_key in it has at most %d bytes; with that in the query it may have more", limit)
+	}
+	return envelope.Errorf(envelope.TooLarge, "the body has at most %d bytes", limit)
 }
 
 // createSession answers with the session's id and nothing else.

@@ -190,3 +190,75 @@ func TestLegacyCallsHead(t *testing.T) {
 		}
 	}
 }
+
+// countedBody counts what is read of a body.
+type countedBody struct {
+	io.Reader
+	n int
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	b.n += n
+	return n, err
+}
+
+// How much of a body is read depends on who sends it, and a key in the body counts
+// more than one in the query.
+func TestLegacyBodies(t *testing.T) {
+	const maxFrame, large = 1 << 20, 200 << 10
+	secret := auth.Secret("a token secret for tests, long enough")
+	verifier, err := auth.NewVerifier(t.Context(), auth.Config{Keys: []auth.KeySource{{Secret: secret}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer verifier.Close()
+	good, err := auth.Mint(auth.MintKey{Secret: secret}, auth.Claims{
+		Client: "c", Node: "bob", Issued: time.Now(), Expires: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := &noteCore{}
+	mux := http.NewServeMux()
+	(&Handler{Core: core, Verifier: verifier, MaxFrame: maxFrame, Log: slog.New(slog.DiscardHandler)}).Register(mux)
+	for name, tt := range map[string]struct {
+		query, body string // the auth keys
+		size        int    // of what else is in the body
+		status      int
+		read        int // at most
+	}{
+		"small form":            {"", good, 100, 200, 1000},
+		"query":                 {good, "", 0, 200, 1000},
+		"query, large":          {good, "", large, 200, large + 1000},
+		"query, too large":      {good, "", maxFrame, 413, maxFrame + 1000},
+		"bad in the query":      {"x", good, large, 401, 0},
+		"large form":            {"", good, large, 413, gateway.MaxCallBody + 1000},
+		"large without":         {"", "", large, 413, gateway.MaxCallBody + 1000},
+		"small without":         {"", "", 100, 401, 1000},
+		"bad in the form":       {"", "x", 100, 401, 1000},
+		"the one in the form":   {good, "x", 100, 401, 1000},
+		"the same in both":      {good, good, large, 200, large + 1000},
+		"none in the form, bad": {"x", "", 100, 401, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			form := "session_id=r&x=" + strings.Repeat("x", tt.size)
+			if tt.body != "" {
+				form += "&auth_key=" + tt.body
+			}
+			target := "/get_session_info"
+			if tt.query != "" {
+				target += "?auth_key=" + tt.query
+			}
+			body := &countedBody{Reader: strings.NewReader(form)}
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, target, body)
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			core.asked = nil
+			rec := httptest.NewRecorder()
+			mux.ServeHTTP(rec, req)
+			if rec.Code != tt.status || body.n > tt.read || (len(core.asked) == 1) != (tt.status == 200) {
+				t.Errorf("%d %s, read %d bytes, asked %v", rec.Code, rec.Body, body.n, core.asked)
+			}
+		})
+	}
+}

@@ -18,7 +18,7 @@ type headerReply struct {
 
 // setHeader answers PUT /v1/sessions/{id}/header, whose body is the document.
 func (h *Handler) setHeader(r *http.Request, who auth.Verified) (any, error) {
-	document, err := readBody(r, maxCallBody)
+	document, err := readBody(r, gateway.MaxCallBody)
 	if err != nil {
 		return nil, err
 	}

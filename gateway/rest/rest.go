@@ -18,9 +18,6 @@ import (
 // maxServers is how many servers the pre-connection call names.
 const maxServers = 3
 
-// maxCallBody is the largest body of a call that is not a message, in bytes.
-const maxCallBody = 64 << 10
-
 // Handler serves the HTTP API under /v1/.
 type Handler struct {
 	Core     gateway.Core
@@ -160,7 +157,7 @@ func (h *Handler) connect(r *http.Request, who auth.Verified) (any, error) {
 
 // readJSON reads the body of a call strictly into v. No body is an empty object.
 func readJSON(r *http.Request, v any) error {
-	body, err := readBody(r, maxCallBody)
+	body, err := readBody(r, gateway.MaxCallBody)
 	if err != nil || len(body) == 0 {
 		return err
 	}
