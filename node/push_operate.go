@@ -59,6 +59,9 @@ func (n *Node) testPush(ctx context.Context, who envelope.Principal, cmd gateway
 	for i, try := range tried {
 		of := gateway.PushTry{Service: string(try.Token.Service), Token: try.Token.String(), Sent: try.Failure == nil}
 		if f := try.Failure; f != nil {
+			if !who.App {
+				f = f.Told()
+			}
 			of.Reason, of.Gone, of.Retry, of.After = f.Reason, f.Gone, f.Retry, f.After
 		}
 		reply.Of[i] = of

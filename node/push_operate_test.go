@@ -103,6 +103,38 @@ func TestPushTest(t *testing.T) {
 	})
 }
 
+// Whether the host of an endpoint is one of the servers' own network the app is
+// told and nobody else.
+func TestPushTestOfInnerAddress(t *testing.T) {
+	inPushMesh(t, 1, func(t *testing.T, m *mesh, s *service) {
+		bob := m.api("bob", "phone", "a")
+		if err := bob.PutPushToken(t.Context(), client.PushToken{Service: "fcm", Token: tokenOf("one"), App: "one"}); err != nil {
+			t.Fatal(err)
+		}
+		inner := &push.Failure{Reason: "address not allowed", Inner: true}
+		nobody := push.Unanswered(io.ErrUnexpectedEOF)
+		var told [2]client.PushTry
+		for i, failure := range []*push.Failure{inner, nobody} {
+			s.set(func(push.Token) error { return failure })
+			tried, err := bob.TestPush(t.Context(), client.PushTest{})
+			if err != nil || len(tried) != 1 {
+				t.Fatal(tried, err)
+			}
+			told[i] = tried[0]
+			ev, err := m.asApp("a", gateway.TestPush{Node: "phone"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if of := ev.(gateway.PushTested).Of[0]; of.Reason != failure.Reason || of.Retry != failure.Retry {
+				t.Errorf("the app is told %+v of %v", of, failure)
+			}
+		}
+		if told[0] != told[1] || told[0].Reason != "unreachable" || !told[0].Retry {
+			t.Errorf("told %+v and %+v", told[0], told[1])
+		}
+	})
+}
+
 // What was given up is listed, forgotten, and told again, without waiting for
 // the interval.
 func TestPushFailed(t *testing.T) {

@@ -80,7 +80,19 @@ type Failure struct {
 	// Retry: the same attempt may succeed later, After that long if it is not 0.
 	Retry bool
 	After time.Duration
+	// Inner: it says something about the network that this server is in, which
+	// the token's owner is not told, see Told.
+	Inner bool
 	Cause error
+}
+
+// Told returns the failure as the token's owner may hear it. Of an address that it
+// has named it does not learn from a refusal that it is one of ours.
+func (f *Failure) Told() *Failure {
+	if f.Inner {
+		return Unanswered(f.Cause)
+	}
+	return f
 }
 
 // Error implements error.

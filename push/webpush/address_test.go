@@ -117,6 +117,9 @@ func TestInside(t *testing.T) {
 		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); (err == nil || host == "localhost") && (f.Retry || !errors.Is(f, ErrAddress)) {
 			t.Errorf("%s: got %+v", host, f)
 		}
+		if told := f.Told(); told.Reason != "unreachable" || !told.Retry || told.Gone || told.After != 0 {
+			t.Errorf("%s: its owner is told %+v", host, told)
+		}
 	}
 	listener.Close()
 	if <-connected {

@@ -100,7 +100,7 @@ func (s *Sender) Send(ctx context.Context, to push.Token, n push.Notification) e
 	if err != nil {
 		f := push.Unanswered(err)
 		if errors.Is(err, ErrAddress) {
-			f.Reason, f.Retry = "address not allowed", false
+			f.Reason, f.Retry, f.Inner = "address not allowed", false, true
 		}
 		return f
 	}
