@@ -23,15 +23,21 @@ func TestRestartAfterCrash(t *testing.T) {
 	}
 }
 
-// Gossip that comes long before the record says nothing against it.
-func TestRecordAfterGossip(t *testing.T) {
-	v := newView("a", 8*time.Second)
-	b := Record{ID: "b", Boot: "boot", Beat: 1, Addr: "b:80", URL: "http://b", PeerURL: "ws://b/peer"}
+// watching returns the view of a server that hears of another one, and what has it
+// poll records that it finds, 2 s later each time.
+func watching() (v *view, b Record, poll func(...Record)) {
+	v = newView("a", 8*time.Second)
+	b = Record{ID: "b", Boot: "boot", Beat: 1, Addr: "b:80", URL: "http://b", PeerURL: "ws://b/peer"}
 	now := time.Now()
-	poll := func(records ...Record) {
+	return v, b, func(records ...Record) {
 		now = now.Add(2 * time.Second)
 		v.poll(records, now)
 	}
+}
+
+// Gossip that comes long before the record says nothing against it.
+func TestRecordAfterGossip(t *testing.T) {
+	v, b, poll := watching()
 	poll()
 	if !v.gossip(b, false) || !v.isAlive("b", "boot") {
 		t.Fatal("gossip did not begin a lease")
@@ -57,13 +63,7 @@ func TestRecordAfterGossip(t *testing.T) {
 
 // It is swept when it dies later, also when it was swept before.
 func TestSweptAgain(t *testing.T) {
-	v := newView("a", 8*time.Second)
-	b := Record{ID: "b", Boot: "boot", Beat: 1, Addr: "b:80", URL: "http://b", PeerURL: "ws://b/peer"}
-	now := time.Now()
-	poll := func(records ...Record) {
-		now = now.Add(2 * time.Second)
-		v.poll(records, now)
-	}
+	v, b, poll := watching()
 	poll()
 	v.gossip(b, false)
 	for range 40 {
