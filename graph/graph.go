@@ -110,6 +110,7 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 	c.OnRevival = cmpFunc(c.OnRevival, func() {})
 	c.OnServers = cmpFunc(c.OnServers, func() {})
 	c.OnEdges = cmpFunc(c.OnEdges, func([]envelope.Address) {})
+	c.OnDead = cmpFunc(c.OnDead, func(context.Context, Record) error { return nil })
 	c.OnGone = cmpFunc(c.OnGone, func([]envelope.Address) {})
 	c.Links = cmpFunc(c.Links, func() []envelope.ServerID { return nil })
 	c.Load = cmpFunc(c.Load, func() int { return 0 })
@@ -164,7 +165,8 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 }
 
 func cmpFunc[F interface {
-	func() | func() int | func() time.Time | func() []envelope.ServerID | func([]envelope.Address)
+	func() | func() int | func() time.Time | func() []envelope.ServerID | func([]envelope.Address) |
+		func(context.Context, Record) error
 }](f, otherwise F) F {
 	if f == nil {
 		return otherwise
@@ -269,15 +271,15 @@ func (g *Graph) Lives(id envelope.ServerID) bool {
 func (g *Graph) Age(id envelope.ServerID, boot string) time.Duration { return g.view.age(id, boot) }
 
 // Renewed returns when the last renewal of this server's lease began that
-// succeeded. Others take the server for alive for [Graph.Tolerance] after that at least.
+// succeeded. Others take the server for alive for about [Graph.Tolerance] after that.
 func (g *Graph) Renewed() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.renewed
 }
 
-// Tolerance returns for how long others take a server for alive, at least, that
-// does not renew its lease.
+// Tolerance returns for how long others take a server for alive that does not
+// renew its lease: at least, but for the time that their own look at the records takes.
 func (g *Graph) Tolerance() time.Duration { return g.cfg.Lease * 7 / 8 }
 
 // Polled returns when the last look at the records in the store began that

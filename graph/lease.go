@@ -418,7 +418,7 @@ var errNotDead = errors.New("graph: the server is back")
 // that out and takes a new boot id before it could miss its edges. What comes before
 // may take long, and begins anew each time.
 func (g *Graph) drop(ctx context.Context, dead leftover) error {
-	if err := g.look(ctx, dead.rec); err != nil {
+	if err := g.cfg.OnDead(ctx, dead.rec); err != nil {
 		return err
 	}
 	if g.view.isAlive(dead.id, dead.boot) {
@@ -434,17 +434,9 @@ func (g *Graph) drop(ctx context.Context, dead leftover) error {
 	return g.cfg.Store.DropEdges(ctx, dead.id, dead.boot)
 }
 
-// look has somebody look at what a dead boot has left.
-func (g *Graph) look(ctx context.Context, dead Record) error {
-	if g.cfg.OnDead == nil {
-		return nil
-	}
-	return g.cfg.OnDead(ctx, dead)
-}
-
 // dropEdges drops what a dead boot has left, once somebody has had a look at it.
 func (g *Graph) dropEdges(ctx context.Context, dead Record) error {
-	if err := g.look(ctx, dead); err != nil {
+	if err := g.cfg.OnDead(ctx, dead); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.timeout())

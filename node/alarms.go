@@ -49,10 +49,7 @@ func (a *alarms) set(c *conn, at time.Duration) {
 		heap.Fix(&a.line, i)
 	}
 	if a.line[0].c == c {
-		select {
-		case a.kick <- struct{}{}:
-		default:
-		}
+		poke(a.kick)
 	}
 }
 

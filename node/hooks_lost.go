@@ -20,10 +20,7 @@ func (h *hooks) serversChanged() {
 	if h == nil {
 		return
 	}
-	select {
-	case h.news <- struct{}{}:
-	default:
-	}
+	poke(h.news)
 }
 
 // watchServers records of servers that have died which devices they had. One of
@@ -102,10 +99,7 @@ func (h *hooks) revived() {
 	if h == nil {
 		return
 	}
-	select {
-	case h.revival <- struct{}{}:
-	default:
-	}
+	poke(h.revival)
 }
 
 // keep says of all connections anew that they are there, after others have

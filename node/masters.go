@@ -86,10 +86,7 @@ func (s *masters) observe(env *envelope.Envelope) {
 }
 
 func (s *masters) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	poke(s.kick)
 }
 
 func (s *masters) run(ctx context.Context) {

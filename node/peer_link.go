@@ -81,10 +81,7 @@ func (l *link) send(kind byte, body []byte) bool {
 
 // wake has the writer look at the queue.
 func (l *link) wake() {
-	select {
-	case l.wakeup <- struct{}{}:
-	default:
-	}
+	poke(l.wakeup)
 }
 
 // close makes send refuse everything from now on.

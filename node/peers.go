@@ -79,10 +79,7 @@ func newPeers(n *Node) (*peers, error) {
 
 // wake makes run look at the servers now.
 func (p *peers) wake() {
-	select {
-	case p.wakeup <- struct{}{}:
-	default:
-	}
+	poke(p.wakeup)
 }
 
 // serversChanged is called after servers have come or gone, never twice at a time.
@@ -102,7 +99,9 @@ func (p *peers) serversChanged() {
 			p.send(r.ID, recordLossy, nil)
 		}
 		if was.Boot != r.Boot || was.Revivals != r.Revivals {
-			p.tellRevived(r.ID, nil)
+			p.mu.Lock()
+			delete(p.revived, r.ID) // it knows
+			p.mu.Unlock()
 		}
 		p.seen[r.ID] = r
 	}
@@ -111,18 +110,12 @@ func (p *peers) serversChanged() {
 }
 
 // tellRevived tells a server that it was taken for dead: now, and over each new link
-// until its record counts that. With nil there is nothing to tell any more.
+// until its record counts that.
 func (p *peers) tellRevived(to envelope.ServerID, body []byte) {
 	p.mu.Lock()
-	if body != nil {
-		p.revived[to] = body
-	} else {
-		delete(p.revived, to)
-	}
+	p.revived[to] = body
 	p.mu.Unlock()
-	if body != nil {
-		p.send(to, recordLossy, body)
-	}
+	p.send(to, recordLossy, body)
 }
 
 // linked returns the servers there is a link to.

@@ -189,10 +189,7 @@ func (w *watchers) lookAgain(atOnce bool) {
 // mark puts a user in line for a look; under mu.
 func (w *watchers) mark(client envelope.ClientID, atOnce bool) {
 	w.due[client] = w.due[client] || atOnce
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
+	poke(w.kick)
 }
 
 // serversChanged has everybody looked at when servers have come or gone. The

@@ -223,15 +223,7 @@ func TestRevivedServerHasTheLastWord(t *testing.T) {
 		m.client("zoe", "b").connected(m)
 		pass(5 * time.Second)
 		b := m.at("b")
-		var edges []graph.Edge
-		for i := range 600 {
-			edges = append(edges, graph.Edge{
-				Addr: envelope.NodeID(fmt.Sprint("d", i)).Address(), Server: "b", Boot: b.graph.Boot(), Gen: uint64(i), Conn: fmt.Sprint("c", i),
-			})
-		}
-		if err := m.store.PutEdges(t.Context(), edges); err != nil {
-			t.Fatal(err)
-		}
+		m.connections(b, 600)
 		for _, id := range []string{"a", "c"} {
 			m.at(id).store.set(func(f *faultyStore) { f.hookDelay = 40 * time.Second })
 		}
@@ -251,15 +243,7 @@ func TestManyLost(t *testing.T) {
 	inHookMeshOf(t, 3, sharing, func(t *testing.T, m *mesh, r *receiver) {
 		const devices = 600
 		boot := m.at("b").graph.Boot()
-		var edges []graph.Edge
-		for i := range devices {
-			edges = append(edges, graph.Edge{
-				Addr: envelope.NodeID(fmt.Sprint("d", i)).Address(), Server: "b", Boot: boot, Gen: uint64(i), Conn: fmt.Sprint("c", i),
-			})
-		}
-		if err := m.store.PutEdges(t.Context(), edges); err != nil {
-			t.Fatal(err)
-		}
+		m.connections(m.at("b"), devices)
 		for _, id := range []string{"a", "c"} { // three batches: more than the half of a lease
 			m.at(id).store.set(func(f *faultyStore) { f.hookDelay = 1500 * time.Millisecond })
 		}
@@ -270,4 +254,18 @@ func TestManyLost(t *testing.T) {
 			t.Errorf("%d edges are left, and %d of %d devices were told as lost; %v", len(left), told, devices, err)
 		}
 	})
+}
+
+// connections puts the edges of so many connections to a server into the store.
+func (m *mesh) connections(to *server, n int) {
+	m.t.Helper()
+	edges := make([]graph.Edge, n)
+	for i := range edges {
+		edges[i] = graph.Edge{
+			Addr: envelope.NodeID(fmt.Sprint("d", i)).Address(), Server: envelope.ServerID(to.id), Boot: to.graph.Boot(), Gen: uint64(i), Conn: fmt.Sprint("c", i),
+		}
+	}
+	if err := m.store.PutEdges(m.t.Context(), edges); err != nil {
+		m.t.Fatal(err)
+	}
 }

@@ -57,10 +57,7 @@ func (s *sightings) add(seen map[envelope.Address]int64) {
 		s.unsaved[addr] = max(old, at)
 	}
 	s.mu.Unlock()
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	poke(s.kick)
 }
 
 // last returns when addresses were last seen, in Unix milliseconds; those never

@@ -29,10 +29,7 @@ func newSweeper(n *Node) *sweeper { return &sweeper{n: n, ask: make(chan struct{
 
 // request asks for a sweep soon. It never blocks.
 func (s *sweeper) request() {
-	select {
-	case s.ask <- struct{}{}:
-	default:
-	}
+	poke(s.ask)
 }
 
 func (s *sweeper) run(ctx context.Context) {

@@ -70,7 +70,7 @@ func TestPatience(t *testing.T) {
 
 // While no file can be opened the database waits, and does not try without end.
 func TestNoDescriptors(t *testing.T) {
-	s, disk := openFaulty(t, Options{Patience: 50 * time.Millisecond})
+	s, disk := openFaulty(t, Options{})
 	mustAppend(t, s, room, 3)
 	var lacks error = &os.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}
 	before := disk.opens.Load()
