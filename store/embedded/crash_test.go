@@ -35,7 +35,7 @@ func childLog(i int) envelope.Address { return envelope.NodeID(fmt.Sprint("log",
 // seq, and the message. On the way it reads, and prints what it can read, and
 // trims.
 func child(dir string) {
-	s, err := Open(Options{Dir: dir, MemtableBytes: 256 << 10}) // small: many log files
+	s, err := Open(Options{Dir: dir, MemtableBytes: 256 << 10, SegmentBytes: 32 << 10}) // small: many log files and segments
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)

@@ -11,8 +11,9 @@ import (
 // The first byte of a key says what the row is. An id never holds a zero
 // byte, so one ends an id and rows of an id are neighbours:
 //
-//	e kind id 0                how far a log has been trimmed, see trimmed
-//	e kind id 0 seq            entry: uvarint bytes of the log up to it, the envelope's binary form
+//	i kind id 0                how far a log has been trimmed, see trimmed
+//	i kind id 0 seq            chapter: from seq on the log's entries are in this segment, uvarint
+//	a segment e kind id 0 seq  entry: uvarint bytes of the log up to it, the envelope's binary form
 //	d kind id 0 src 0 msgid    where a message with an id went, see stub
 //	t kind id 0 seq            a trimmed entry with an id, see remnant
 //	u kind id 0 of seq         the entry seq edits or deletes the entry of: one byte, e or d
@@ -35,8 +36,12 @@ import (
 //	f task kind id             the same, while it has a dead letter: empty
 //	z name                     about the store itself: format, epoch, revoked
 //
-// seq is eight bytes, big endian, so that keys sort as numbers do.
+// seq is eight bytes and segment four, big endian, so that keys sort as numbers
+// do. The keys of segment 0, which only a store of an older format has, begin
+// with their e.
 const (
+	rowLog             = 'i'
+	rowSegment         = 'a'
 	rowEntry           = 'e'
 	rowStub            = 'd'
 	rowRemnant         = 't'
@@ -69,10 +74,25 @@ func appendAddress(key []byte, a envelope.Address) []byte {
 	return appendID(append(key, byte(a.Kind)), a.ID)
 }
 
-func logPrefix(log envelope.Address) []byte { return appendAddress([]byte{rowEntry}, log) }
+func logPrefix(log envelope.Address) []byte { return appendAddress([]byte{rowLog}, log) }
 
-func appendEntryKey(key []byte, log envelope.Address, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendAddress(append(key, rowEntry), log), seq)
+func appendChapterKey(key []byte, log envelope.Address, first uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendAddress(append(key, rowLog), log), first)
+}
+
+func appendSegment(key []byte, in segment) []byte {
+	if in == 0 {
+		return key
+	}
+	return binary.BigEndian.AppendUint32(append(key, rowSegment), uint32(in))
+}
+
+func appendEntryPrefix(key []byte, in segment, log envelope.Address) []byte {
+	return appendAddress(append(appendSegment(key, in), rowEntry), log)
+}
+
+func appendEntryKey(key []byte, in segment, log envelope.Address, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendEntryPrefix(key, in, log), seq)
 }
 
 func appendRemnantKey(key []byte, log envelope.Address, seq uint64) []byte {
@@ -133,8 +153,8 @@ func sightingKey(a envelope.Address) []byte {
 
 func metaKey(name string) []byte { return append([]byte{rowMeta}, name...) }
 
-// seqOf returns the number at the end of the key of an entry, remnant or revision: in
-// the range of a log no key is shorter.
+// seqOf returns the number at the end of the key of an entry, chapter, remnant or
+// revision: in the range of a log no key of these is shorter.
 func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
 // cutAddress takes an address off the front of a key.

@@ -111,7 +111,7 @@ func TestWalkOverDamage(t *testing.T) {
 			largest = name
 		}
 	}
-	s = openIn(t, written(t, flipped(all, largest, len(all[largest])/4))) // stubs come first
+	s = openIn(t, written(t, flipped(all, largest, len(all[largest])*3/4))) // stubs come behind the entries
 	r := &recollection{}
 	s.walkStubs(r, 1<<20)
 	if !r.failed.Load() || r.walked.Load() != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -36,29 +35,26 @@ func (s *Store) Read(ctx context.Context, log envelope.Address, after uint64, li
 	if err != nil {
 		return nil, readError(err)
 	}
-	page, err := s.page(it, log, after, limit, maxBytes)
+	page, err := s.page(it, after, limit, maxBytes)
 	if err = errors.Join(err, it.Close()); err != nil {
 		return nil, readError(err)
 	}
 	return page, nil
 }
 
-func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, maxBytes int) ([]envelope.Envelope, error) {
+func (s *Store) page(it *logIter, after uint64, limit, maxBytes int) ([]envelope.Envelope, error) {
 	// The iterator comes first and the bound second: what the iterator sees
 	// is durable or below a bound that is still set.
-	bound := s.durable(log)
-	past, err := it.trimmed()
-	if err != nil {
-		return nil, err
-	}
-	first := max(after+1, past.floor)
+	bound := s.durable(it.log)
+	first := max(after+1, it.past.floor)
 	var page []envelope.Envelope
 	bytes := 0
-	for valid := it.SeekGE(appendEntryKey(nil, log, first)); valid && len(page) < limit; valid = it.Next() {
+	there, err := it.seek(first)
+	for ; err == nil && there && len(page) < limit; there, err = it.next() {
 		if it.seq() > bound {
 			break
 		}
-		env, err := it.entry(log, first+uint64(len(page)))
+		env, err := it.entry(first + uint64(len(page)))
 		if err != nil {
 			return nil, err
 		}
@@ -68,24 +64,7 @@ func (s *Store) page(it *logIter, log envelope.Address, after uint64, limit, max
 		}
 		page = append(page, env)
 	}
-	return page, it.Error()
-}
-
-// entry returns the entry that the iterator is at, which has to be that of a seq.
-func (it *logIter) entry(log envelope.Address, want uint64) (envelope.Envelope, error) {
-	if seq := it.seq(); seq != want {
-		return envelope.Envelope{}, fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, log, seq, want)
-	}
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return envelope.Envelope{}, err
-	}
-	// The value is the iterator's; the envelope keeps a part of the copy.
-	_, env, err := parseEntry(slices.Clone(value), want)
-	if err != nil {
-		err = fmt.Errorf("%w: entry %d of %v", err, want, log)
-	}
-	return env, err
+	return page, err
 }
 
 // durable returns up to where a log may be read.
@@ -103,14 +82,14 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	it, err := newLogIter(s.db, envelope.Address{})
+	rows, err := s.db.NewIter(nil)
 	if err != nil {
 		return nil, readError(err)
 	}
+	it := &logIter{Iterator: rows}
 	heads := make(map[envelope.Address]uint64)
 	for log, least := range from {
-		it.SetBounds(appendEntryKey(nil, log, least), after(logPrefix(log)))
-		head, err := it.last()
+		head, err := it.headOf(log)
 		if err != nil {
 			return nil, readError(errors.Join(err, it.Close()))
 		}
@@ -143,7 +122,7 @@ func (s *Store) Logs(ctx context.Context, behind envelope.Address, limit int) ([
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	all := []byte{rowEntry}
+	all := []byte{rowLog}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: all, UpperBound: after(all)})
 	if err != nil {
 		return nil, readError(err)

@@ -17,29 +17,28 @@ func (s *Store) ReadEach(ctx context.Context, log envelope.Address, seqs []uint6
 	if err != nil {
 		return nil, readError(err)
 	}
-	entries, err := s.each(it, log, slices.Sorted(slices.Values(seqs)), maxBytes)
+	entries, err := s.each(it, slices.Sorted(slices.Values(seqs)), maxBytes)
 	if err = errors.Join(err, it.Close()); err != nil {
 		return nil, readError(err)
 	}
 	return entries, nil
 }
 
-func (s *Store) each(it *logIter, log envelope.Address, seqs []uint64, maxBytes int) ([]envelope.Envelope, error) {
-	bound := s.durable(log) // after the iterator, as in page
-	past, err := it.trimmed()
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) each(it *logIter, seqs []uint64, maxBytes int) ([]envelope.Envelope, error) {
+	bound := s.durable(it.log) // after the iterator, as in page
 	var entries []envelope.Envelope
 	bytes := 0
 	for _, seq := range seqs {
-		if seq < past.floor {
+		if seq < it.past.floor {
 			continue
 		}
-		if seq > bound || !it.SeekGE(appendEntryKey(nil, log, seq)) {
+		if seq > bound {
 			break
 		}
-		env, err := it.entry(log, seq)
+		if there, err := it.seek(seq); err != nil || !there {
+			return entries, err
+		}
+		env, err := it.entry(seq)
 		if err != nil {
 			return nil, err
 		}
@@ -49,5 +48,5 @@ func (s *Store) each(it *logIter, log envelope.Address, seqs []uint64, maxBytes 
 		}
 		entries = append(entries, env)
 	}
-	return entries, it.Error()
+	return entries, nil
 }

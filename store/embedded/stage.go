@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"encoding/binary"
 	"errors"
 	"math"
 
@@ -20,12 +21,13 @@ type span struct {
 // stager numbers entries and drops repetitions. Everything in it belongs to
 // the committing goroutine.
 type stager struct {
-	db     *pebble.DB
-	known  *known
-	counts *counts
-	quotas inbox.Quotas
-	// Where logs stand durably. Only the head is exact: what Trim has done
-	// since is looked up when it matters.
+	db       *pebble.DB
+	segments segmenter
+	known    *known
+	counts   *counts
+	quotas   inbox.Quotas
+	// Where logs stand durably, all but how far they are trimmed: what Trim has
+	// done since is looked up when it matters.
 	logs *simplelru.LRU[envelope.Address, standing]
 
 	// Buffers.
@@ -38,7 +40,11 @@ func newStager(s *Store) (*stager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stager{db: s.db, known: s.known, counts: &s.counts, quotas: s.options.Quotas, logs: logs}, nil
+	segments, err := newSegmenter(s.db, s.options.SegmentBytes)
+	if err != nil {
+		return nil, err
+	}
+	return &stager{db: s.db, segments: segments, known: s.known, counts: &s.counts, quotas: s.options.Quotas, logs: logs}, nil
 }
 
 // committed moves the logs to where a batch has put them. next has been staged
@@ -85,6 +91,14 @@ func (st *stager) add(b, flight *batch, e *entry) (uint64, error) {
 	at.to.head++
 	at.to.total += inbox.Size(e.env)
 	seq := at.to.head
+	if in := st.segments.last; at.to.in != in {
+		st.key = appendChapterKey(st.key[:0], e.log, seq)
+		st.value = binary.AppendUvarint(st.value[:0], uint64(in))
+		if err := b.rows.Set(st.key, st.value, nil); err != nil {
+			return 0, err
+		}
+		at.to.in = in
+	}
 	if e.env.ID != "" {
 		st.key = appendStubKey(st.key[:0], e.log, e.env.SrcNode, e.env.ID)
 		st.value = stub{seq, e.digest, e.env.Timestamp}.append(st.value[:0])
@@ -95,11 +109,12 @@ func (st *stager) add(b, flight *batch, e *entry) (uint64, error) {
 	}
 	st.numbered = *e.env
 	st.numbered.Seq = seq
-	st.key = appendEntryKey(st.key[:0], e.log, seq)
+	st.key = appendEntryKey(st.key[:0], at.to.in, e.log, seq)
 	st.value = appendEntry(st.value[:0], at.to.total, &st.numbered)
 	if err := b.rows.Set(st.key, st.value, nil); err != nil {
 		return 0, err
 	}
+	st.segments.grow(len(st.key) + len(st.value))
 	if e.env.Revises() != 0 {
 		if err := stageRevision(b.rows, e.log, seq, e.env); err != nil {
 			return 0, err
@@ -164,7 +179,7 @@ func (st *stager) span(b, flight *batch, log envelope.Address) (span, error) {
 	if err != nil {
 		return span{}, err
 	}
-	at, err := it.standing(log, math.MaxUint64)
+	at, err := it.standing(math.MaxUint64)
 	if err = errors.Join(err, it.Close()); err != nil {
 		return span{}, err
 	}

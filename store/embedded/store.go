@@ -51,6 +51,10 @@ type Options struct {
 	QueueEntries int // 65,536
 	QueueBytes   int // 64 MiB
 
+	// SegmentBytes is how much is appended at least before the next segment
+	// begins, see segment; 256 MiB.
+	SegmentBytes int64
+
 	// FilterBytes is how much memory may be taken to know which messages are
 	// new. 48 MiB, which is for 16 million messages stored and as many that
 	// come; it is taken as they come. Beyond that each message is looked up.
@@ -69,6 +73,7 @@ func (o Options) withDefaults() Options {
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.MemtableBytes = cmp.Or(o.MemtableBytes, 32<<20)
 	o.Heads = cmp.Or(o.Heads, 100_000)
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 256<<20)
 	o.QueueEntries = cmp.Or(o.QueueEntries, 65_536)
 	o.QueueBytes = cmp.Or(o.QueueBytes, 64<<20)
 	o.FilterBytes = cmp.Or(o.FilterBytes, 48<<20)
@@ -121,7 +126,7 @@ var (
 )
 
 // format is the version of the layout in key.go and of the values.
-const format = 2
+const format = 3
 
 // errDamaged marks rows that are not what was written.
 var errDamaged = errors.New("embedded: damaged data")
@@ -173,7 +178,7 @@ func open(o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !s.stuck.Load() { // else the database would not let go
 			err = errors.Join(err, s.db.Close())
 		}
 	}()
@@ -260,8 +265,13 @@ func (s *Store) loadMeta() error {
 	if version > format {
 		return fmt.Errorf("it has format %d and this program knows none above %d; use a newer program", version, format)
 	}
+	if version < upgradable {
+		return fmt.Errorf("it has format %d of an older program; this one reads none below %d", version, upgradable)
+	}
 	if version < format {
-		return fmt.Errorf("it has format %d of an older program; this one reads format %d only", version, format)
+		if err := s.upgrade(); err != nil {
+			return err
+		}
 	}
 	there, err = getJSON(s.db, metaKey("epoch"), &s.epoch)
 	if err == nil && !there {
@@ -291,8 +301,16 @@ func (s *Store) create() error {
 	if err != nil {
 		return err
 	}
-	// Into a sorted file at once: then every batch in a log file has a mark.
-	return errors.Join(b.Commit(pebble.Sync), s.db.Flush())
+	return s.found(b)
+}
+
+// found writes what a store begins with: into a sorted file at once, so that no
+// batch without a mark stays in a log file.
+func (s *Store) found(b *pebble.Batch) error {
+	if err := s.apply(write{b, synced}); err != nil {
+		return err
+	}
+	return s.db.Flush()
 }
 
 // Epoch implements inbox.Store.

@@ -22,8 +22,9 @@ func openWith(t testing.TB, o Options) *Store {
 
 func TestStore(t *testing.T) {
 	for name, o := range map[string]Options{
-		"default": {},
-		"small":   {Heads: 1, MemtableBytes: 64 << 10, CacheBytes: 1 << 20, FilterBytes: 2 * blockBytes}, // nothing is in memory
+		"default":  {},
+		"small":    {Heads: 1, MemtableBytes: 64 << 10, CacheBytes: 1 << 20, FilterBytes: 2 * blockBytes}, // nothing is in memory
+		"segments": {SegmentBytes: 1},                                                                     // one for each entry, while there is little
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t,

@@ -79,18 +79,16 @@ func (s *Store) nextPart(ctx context.Context, log envelope.Address, floor uint64
 
 // trim removes entries below floor and below the durable head.
 func (p *part) trim(it *logIter, floor, durable uint64, forget int64) error {
-	at, err := it.standing(p.log, durable)
+	at, err := it.standing(durable)
 	if err != nil {
 		return err
 	}
 	p.was, p.now = at.trimmed, at.trimmed
 	end := min(floor, at.head, p.was.floor+partEntries)
-	for valid := it.SeekGE(appendEntryKey(nil, p.log, p.was.floor)); valid && p.now.floor < end; valid = it.Next() {
-		seq := it.seq()
-		if seq != p.now.floor {
-			return fmt.Errorf("%w: %v has %d where %d belongs", errDamaged, p.log, seq, p.now.floor)
-		}
-		value, err := it.ValueAndErr()
+	there, err := it.seek(p.was.floor)
+	for ; err == nil && there && p.now.floor < end; there, err = it.next() {
+		seq := p.now.floor
+		value, err := it.value(seq)
 		if err != nil {
 			return err
 		}
@@ -110,6 +108,31 @@ func (p *part) trim(it *logIter, floor, durable uint64, forget int64) error {
 			return err
 		}
 		p.now.floor, p.now.bytes = seq+1, total
+	}
+	if err != nil {
+		return err
+	}
+	return p.drop(it)
+}
+
+// drop removes the chapters that are trimmed as a whole: those before the one
+// with the new floor.
+func (p *part) drop(it *logIter) error {
+	it.contents()
+	var before []byte
+	for valid := it.First(); valid; valid = it.Next() {
+		if !it.atChapter() {
+			continue
+		}
+		if it.seq() > p.now.floor {
+			break
+		}
+		if before != nil {
+			if err := p.batch.Delete(before, nil); err != nil {
+				return err
+			}
+		}
+		before = append(before[:0], it.Key()...)
 	}
 	return it.Error()
 }

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -22,7 +21,8 @@ func mustTrim(t *testing.T, s *Store, log envelope.Address, floor uint64, forget
 	}
 }
 
-// rows counts the rows of each kind, by the first byte of their keys.
+// rows counts the rows of each kind, by the first byte of their keys; of those
+// in a segment by the first one behind that.
 func rows(t *testing.T, s *Store) map[byte]int {
 	t.Helper()
 	it, err := s.db.NewIter(nil)
@@ -31,7 +31,11 @@ func rows(t *testing.T, s *Store) map[byte]int {
 	}
 	n := map[byte]int{}
 	for valid := it.First(); valid; valid = it.Next() {
-		n[it.Key()[0]]++
+		key := it.Key()
+		if key[0] == rowSegment {
+			key = key[len(appendSegment(nil, 1)):]
+		}
+		n[key[0]]++
 	}
 	if err := it.Close(); err != nil {
 		t.Fatal(err)
@@ -50,7 +54,7 @@ func TestTrimLeavesNothing(t *testing.T) {
 	if o := <-last; o.err != nil {
 		t.Fatal(o.err)
 	}
-	kinds := []byte{rowEntry, rowStub, rowRemnant}
+	kinds := []byte{rowEntry, rowStub, rowRemnant, rowLog}
 	want := func(when string, counts ...int) {
 		t.Helper()
 		got := rows(t, s)
@@ -60,13 +64,13 @@ func TestTrimLeavesNothing(t *testing.T) {
 			}
 		}
 	}
-	want("at first", n, n, 0)
+	want("at first", n, n, 0, 1)
 	mustTrim(t, s, room, n-4, time.UnixMilli(0)) // five entries stay, and how far it is trimmed
-	want("trimmed", 5+1, n, n-5)
+	want("trimmed", 5, n, n-5, 1+1)
 	mustTrim(t, s, room, 0, time.UnixMilli(1))
-	want("forgotten", 5+1, 5, 0)
+	want("forgotten", 5, 5, 0, 1+1)
 	mustTrim(t, s, room, n, time.UnixMilli(1))
-	want("trimmed and forgotten at once", 1+1, 1, 0)
+	want("trimmed and forgotten at once", 1, 1, 0, 1+1)
 	mustClose(t, s)
 }
 
@@ -167,9 +171,14 @@ func TestTrimsMeet(t *testing.T) {
 }
 
 // What is being written is not there yet, whoever asks, and Trim counts the
-// head without it.
+// head without it; also when it begins a chapter.
 func TestInFlight(t *testing.T) {
-	s, disk := openFaulty(t, Options{Patience: time.Hour})
+	t.Run("in a chapter", func(t *testing.T) { testInFlight(t, Options{Patience: time.Hour}) })
+	t.Run("beginning one", func(t *testing.T) { testInFlight(t, Options{Patience: time.Hour, SegmentBytes: 1}) })
+}
+
+func testInFlight(t *testing.T, o Options) {
+	s, disk := openFaulty(t, o)
 	mustAppend(t, s, room, 3)
 	size := inbox.Size(message(""))
 	hold := func(log envelope.Address) (release func(), done <-chan outcome) {
@@ -191,6 +200,18 @@ func TestInFlight(t *testing.T) {
 		x, err := s.Extent(t.Context(), log)
 		if err != nil || x != extent {
 			t.Errorf("extent of %v: %+v, %v; want %+v", log, x, err, extent)
+		}
+		heads, err := s.Heads(t.Context(), map[envelope.Address]uint64{log: 0})
+		if err != nil || heads[log] != extent.Head {
+			t.Errorf("heads %v, %v; want %d", heads, err, extent.Head)
+		}
+		page, err := s.Read(t.Context(), log, 0, 10, 1<<20)
+		if err != nil || len(page) != int(extent.Head) {
+			t.Errorf("a page of %d of %v, %v; want %d", len(page), log, err, extent.Head)
+		}
+		each, err := s.ReadEach(t.Context(), log, []uint64{1, 2, 3, 4}, 1<<20)
+		if err != nil || len(each) != int(extent.Head) {
+			t.Errorf("%d entries of %v, %v; want %d", len(each), log, err, extent.Head)
 		}
 		found, err := s.Find(t.Context(), log, "alice", "late")
 		if err != nil || found.Seq != seq {
@@ -227,9 +248,10 @@ func TestInFlight(t *testing.T) {
 // because rows are missing.
 func TestHoles(t *testing.T) {
 	for name, key := range map[string][]byte{
-		"the first entry":        appendEntryKey(nil, room, 4),
-		"another entry":          appendEntryKey(nil, room, 6),
+		"the first entry":        appendEntryKey(nil, 1, room, 4),
+		"another entry":          appendEntryKey(nil, 1, room, 6),
 		"how far it was trimmed": logPrefix(room),
+		"where its entries are":  appendChapterKey(nil, room, 1),
 	} {
 		s := openIn(t, t.TempDir())
 		mustAppend(t, s, room, 10)
@@ -241,20 +263,12 @@ func TestHoles(t *testing.T) {
 		if !errors.Is(err, errDamaged) {
 			t.Errorf("without %s: %d entries, %v", name, len(page), err)
 		}
+		if _, err := s.Heads(t.Context(), map[envelope.Address]uint64{room: 0}); errors.Is(err, errDamaged) != (key[0] == rowLog && len(key) > len(logPrefix(room))) {
+			t.Errorf("without %s: Heads: %v", name, err)
+		}
 		if err := s.Trim(t.Context(), room, 8, time.UnixMilli(0)); !errors.Is(err, errDamaged) {
 			t.Errorf("without %s: Trim: %v", name, err)
 		}
 		mustClose(t, s)
 	}
-}
-
-func TestOlderFormat(t *testing.T) {
-	dir := t.TempDir()
-	s := openIn(t, dir)
-	value, _ := json.Marshal(format - 1)
-	if err := s.db.Set(metaKey("format"), value, pebble.Sync); err != nil {
-		t.Fatal(err)
-	}
-	mustClose(t, s)
-	wantOpenError(t, dir, "older program")
 }
