@@ -153,7 +153,7 @@ func Scenarios(quick bool) []Scenario {
 		users := of(512, 32)
 		add("size-groups-"+size.name, "Durable messages to "+size.title+" groups",
 			"256 senders as in durable-256, but each message goes to a group of two picked at random among those of its sender; what it costs should not depend on how many groups there are.",
-			users, groups, pairs{Users: users, Senders: users / 2, Messages: of(250_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
+			users, groups, pairs{Users: users, Senders: users / 2, Messages: of(100_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
 	}
 	receivers := of(200, 10)
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
