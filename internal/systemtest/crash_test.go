@@ -223,7 +223,7 @@ func (d *device) send(ctx context.Context, load load) {
 		room <- struct{}{}
 		d.sent.Add(1)
 		err := d.c.SendAsync(d.t.Context(), e, func(_ client.Ack, err error) {
-			<-room
+			defer func() { <-room }() // once it is noted: then all may be looked at
 			if err != nil {
 				d.t.Errorf("%s: message %d to %s: %v", d.name, n, to, err)
 				return
