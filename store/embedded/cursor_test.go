@@ -1,0 +1,42 @@
+package embedded
+
+import (
+	"testing"
+
+	"github.com/allsparkrt/allspark/inbox"
+)
+
+// What another Advance has written between the look and the write is not undone,
+// whether it can be read already or not.
+func TestAdvanceInBetween(t *testing.T) {
+	s := openIn(t, t.TempDir())
+	defer mustClose(t, s)
+	at := func(delivered, read uint64) []inbox.Cursor {
+		return []inbox.Cursor{{Node: "bob", Log: room, Delivered: delivered, Read: read}}
+	}
+	step := func(name string, prepared *advance, want inbox.Cursor) {
+		t.Helper()
+		if err := s.do(t.Context(), lazy, prepared.run); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Cursors(t.Context(), "bob"); err != nil || len(got) != 1 || got[0] != want {
+			t.Fatalf("%s: %v, %v", name, got, err)
+		}
+	}
+	prepare := func(cursors []inbox.Cursor) *advance {
+		t.Helper()
+		a, err := s.newAdvance(cursors)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	early, late := prepare(at(3, 2)), prepare(at(4, 0))
+	step("alone", prepare(at(9, 1)), at(9, 1)[0])
+	step("beside one", early, at(9, 2)[0])
+	step("beside two", late, at(9, 2)[0])
+	step("alone again", prepare(at(10, 0)), at(10, 2)[0])
+	if seen := s.advances.seen.Load(); seen != 4 {
+		t.Errorf("%d of 4 seen: each would look twice", seen)
+	}
+}
