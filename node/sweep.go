@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -14,6 +15,7 @@ const (
 	sweepChunk   = 500                    // logs asked about at once
 	sweepSpacing = 500 * time.Millisecond // between two sweeps
 	sweepRetry   = 2 * time.Second        // after one that failed
+	sweepShares  = 8                      // sweeps that look at all connections, where no other server changes anything
 )
 
 // sweeper compares what every reader here was sent with the heads of the logs.
@@ -21,8 +23,9 @@ const (
 // overflowed, a server that died between append and delivery. The server that
 // knows of such a loss asks for a sweep; besides there is one from time to time.
 type sweeper struct {
-	n   *Node
-	ask chan struct{}
+	n     *Node
+	ask   chan struct{}
+	share byte // of those that nobody asked for, where each looks at a share
 }
 
 func newSweeper(n *Node) *sweeper { return &sweeper{n: n, ask: make(chan struct{}, 1)} }
@@ -46,9 +49,11 @@ func (s *sweeper) run(ctx context.Context) {
 	for {
 		every := s.n.timing.Sweep
 		timer := time.NewTimer(every/2 + rand.N(every))
+		asked := false
 		select {
 		case <-timer.C:
 		case <-s.ask:
+			asked = true
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -56,7 +61,7 @@ func (s *sweeper) run(ctx context.Context) {
 			return
 		}
 		wait := sweepSpacing
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+		if err := s.sweep(ctx, asked); err != nil && ctx.Err() == nil {
 			s.n.log.Warn("a sweep failed; trying again", "err", err)
 			s.request()
 			wait = sweepRetry
@@ -67,7 +72,7 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-func (s *sweeper) sweep(ctx context.Context) error {
+func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 	s.n.stats.Sweeps.Add(1)
 	s.n.peers.askUnlinked()
 	logs := s.n.conns.logs()
@@ -86,8 +91,12 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			s.n.hint(log, head)
 		}
 	}
+	look := s.n.conns.all()
+	if !asked && s.n.cfg.Graph.Sole {
+		look = s.nextShare(look)
+	}
 	var failed error // of one connection, which is no reason to forget the others
-	for _, c := range s.n.conns.all() {
+	for _, c := range look {
 		// One after the other: a sweep is no reason to storm the store.
 		c.toLook("")
 		if err := c.lookAgain(); err != nil && c.ctx.Err() == nil {
@@ -95,6 +104,15 @@ func (s *sweeper) sweep(ctx context.Context) error {
 		}
 	}
 	return failed
+}
+
+// nextShare returns those whose memberships this sweep looks at. A server with a
+// store of its own hears of each change itself, so what there is to be found is one
+// that an error has cut short. To read all memberships each minute for that would
+// take some per cent of a core for 100,000 groups of two.
+func (s *sweeper) nextShare(all []*conn) []*conn {
+	s.share = (s.share + 1) % sweepShares
+	return slices.DeleteFunc(all, func(c *conn) bool { return c.id[0]%sweepShares != s.share })
 }
 
 // furthestBehind returns how far the local reader that is least far in a log

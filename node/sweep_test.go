@@ -35,3 +35,27 @@ func TestSweepPastAFailingConnection(t *testing.T) {
 		m.within(10*time.Second, "all arrived", func() bool { return slices.Equal(bob.texts(), numbers(0, 5)) })
 	})
 }
+
+// A server with a store of its own gets round to each connection.
+func TestSweepShares(t *testing.T) {
+	var all []*conn
+	for _, first := range "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" { // an id is base32
+		all = append(all, &conn{id: fmt.Sprintf("%cQ", first)})
+	}
+	looked := make(map[string]int)
+	s := newSweeper(nil)
+	for range sweepShares {
+		share := s.nextShare(append([]*conn(nil), all...))
+		if len(share) == 0 || len(share) > len(all)/4 {
+			t.Errorf("%d of %d at once", len(share), len(all))
+		}
+		for _, c := range share {
+			looked[c.id]++
+		}
+	}
+	for _, c := range all {
+		if looked[c.id] != 1 {
+			t.Errorf("%s looked at %d times", c.id, looked[c.id])
+		}
+	}
+}
