@@ -40,9 +40,10 @@ func (x *exchange) makeGroups(ctx context.Context) error {
 	return x.settle(ctx)
 }
 
-// twoOf returns who is in the group of that number. Each user is in some when
-// there are at least as many groups as users.
-func (x *exchange) twoOf(k int) (one, other int) {
-	one = k % x.Users
-	return one, (one + 1 + k/x.Users) % x.Users
+// twoOf returns who is in the group of that number: one who sends and one who
+// listens, so that however many groups there are, a sender gets answers and a
+// listener messages. Each sender is in some when there are at least as many groups.
+func (x *exchange) twoOf(k int) (sender, listener int) {
+	sender = k % x.Senders
+	return sender, x.Senders + (sender+k/x.Senders)%(x.Users-x.Senders)
 }

@@ -150,10 +150,13 @@ func Scenarios(quick bool) []Scenario {
 		name, title string
 		groups      int
 	}{{"256", "256", of(256, 32)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
-		users := of(512, 32)
+		senders := of(256, 16)
 		add("size-groups-"+size.name, "Durable messages to "+size.title+" groups",
-			"256 senders as in durable-256, but each message goes to a group of two picked at random among those of its sender; what it costs should not depend on how many groups there are.",
-			users, groups, pairs{Users: users, Senders: users / 2, Messages: of(100_000, 500), Inflight: 1, Durable: true, Groups: size.groups})
+			"256 senders as in durable-256, but each message goes to a group of its sender and one of 512 listeners, picked at random. Each group has had three messages on average before; what it costs should not depend on how many groups there are.",
+			3*senders, groups, pairs{
+				Users: 3 * senders, Senders: senders, Messages: of(250_000, 500), Inflight: 1, Durable: true,
+				Groups: size.groups, Stored: 3 * size.groups,
+			})
 	}
 	receivers := of(200, 10)
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
