@@ -174,6 +174,7 @@ func (m *mesh) start(id string) *server {
 	s.listen(id+":80", checked, m.tap)
 	s.listen(peerHost(id)+":80", peers, nil)
 	ctx, s.stop = context.WithCancel(context.Background())
+	m.peers.start(id)
 	go func() { s.ran <- s.Run(ctx) }()
 	m.servers[id] = s
 	return s
@@ -194,7 +195,7 @@ func (s *server) listen(addr string, h http.Handler, tap func(net.Listener) net.
 func (m *mesh) kill(id string) {
 	s := m.servers[id]
 	s.store.kill()
-	m.peers.reset(id)
+	m.peers.kill(id)
 	s.abort()
 	s.end()
 	delete(m.servers, id)

@@ -27,6 +27,7 @@ type peerNet struct {
 	mu    sync.Mutex
 	holes map[[2]string]bool
 	jams  map[[2]string]bool
+	dead  map[string]bool // servers that nobody is linked to
 	moved *sync.Cond // a jam ended
 	wires map[*wire]struct{}
 	pumps sync.WaitGroup
@@ -42,7 +43,7 @@ type wire struct {
 func newPeerNet(n *clienttest.Network) *peerNet {
 	p := &peerNet{
 		dialer: n.Client().Transport.(*http.Transport).DialContext,
-		holes:  make(map[[2]string]bool), jams: make(map[[2]string]bool), wires: make(map[*wire]struct{}),
+		holes:  make(map[[2]string]bool), jams: make(map[[2]string]bool), dead: make(map[string]bool), wires: make(map[*wire]struct{}),
 	}
 	p.moved = sync.NewCond(&p.mu)
 	return p
@@ -74,6 +75,22 @@ func (n *peerNet) reset(id string) {
 			_ = w.ends[1].Close()
 		}
 	}
+}
+
+// kill is reset, and has the server make no other connections: others would
+// still hear of what it does as it ends.
+func (n *peerNet) kill(id string) {
+	n.mu.Lock()
+	n.dead[id] = true
+	n.mu.Unlock()
+	n.reset(id)
+}
+
+// start ends what kill began.
+func (n *peerNet) start(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.dead, id)
 }
 
 // release ends all jams.
@@ -121,8 +138,15 @@ func (n *peerNet) dialFrom(from string) func(context.Context, string, string) (n
 		here, near := net.Pipe()
 		w := &wire{pair: pair, ends: [2]net.Conn{near, far}}
 		n.mu.Lock()
-		n.wires[w] = struct{}{}
+		dead := n.dead[from] || n.dead[to]
+		if !dead {
+			n.wires[w] = struct{}{}
+		}
 		n.mu.Unlock()
+		if dead {
+			_, _ = near.Close(), far.Close()
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
 		n.pumps.Go(func() { n.pump(w, near, far) })
 		n.pumps.Go(func() { n.pump(w, far, near) })
 		return here, nil

@@ -289,7 +289,7 @@ func (w *world) kill(id string) {
 	delete(w.m.servers, id)
 	w.mu.Unlock()
 	s.store.kill()
-	w.m.peers.reset(id)
+	w.m.peers.kill(id)
 	s.abort()
 	s.end()
 }
