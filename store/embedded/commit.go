@@ -213,7 +213,7 @@ func (c *committer) settle() *batch {
 		c.vouchAt = time.Now().Add(idleAfter)
 	}
 	c.stage.committed(b, c.next)
-	c.advances.seen.Store(c.advances.begun)
+	c.advances.settle()
 	c.inFlight.Store(nil)
 	if w := c.writing.Swap(nil); w != nil && !c.refused {
 		close(w.done)

@@ -72,23 +72,42 @@ func (s *Store) Advance(ctx context.Context, cursors []inbox.Cursor) error {
 	return s.do(ctx, lazy, a.run)
 }
 
-// advances counts the calls of Advance that have written.
-type advances struct {
+// advances counts the calls of Advance that the committing goroutine has carried
+// out: those with cursors of devices, and of receivers of events, which come one by
+// one all the time and have no cursor in common with the others.
+type advances [2]struct {
 	begun int64        // belongs to the committing goroutine
-	seen  atomic.Int64 // who reads from now on sees as many
+	seen  atomic.Int64 // so many of them are seen by who reads from now on
+}
+
+// settle makes known that all that have begun can be seen.
+func (a *advances) settle() {
+	for i := range a {
+		a[i].seen.Store(a[i].begun)
+	}
 }
 
 // advance is one call of Advance.
 type advance struct {
 	of    *advances
 	moves moves
-	seen  int64         // of those before it
-	ready *pebble.Batch // what to write; not closed, since the update may outlive the call
+	kinds [2]bool       // of which there are some among moves
+	seen  [2]int64      // of those before it
+	ready *pebble.Batch // what to write
 }
 
 func (s *Store) newAdvance(cursors []inbox.Cursor) (*advance, error) {
 	a := &advance{of: &s.advances, moves: newMoves(cursors), ready: s.db.NewBatch()}
-	a.seen = a.of.seen.Load() // before anything is read
+	for _, c := range cursors {
+		kind := 0
+		if c.Log.Kind == envelope.KindHook {
+			kind = 1
+		}
+		a.kinds[kind] = true
+	}
+	for i := range a.seen {
+		a.seen[i] = a.of[i].seen.Load() // before anything is read
+	}
 	if err := a.moves.write(s.db, a.ready); err != nil {
 		return nil, errors.Join(err, a.ready.Close())
 	}
@@ -98,12 +117,20 @@ func (s *Store) newAdvance(cursors []inbox.Cursor) (*advance, error) {
 // run writes what was made ready, unless another Advance came in between: then
 // it looks again.
 func (a *advance) run(b *pebble.Batch) error {
-	alone := a.of.begun == a.seen
-	a.of.begun++
-	if alone {
-		return b.Apply(a.ready, nil)
+	alone := true
+	for i, some := range a.kinds {
+		if some {
+			alone = alone && a.of[i].begun == a.seen[i]
+			a.of[i].begun++
+		}
 	}
-	return a.moves.write(b, b)
+	var err error
+	if alone {
+		err = b.Apply(a.ready, nil)
+	} else {
+		err = a.moves.write(b, b)
+	}
+	return errors.Join(err, a.ready.Close())
 }
 
 // moves are cursors to be moved forward, in the order of their keys.
@@ -125,15 +152,15 @@ func newMoves(cursors []inbox.Cursor) moves {
 
 // write writes those that are ahead of what is there.
 func (m moves) write(from pebble.Reader, to *pebble.Batch) error {
-	it, err := from.NewIter(&pebble.IterOptions{LowerBound: m[0].key, UpperBound: after(m[len(m)-1].key)})
+	it, err := from.NewIter(&pebble.IterOptions{LowerBound: m[0].key, UpperBound: append(bytes.Clone(m[len(m)-1].key), 0)})
 	if err != nil {
 		return readError(err)
 	}
 	var was inbox.Cursor
+	var there bool
 	var value []byte
 	for i, c := range m {
-		there := true
-		if i == 0 || !bytes.Equal(c.key, m[i-1].key) { // else what was written for the one before
+		if i == 0 || !bytes.Equal(c.key, m[i-1].key) { // else it is as the one before has left it
 			was = inbox.Cursor{}
 			if there, err = readPositions(it, c.key, &was); err != nil {
 				return errors.Join(err, it.Close())
@@ -152,6 +179,7 @@ func (m moves) write(from pebble.Reader, to *pebble.Batch) error {
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
+		there = true
 	}
 	if err := it.Close(); err != nil {
 		return readError(err)

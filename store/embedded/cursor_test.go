@@ -3,6 +3,7 @@ package embedded
 import (
 	"testing"
 
+	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/inbox"
 )
 
@@ -36,7 +37,17 @@ func TestAdvanceInBetween(t *testing.T) {
 	step("beside one", early, at(9, 2)[0])
 	step("beside two", late, at(9, 2)[0])
 	step("alone again", prepare(at(10, 0)), at(10, 2)[0])
-	if seen := s.advances.seen.Load(); seen != 4 {
+	if seen := s.advances[0].seen.Load(); seen != 4 {
 		t.Errorf("%d of 4 seen: each would look twice", seen)
+	}
+
+	// Events come all the time, and are nobody else's.
+	prepared := prepare(at(11, 0))
+	err := s.Advance(t.Context(), []inbox.Cursor{{Node: "bob", Log: envelope.Address{Kind: envelope.KindHook, ID: "1"}, Delivered: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.advances[0].begun != prepared.seen[0] {
+		t.Error("a receiver's cursor has the devices' looked at again")
 	}
 }

@@ -27,8 +27,9 @@ func (e *entry) sameID(f *entry) bool {
 // overhead is what an entry or an update counts for beside its body.
 const overhead = 256
 
-// update is a write of rare rows: it looks at what is there, itself included
-// what the updates before it have written to b, and writes or refuses.
+// update is a write of rare rows: it looks at what is there, including
+// what the updates before it have written to b, and writes or refuses. What takes long
+// to look at it may have looked at before, and makes sure that nothing came in between.
 type update struct {
 	run  func(b *pebble.Batch) error
 	sync bool       // to be durable before it is answered

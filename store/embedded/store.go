@@ -110,7 +110,8 @@ type Store struct {
 	// writing are the other rows of that batch whose reads wait for it.
 	writing atomic.Pointer[writing]
 	// known belongs to the committing goroutine.
-	known    *known
+	known *known
+	// advances orders the calls of Advance.
 	advances advances
 
 	failed atomic.Pointer[error] // why nothing can be written any more

@@ -63,7 +63,13 @@ func cursorMany(s *suite) {
 		want = append(want, inbox.Cursor{Node: alice, Log: log, Delivered: uint64(i + 2), Read: 2})
 	}
 	many = append(many, inbox.Cursor{Node: bob, Log: bob.Address(), Delivered: 7})
+	empty := envelope.SessionID("empty").Address()
+	many = append(many, inbox.Cursor{Node: alice, Log: empty}, inbox.Cursor{Node: alice, Log: empty, Delivered: 3})
+	want = append(want, inbox.Cursor{Node: alice, Log: empty, Delivered: 3})
 	s.noError(s.store.Advance(s.Context(), many))
+	found, err := s.store.Readers(s.Context(), empty, 10)
+	s.noError(err)
+	s.equal("readers", found, want[len(want)-1:])
 	s.cursors(alice, want...)
 	s.cursors(bob, inbox.Cursor{Node: bob, Log: bob.Address(), Delivered: 7})
 }
