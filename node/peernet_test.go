@@ -28,7 +28,7 @@ type peerNet struct {
 	holes map[[2]string]bool
 	jams  map[[2]string]bool
 	dead  map[string]bool // servers that nobody is linked to
-	moved *sync.Cond // a jam ended
+	moved *sync.Cond      // a jam ended
 	wires map[*wire]struct{}
 	pumps sync.WaitGroup
 }

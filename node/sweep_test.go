@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,4 +59,33 @@ func TestSweepShares(t *testing.T) {
 			t.Errorf("%s looked at %d times", c.id, looked[c.id])
 		}
 	}
+}
+
+// With a store of its own a server looks at all memberships when it is asked to, and
+// at a share of them from time to time.
+func TestSweepOfSoleServer(t *testing.T) {
+	sole := func(c *Config) { c.Graph.Sole = true }
+	inMeshOf(t, 1, sole, func(t *testing.T, m *mesh) {
+		const devices = 64
+		for i := range devices {
+			m.client(fmt.Sprint("bob", i), "a").connected(m)
+		}
+		a := m.at("a")
+		var looks atomic.Int64
+		a.store.set(func(f *faultyStore) {
+			f.memberships = func(envelope.NodeID) error { looks.Add(1); return nil }
+		})
+		looksIn := func(d time.Duration) (sweeps, n int64) {
+			before, at := a.stats.Sweeps.Load(), looks.Load()
+			pass(d)
+			return int64(a.stats.Sweeps.Load() - before), looks.Load() - at
+		}
+		a.sweeps.request()
+		if sweeps, n := looksIn(time.Second); sweeps != 1 || n != devices {
+			t.Errorf("%d sweeps that were asked for looked at %d connections, want all %d", sweeps, n, devices)
+		}
+		if sweeps, n := looksIn(10 * time.Minute); n >= sweeps*devices/2 || n < devices {
+			t.Errorf("%d sweeps looked at %d connections", sweeps, n)
+		}
+	})
 }

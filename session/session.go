@@ -23,7 +23,8 @@ type Sessions struct {
 	store   Store
 	append  AppendFunc
 	changed func(envelope.SessionID, envelope.NodeID)
-	hearing Hearing // nil: nothing is known of what others tell
+	broken  func(envelope.NodeID, envelope.SessionID) // nil: nobody is told
+	hearing Hearing                                   // nil: nothing is known of what others tell
 
 	mu      sync.Mutex
 	cached  remembered                                 // guarded by mu
@@ -43,6 +44,11 @@ func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelo
 		latest:  newLRU[envelope.SessionID, latest](maxLatest),
 	}
 }
+
+// OnBroken has f told of a device whose membership an error may have left half
+// changed: who looks at it next completes the change (see [Sessions.Stays]), unless it is
+// asked for again first. f must not block. OnBroken must be called before anything else.
+func (s *Sessions) OnBroken(f func(envelope.NodeID, envelope.SessionID)) { s.broken = f }
 
 func newLRU[K comparable, V any](most int) *simplelru.LRU[K, V] {
 	lru, err := simplelru.NewLRU[K, V](most, nil)

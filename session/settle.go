@@ -86,11 +86,24 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 		if m.in() {
 			s.tell(next) // whatever has become of it: that it is in may be true no more
 		}
+		done := next
 		if err == nil && !next.atRest() {
-			next, err = s.complete(ctx, next)
+			done, err = s.complete(ctx, next)
 		}
-		return next, err
+		s.tellBroken(next, err)
+		return done, err
 	})
+}
+
+// tellBroken tells of a change that an error may have cut short, as opposed to one that
+// was refused or starts over.
+func (s *Sessions) tellBroken(m Member, err error) {
+	if err == nil || errors.Is(err, ErrChanged) || s.broken == nil {
+		return
+	}
+	if code := envelope.CodeOf(refuse(err)); code == envelope.Busy || code == envelope.Internal {
+		s.broken(m.Device, m.Session)
+	}
 }
 
 // put writes a membership, once there is room for it.
