@@ -12,8 +12,8 @@ type groupOfTwo struct {
 	with int // the other member
 }
 
-// makeGroups makes groups of two users each, no two of them of the same two:
-// between two users messages have one way to go.
+// makeGroups makes groups of a sender and a user who only listens, no two of them of the
+// same two: between two users messages have one way to go.
 func (x *exchange) makeGroups(ctx context.Context) error {
 	if x.Groups == 0 {
 		return nil
@@ -41,9 +41,10 @@ func (x *exchange) makeGroups(ctx context.Context) error {
 }
 
 // twoOf returns who is in the group of that number: one who sends and one who
-// listens, so that however many groups there are, a sender gets answers and a
-// listener messages. Each sender is in some when there are at least as many groups.
+// listens. Both are taken in turn, so that however many groups there are, each
+// sender has as many as the others and each listener as well.
 func (x *exchange) twoOf(k int) (sender, listener int) {
+	listeners := x.Users - x.Senders
 	sender = k % x.Senders
-	return sender, x.Senders + (sender+k/x.Senders)%(x.Users-x.Senders)
+	return sender, x.Senders + (sender*listeners/x.Senders+k/x.Senders)%listeners
 }

@@ -149,13 +149,13 @@ func Scenarios(quick bool) []Scenario {
 	for _, size := range []struct {
 		name, title string
 		groups      int
-	}{{"256", "256", of(256, 32)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
+	}{{"512", "512", of(512, 32)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
 		senders := of(256, 16)
 		add("size-groups-"+size.name, "Durable messages to "+size.title+" groups",
-			"256 senders as in durable-256, but each message goes to a group of its sender and one of 512 listeners, picked at random. Each group has had three messages on average before; what it costs should not depend on how many groups there are.",
+			"256 senders as in durable-256, but each message goes to one of its sender's groups, picked at random, each of it and one of 512 listeners; 300,000 have been sent before. What it costs should not depend on how many groups there are.",
 			3*senders, groups, pairs{
 				Users: 3 * senders, Senders: senders, Messages: of(250_000, 500), Inflight: 1, Durable: true,
-				Groups: size.groups, Stored: 3 * size.groups,
+				Groups: size.groups, Stored: of(300_000, 500),
 			})
 	}
 	receivers := of(200, 10)
