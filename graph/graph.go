@@ -29,7 +29,7 @@ type Config struct {
 	// Cache is how many addresses' routes are kept; 100,000 when 0.
 	Cache int
 	// Sole says that the store is this server's alone. Then nobody else has an
-	// edge or changes a membership, and the store is asked for neither.
+	// edge or changes a membership, and the store is not asked where an address is.
 	Sole   bool
 	Logger *slog.Logger // nil: none
 

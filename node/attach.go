@@ -95,7 +95,7 @@ func (c *conn) toLook(id envelope.SessionID) bool {
 	return first
 }
 
-// lookAgain looks at the sessions that have been noted.
+// lookAgain looks at the sessions that have been noted, which remain so after an error.
 func (c *conn) lookAgain() error {
 	if !c.beginFollowing(&c.ctx) {
 		return nil
@@ -108,7 +108,15 @@ func (c *conn) lookAgain() error {
 	if u == nil { // somebody else has looked
 		return nil
 	}
-	return c.refollow(u.some) // none when all are looked at
+	err := c.refollow(u.some) // none when all are looked at
+	if err != nil && u.all {
+		c.toLook("")
+	} else if err != nil {
+		for _, id := range u.some {
+			c.toLook(id)
+		}
+	}
+	return err
 }
 
 // refollow looks for sessions that the device has joined since it connected:

@@ -62,9 +62,15 @@ func (n *Node) refresh(device envelope.NodeID, id envelope.SessionID) {
 		return
 	}
 	c.spawn(func() {
-		if err := c.lookAgain(); err != nil && c.ctx.Err() == nil {
-			n.log.Warn("cannot look for joined sessions; the next sweep will", "conn", c.id, "err", err)
-			n.sweeps.request()
+		for wait := readRetry; ; wait = min(2*wait, readRetryMax) {
+			err := c.lookAgain()
+			if err == nil || c.ctx.Err() != nil {
+				return
+			}
+			if wait == readRetry {
+				n.log.Warn("cannot look for joined sessions; trying again", "conn", c.id, "err", err)
+			}
+			pause(&c.ctx, wait)
 		}
 	})
 }

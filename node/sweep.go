@@ -107,8 +107,8 @@ func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 }
 
 // nextShare returns those whose memberships this sweep looks at. A server with a
-// store of its own hears of each change itself, and of each that an error has cut short,
-// so there is little to be found. To read all memberships each minute would
+// store of its own hears of each change itself, and of most that an error has cut
+// short, so there is little to be found. To read all memberships each minute would
 // take 5 % of a core for 100,000 groups of two.
 func (s *sweeper) nextShare(all []*conn) []*conn {
 	s.share = (s.share + 1) % sweepShares

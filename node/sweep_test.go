@@ -75,16 +75,16 @@ func TestSweepOfSoleServer(t *testing.T) {
 		a.store.set(func(f *faultyStore) {
 			f.memberships = func(envelope.NodeID) error { looks.Add(1); return nil }
 		})
-		looksIn := func(d time.Duration) (sweeps, n int64) {
+		looksIn := func(d time.Duration, begin func()) (sweeps, n int64) {
 			before, at := a.stats.Sweeps.Load(), looks.Load()
+			begin()
 			pass(d)
 			return int64(a.stats.Sweeps.Load() - before), looks.Load() - at
 		}
-		a.sweeps.request()
-		if sweeps, n := looksIn(time.Second); sweeps != 1 || n != devices {
+		if sweeps, n := looksIn(time.Second, a.sweeps.request); sweeps != 1 || n != devices {
 			t.Errorf("%d sweeps that were asked for looked at %d connections, want all %d", sweeps, n, devices)
 		}
-		if sweeps, n := looksIn(20 * time.Minute); n >= sweeps*devices/2 || n < devices {
+		if sweeps, n := looksIn(20*time.Minute, func() {}); n >= sweeps*devices/2 || n < devices {
 			t.Errorf("%d sweeps looked at %d connections", sweeps, n)
 		}
 	})

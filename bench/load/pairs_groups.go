@@ -41,8 +41,8 @@ func (x *exchange) makeGroups(ctx context.Context) error {
 }
 
 // twoOf returns who is in the group of that number: one who sends and one who
-// listens. Both are taken in turn, so that however many groups there are, each
-// sender has as many as the others and each listener as well.
+// listens. Both are taken in turn, so that however many groups there are, no
+// sender has more of them than the others but for one, and no listener.
 func (x *exchange) twoOf(k int) (sender, listener int) {
 	listeners := x.Users - x.Senders
 	sender = k % x.Senders

@@ -111,7 +111,7 @@ type Store struct {
 	writing atomic.Pointer[writing]
 	// known belongs to the committing goroutine.
 	known *known
-	// advances orders the calls of Advance.
+	// advances tells a call of Advance whether another came in between.
 	advances advances
 
 	failed atomic.Pointer[error] // why nothing can be written any more
