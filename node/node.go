@@ -172,7 +172,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.alarms = newAlarms(n.began)
 	n.inbox = inbox.New(cfg.Inbox, cfg.Log)
 	n.sessions = session.New(cfg.Sessions, n.appendNotice, n.memberChanged)
-	n.sessions.OnBroken(n.moved)
+	n.sessions.OnInterrupted(n.moved)
 	n.sessions.Hear(n.heard)
 	n.topics = session.NewTopics(cfg.Sessions)
 	n.headers = newTopicHeaders()

@@ -23,8 +23,9 @@ type Sessions struct {
 	store   Store
 	append  AppendFunc
 	changed func(envelope.SessionID, envelope.NodeID)
-	broken  func(envelope.NodeID, envelope.SessionID) // nil: nobody is told
-	hearing Hearing                                   // nil: nothing is known of what others tell
+	hearing Hearing // nil: nothing is known of what others tell
+	// interrupted is told, see OnInterrupted; nil: nobody is.
+	interrupted func(envelope.NodeID, envelope.SessionID)
 
 	mu      sync.Mutex
 	cached  remembered                                 // guarded by mu
@@ -45,10 +46,10 @@ func New(store Store, append AppendFunc, changed func(envelope.SessionID, envelo
 	}
 }
 
-// OnBroken has f told of a device whose membership an error may have left half
+// OnInterrupted has f told of a device whose membership an error may have left half
 // changed: who looks at it next completes the change (see [Sessions.Stays]), unless it is
-// asked for again first. f must not block. OnBroken must be called before anything else.
-func (s *Sessions) OnBroken(f func(envelope.NodeID, envelope.SessionID)) { s.broken = f }
+// asked for again first. f must not block. OnInterrupted must be called before anything else.
+func (s *Sessions) OnInterrupted(f func(envelope.NodeID, envelope.SessionID)) { s.interrupted = f }
 
 func newLRU[K comparable, V any](most int) *simplelru.LRU[K, V] {
 	lru, err := simplelru.NewLRU[K, V](most, nil)

@@ -90,19 +90,19 @@ func (s *Sessions) settle(ctx context.Context, id envelope.SessionID, node envel
 		if err == nil && !next.atRest() {
 			done, err = s.complete(ctx, next)
 		}
-		s.tellBroken(next, err)
+		s.tellInterrupted(next, err)
 		return done, err
 	})
 }
 
-// tellBroken tells of a change that an error may have cut short, as opposed to one that
+// tellInterrupted tells of a change that an error may have cut short, as opposed to one that
 // was refused or starts over.
-func (s *Sessions) tellBroken(m Member, err error) {
-	if err == nil || errors.Is(err, ErrChanged) || s.broken == nil {
+func (s *Sessions) tellInterrupted(m Member, err error) {
+	if err == nil || errors.Is(err, ErrChanged) || s.interrupted == nil {
 		return
 	}
 	if code := envelope.CodeOf(refuse(err)); code == envelope.Busy || code == envelope.Internal {
-		s.broken(m.Device, m.Session)
+		s.interrupted(m.Device, m.Session)
 	}
 }
 

@@ -2,10 +2,10 @@ package load
 
 import "testing"
 
-// However many groups there are, nobody has more of them than others, and no two
-// are of the same two.
+// However many groups there are, nobody has more of them than others but for one, and
+// no two are of the same two.
 func TestTwoOf(t *testing.T) {
-	for _, groups := range []int{512, 10_240, 102_400} {
+	for _, groups := range []int{512, 10_000, 100_000} {
 		x := &exchange{pairs: pairs{Users: 768, Senders: 256}}
 		of := make(map[int]int)
 		pairs := make(map[[2]int]bool)
@@ -26,8 +26,8 @@ func TestTwoOf(t *testing.T) {
 			if user < 256 {
 				want = groups / 256
 			}
-			if of[user] != want {
-				t.Fatalf("of %d groups user %d is in %d, want %d", groups, user, of[user], want)
+			if of[user] != want && of[user] != want+1 {
+				t.Fatalf("of %d groups user %d is in %d, want %d or one more", groups, user, of[user], want)
 			}
 		}
 	}

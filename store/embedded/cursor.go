@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -196,11 +195,11 @@ func readPositions(it *pebble.Iterator, key []byte, c *inbox.Cursor) (there bool
 		return false, nil
 	}
 	value, err := it.ValueAndErr()
-	if err == nil {
-		err = parsePositions(value, c)
-	}
 	if err != nil {
-		return false, readError(fmt.Errorf("%w: row %q: %w", errDamaged, key, err))
+		return false, readError(err)
+	}
+	if err := parsePositions(value, c); err != nil {
+		return false, readError(damagedRow(key, err))
 	}
 	return true, nil
 }

@@ -1,7 +1,10 @@
 package embedded
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/inbox"
@@ -32,17 +35,26 @@ func TestAdvanceInBetween(t *testing.T) {
 		}
 		return a
 	}
+	both := func(first, second *advance) *advance { // in one batch, where the first cannot be read yet
+		t.Helper()
+		err := s.do(t.Context(), lazy, func(b *pebble.Batch) error { return errors.Join(first.run(b), second.run(b)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prepare(at(0, 0))
+	}
 	early, late := prepare(at(3, 2)), prepare(at(4, 0))
 	step("alone", prepare(at(9, 1)), at(9, 1)[0])
 	step("beside one", early, at(9, 2)[0])
 	step("beside two", late, at(9, 2)[0])
 	step("alone again", prepare(at(10, 0)), at(10, 2)[0])
-	if seen := s.advances[0].seen.Load(); seen != 4 {
-		t.Errorf("%d of 4 seen: each would look twice", seen)
+	step("two at once", both(prepare(at(20, 0)), prepare(at(15, 9))), at(20, 9)[0])
+	if seen := s.advances[0].seen.Load(); seen != 7 {
+		t.Errorf("%d of 7 seen: each would look twice", seen)
 	}
 
 	// Events come all the time, and are nobody else's.
-	prepared := prepare(at(11, 0))
+	prepared := prepare(at(21, 0))
 	err := s.Advance(t.Context(), []inbox.Cursor{{Node: "bob", Log: envelope.Address{Kind: envelope.KindHook, ID: "1"}, Delivered: 1}})
 	if err != nil {
 		t.Fatal(err)

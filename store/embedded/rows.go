@@ -52,9 +52,14 @@ func get(from pebble.Reader, key []byte, use func(value []byte) error) (bool, er
 	}
 	err = use(value)
 	if err = errors.Join(err, closer.Close()); err != nil {
-		return false, readError(fmt.Errorf("%w: row %q: %w", errDamaged, key, err))
+		return false, readError(damagedRow(key, err))
 	}
 	return true, nil
+}
+
+// damagedRow says which row is not what was written, and in what way.
+func damagedRow(key []byte, err error) error {
+	return fmt.Errorf("%w: row %q: %w", errDamaged, key, err)
 }
 
 // getJSON reads a row into v.

@@ -177,7 +177,7 @@ func (p *part) forgetOne(it *pebble.Iterator, forget int64) (bool, error) {
 	}
 	r, err := parseRemnant(value)
 	if err != nil {
-		return false, fmt.Errorf("%w: row %q: %w", errDamaged, it.Key(), err)
+		return false, damagedRow(it.Key(), err)
 	}
 	if r.timestamp >= forget {
 		return false, nil
