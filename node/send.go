@@ -235,19 +235,20 @@ func (s *submission) done(ack gateway.Ack, err error) {
 		c.answerAway(s.env)
 		return
 	}
+	room := true
 	if e := envelope.AsError(err); s.durable && s.id != "" && e.Code.Retry() {
 		c.mu.Lock()
 		c.passage.wait(&c.mu, s.number)
-		room := c.gates.shut(s.log, s.id, s.number, time.Now())
+		room = c.gates.shut(s.log, s.id, s.number, time.Now())
 		c.mu.Unlock()
-		if !room { // a client that connects again sends everything anew, in order
-			c.close(envelope.Busy, "too many messages were refused")
-		}
 	}
 	switch {
 	case s.id == "" && !s.durable && envelope.CodeOf(err) == envelope.RateLimited:
 		c.n.stats.DroppedRate.Add(1) // a word for each would be more of the same
 	case !c.answerNotMember(s.id, s.node, s.session, err):
 		c.refuse(s.id, err)
+	}
+	if !room { // behind the refusal; a client that connects again sends everything anew, in order
+		c.close(envelope.Busy, "too many messages were refused")
 	}
 }
