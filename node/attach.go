@@ -26,14 +26,15 @@ func (c *conn) endFollowing() {
 // attach makes the connection hear of logs, on this server and from others.
 // The caller has the turn to follow.
 func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envelope.Address]stays) error {
-	var fresh []envelope.Address
+	var fresh []*follow
 	c.mu.Lock()
 	for _, log := range logs {
 		if f := c.follows.of(log); f != nil { // an attempt before this one came so far
 			f.learn(of[log])
 		} else {
-			c.follows.add(newFollow(log, of[log]))
-			fresh = append(fresh, log)
+			f = newFollow(c, log, of[log])
+			c.follows.add(f)
+			fresh = append(fresh, f)
 		}
 	}
 	c.mu.Unlock()
@@ -42,23 +43,18 @@ func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envel
 
 // enter makes the connection hear of logs that it has come to follow, or to
 // follow them no more.
-func (c *conn) enter(ctx context.Context, fresh []envelope.Address) error {
+func (c *conn) enter(ctx context.Context, fresh []*follow) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	for _, log := range fresh {
-		c.n.conns.follow(c, log)
+	logs := make([]envelope.Address, len(fresh))
+	for i, f := range fresh {
+		logs[i] = f.log
+		c.n.conns.follow(f)
 	}
-	changed, err := c.n.graph.Attach(ctx, c.id, fresh)
+	changed, err := c.n.graph.Attach(ctx, c.id, logs)
 	if err != nil {
-		c.mu.Lock()
-		for _, log := range fresh {
-			c.follows.remove(log)
-		}
-		c.mu.Unlock()
-		for _, log := range fresh {
-			c.n.conns.unfollow(c, log)
-		}
+		c.unfollow(logs)
 		return err
 	}
 	c.n.peers.announce(changed)
@@ -250,7 +246,7 @@ func (c *conn) endIfLeft(f *follow) {
 		defer c.endFollowing()
 		c.mu.Lock()
 		f.ending = false
-		still := c.follows.of(f.log) == f && c.finished(f)
+		still := !f.gone && c.finished(f)
 		end, alias := f.clamp(f.sent), f.alias.Address()
 		c.mu.Unlock()
 		if !still {
@@ -269,16 +265,24 @@ func (c *conn) endIfLeft(f *follow) {
 
 // detach stops following logs. The caller has the turn to follow, or is the last.
 func (c *conn) detach(logs []envelope.Address) {
-	c.mu.Lock()
-	for _, log := range logs {
-		c.follows.remove(log)
-	}
-	c.mu.Unlock()
-	for _, log := range logs {
-		c.n.conns.unfollow(c, log)
-	}
+	c.unfollow(logs)
 	// Not the connection's context: it may be over, the edge must go all the same.
 	c.n.graph.Detach(context.WithoutCancel(&c.ctx), logs)
+}
+
+// unfollow makes the connection hear no more of logs on this server.
+func (c *conn) unfollow(logs []envelope.Address) {
+	gone := make([]*follow, 0, len(logs))
+	c.mu.Lock()
+	for _, log := range logs {
+		if f := c.follows.remove(log); f != nil {
+			gone = append(gone, f)
+		}
+	}
+	c.mu.Unlock()
+	for _, f := range gone {
+		c.n.conns.unfollow(f)
+	}
 }
 
 // unfollowAll gives back everything when the connection is over.

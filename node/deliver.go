@@ -43,14 +43,14 @@ func (n *Node) deliver(addr envelope.Address, env *envelope.Envelope) int {
 		n.observe(env)
 	}
 	m := encoded{env: env}
-	readers := n.conns.eachFollower(addr, func(c *conn) { c.offer(addr, &m) })
+	readers := n.conns.eachFollower(addr, func(f *follow) { f.offer(&m) })
 	n.stats.Delivered.Add(uint64(readers))
 	return readers
 }
 
 // hint tells the local readers of a log how far it goes.
 func (n *Node) hint(log envelope.Address, head uint64) {
-	n.conns.eachFollower(log, func(c *conn) { c.hinted(log, head) })
+	n.conns.eachFollower(log, func(f *follow) { f.hinted(head) })
 }
 
 // refresh makes the device's connection look whether it has joined or left a

@@ -10,9 +10,12 @@ import (
 )
 
 // follow is a connection's place in one log. Its fields are guarded by the
-// connection's mu.
+// connection's mu where nothing else is said.
 type follow struct {
-	log    envelope.Address
+	c          *conn            // static
+	log        envelope.Address // static
+	prev, next *follow          // guarded by the registry's mu; see followers
+
 	*stays        // of a session: those that the device may see; changed through its()
 	sent   uint64 // handed to the lane up to here
 	shown  uint64 // the last entry up to sent that the client is to see
@@ -26,6 +29,7 @@ type follow struct {
 	read         uint64 // read by the user on this device up to here
 	readAnywhere uint64 // on any device, as far as heard
 
+	gone     bool // not followed any more: this place is taken out
 	started  bool // sent means something; until then only head is kept
 	live     bool // sent == head as far as we know: offers go straight to the lane
 	paused   bool // before the next attempt to read the log
@@ -42,14 +46,24 @@ var (
 	topical = &stays{spans: always()}
 )
 
-func newFollow(log envelope.Address, of stays) *follow {
-	f := &follow{log: log, stays: noStays}
-	if len(of.spans) > 0 || of.alias != "" || of.master {
-		own := of.clone()
-		f.stays = &own
+// longFollow is a place in the log of a session, with all that it has in most: there
+// may be a hundred of them for each connection.
+type longFollow struct {
+	follow
+	of  stays
+	one [1]session.Span
+}
+
+func newFollow(c *conn, log envelope.Address, of stays) *follow {
+	if len(of.spans) == 0 && of.alias == "" && !of.master {
+		f := &follow{c: c, log: log, stays: noStays}
+		f.aliased = f.room() != ""
+		return f
 	}
-	f.aliased = f.room() != ""
-	return f
+	f := &longFollow{follow: follow{c: c, log: log}, of: of}
+	f.of.spans = append(f.one[:0], of.spans...)
+	f.stays = &f.of
+	return &f.follow
 }
 
 // room returns the session of the log of an alias; "" of another log.
@@ -190,38 +204,39 @@ func (c *conn) positions() map[envelope.Address]uint64 {
 	return at
 }
 
-// hinted tells the connection of a log's head, as a peer or a sweep knows it.
-func (c *conn) hinted(log envelope.Address, head uint64) {
+// hinted tells of the log's head, as a peer or a sweep knows it.
+func (f *follow) hinted(head uint64) {
+	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.follows.of(log); f != nil {
-		if f.live && head > f.sent {
-			c.n.stats.Repaired.Add(1)
-		}
-		c.hint(f, head)
+	if f.gone {
+		return
 	}
+	if f.live && head > f.sent {
+		c.n.stats.Repaired.Add(1)
+	}
+	c.hint(f, head)
 }
 
-// reached returns how far the connection knows a log to go, and false until it
+// reached returns how far the connection knows the log to go, and false until it
 // has been told where that begins.
-func (c *conn) reached(log envelope.Address) (head uint64, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.follows.of(log)
-	if f == nil || !f.started {
+func (f *follow) reached() (head uint64, ok bool) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.gone || !f.started {
 		return 0, false
 	}
 	return max(f.sent, f.head), true
 }
 
-// known returns how far the connection knows a log to go.
-func (c *conn) known(log envelope.Address) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f := c.follows.of(log); f != nil {
-		return max(f.sent, f.head)
+// heard returns how far the connection has heard the log to go.
+func (f *follow) heard() uint64 {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.gone {
+		return math.MaxInt64
 	}
-	return math.MaxInt64
+	return max(f.sent, f.head)
 }
 
 // start says where delivery begins: behind the cursor, and never before what

@@ -47,11 +47,18 @@ func (f *followed) add(one *follow) {
 	}
 }
 
-func (f *followed) remove(log envelope.Address) {
+// remove takes out the place in a log and returns it; nil when there is none.
+func (f *followed) remove(log envelope.Address) *follow {
+	one := f.of(log)
+	if one == nil {
+		return nil
+	}
+	one.gone = true
 	if delete(f.many, log); len(f.many) == 0 {
 		f.many = nil
 	}
-	f.few = slices.DeleteFunc(f.few, func(one *follow) bool { return one.log == log })
+	f.few = slices.DeleteFunc(f.few, func(other *follow) bool { return other == one })
+	return one
 }
 
 func (f *followed) len() int { return len(f.few) + len(f.many) }

@@ -1,102 +1,38 @@
 package node
 
-import (
-	"iter"
-	"slices"
-)
+import "iter"
 
-// followers are the connections that follow a log: mostly one, and that costs no
-// more than a pointer. The zero followers is empty.
-type followers struct {
-	one  *conn  // nil: none or many
-	many *crowd // nil: one or none
-}
+// followers are the places of this server's connections in one log. The places hold
+// the list together: it takes no memory of its own, however many they are, and who
+// hands a message to all has each one's place at hand. The zero followers is empty.
+type followers struct{ first *follow }
 
-// crowd is many connections: a few in a row, for which a map would take more
-// time and memory, or else a set.
-type crowd struct {
-	few []*conn
-	set map[*conn]struct{} // nil: few has them all
-}
-
-// maxRow is how many connections stand in a row.
-const maxRow = 8
-
-func (f *followers) add(c *conn) {
-	switch {
-	case f.many != nil:
-		f.many.add(c)
-	case f.one == nil || f.one == c:
-		f.one = c
-	default:
-		f.one, f.many = nil, &crowd{few: []*conn{f.one, c}}
+// add adds a place that is in no list.
+func (l *followers) add(f *follow) {
+	if f.next = l.first; f.next != nil {
+		f.next.prev = f
 	}
+	l.first = f
 }
 
-func (f *followers) remove(c *conn) {
-	switch {
-	case f.one == c:
-		f.one = nil
-	case f.many != nil:
-		if f.many.remove(c); f.many.len() == 0 {
-			f.many = nil
-		}
+// remove takes out a place that is in the list.
+func (l *followers) remove(f *follow) {
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		l.first = f.next
 	}
-}
-
-func (f followers) len() int {
-	switch {
-	case f.one != nil:
-		return 1
-	case f.many != nil:
-		return f.many.len()
+	if f.next != nil {
+		f.next.prev = f.prev
 	}
-	return 0
+	f.prev, f.next = nil, nil
 }
 
-func (f followers) all() iter.Seq[*conn] {
-	return func(yield func(*conn) bool) {
-		switch {
-		case f.one != nil:
-			yield(f.one)
-		case f.many != nil:
-			f.many.each(yield)
-		}
-	}
-}
+func (l followers) none() bool { return l.first == nil }
 
-func (g *crowd) add(c *conn) {
-	switch {
-	case g.set != nil:
-		g.set[c] = struct{}{}
-	case slices.Contains(g.few, c):
-	case len(g.few) < maxRow:
-		g.few = append(g.few, c)
-	default:
-		g.set = make(map[*conn]struct{}, 2*maxRow)
-		for _, other := range append(g.few, c) {
-			g.set[other] = struct{}{}
-		}
-		g.few = nil
-	}
-}
-
-func (g *crowd) remove(c *conn) {
-	delete(g.set, c)
-	g.few = slices.DeleteFunc(g.few, func(other *conn) bool { return other == c })
-}
-
-func (g *crowd) len() int { return len(g.few) + len(g.set) }
-
-func (g *crowd) each(yield func(*conn) bool) {
-	for _, c := range g.few {
-		if !yield(c) {
-			return
-		}
-	}
-	for c := range g.set {
-		if !yield(c) {
-			return
+func (l followers) all() iter.Seq[*follow] {
+	return func(yield func(*follow) bool) {
+		for f := l.first; f != nil && yield(f); f = f.next {
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (c *conn) tellHeaders(due map[*follow]headerDue) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for f, d := range due {
-		if c.follows.of(f.log) != f {
+		if f.gone {
 			continue // it is not followed any more
 		}
 		if err != nil {

@@ -362,7 +362,7 @@ func (h *hooks) waiting(log envelope.Address, env *envelope.Envelope, seq uint64
 		return
 	}
 	of := stream{log, env.SrcNode}
-	known := !wakes(env) || h.n.conns.eachFollower(log, func(*conn) {}) > 0
+	known := !wakes(env) || h.n.conns.hasFollower(log)
 	if known && h.turns.alone(of) {
 		then()
 		return

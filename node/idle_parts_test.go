@@ -108,8 +108,10 @@ func TestFollowed(t *testing.T) {
 			want[log] = &follow{log: log}
 			of.add(want[log])
 		} else {
+			if gone := of.remove(log); gone != f || f != nil && !f.gone {
+				t.Fatalf("%v: removed %v, want %v", log, gone, f)
+			}
 			delete(want, log)
-			of.remove(log)
 		}
 		got := make(map[envelope.Address]*follow)
 		for f := range of.all() {
@@ -123,22 +125,22 @@ func TestFollowed(t *testing.T) {
 
 func TestFollowers(t *testing.T) {
 	var of followers
-	want := make(map[*conn]bool)
-	var conns [5]conn
+	want := make(map[*follow]bool)
+	var places [5]follow
 	for range 10_000 {
-		c := &conns[rand.N(len(conns))]
-		if rand.N(2) == 0 {
-			of.add(c)
-			want[c] = true
+		f := &places[rand.N(len(places))]
+		if want[f] {
+			of.remove(f)
+			delete(want, f)
 		} else {
-			of.remove(c)
-			delete(want, c)
+			of.add(f)
+			want[f] = true
 		}
-		got := make(map[*conn]bool)
-		for c := range of.all() {
-			got[c] = true
+		got := make(map[*follow]bool)
+		for f := range of.all() {
+			got[f] = true
 		}
-		if !maps.Equal(got, want) || of.len() != len(want) {
+		if !maps.Equal(got, want) || of.none() != (len(want) == 0) {
 			t.Fatalf("got %d, want %d", len(got), len(want))
 		}
 	}

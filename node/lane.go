@@ -209,13 +209,13 @@ func (c *conn) awaitDrain() bool {
 	}
 }
 
-// offer hands a message of an address to the connection and never blocks. What
+// offer hands a message of the log's address to the connection and never blocks. What
 // has no room is read from the log later, or dropped and counted if it is in none.
-func (c *conn) offer(addr envelope.Address, m *encoded) {
+func (f *follow) offer(m *encoded) {
+	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows.of(addr)
-	if f == nil || c.over {
+	if f.gone || c.over {
 		return
 	}
 	if m.env.Seq == 0 {

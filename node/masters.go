@@ -137,7 +137,7 @@ func (s *masters) look(ctx context.Context) {
 	of := make(map[envelope.SessionID]envelope.NodeID, len(s.games))
 	var names []envelope.NodeID
 	for id, g := range s.games {
-		if s.n.conns.eachFollower(id.Address(), func(*conn) {}) == 0 {
+		if !s.n.conns.hasFollower(id.Address()) {
 			delete(s.games, id)
 		} else if g.master != "" {
 			of[id] = g.master

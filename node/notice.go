@@ -34,9 +34,9 @@ func (n *Node) notify(addr envelope.Address, except envelope.NodeID, ev gateway.
 }
 
 func (n *Node) notifyHere(addr envelope.Address, except envelope.NodeID, ev gateway.Event) {
-	n.conns.eachFollower(addr, func(c *conn) {
-		if c.who.Node != except {
-			c.notice(ev)
+	n.conns.eachFollower(addr, func(f *follow) {
+		if f.c.who.Node != except {
+			f.c.notice(ev)
 		}
 	})
 }

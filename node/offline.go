@@ -37,11 +37,10 @@ func (n *Node) publishAsked(addr envelope.Address, env *envelope.Envelope, done 
 // hasReader reports whether a message that is not stored is for somebody here.
 func (n *Node) hasReader(addr envelope.Address, env *envelope.Envelope) bool {
 	found := false
-	n.conns.eachFollower(addr, func(c *conn) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		f := c.follows.of(addr)
-		found = found || f != nil && f.started && c.hears(f) && !f.own(addr, env, c.who)
+	n.conns.eachFollower(addr, func(f *follow) {
+		f.c.mu.Lock()
+		defer f.c.mu.Unlock()
+		found = found || !f.gone && f.started && f.c.hears(f) && !f.own(addr, env, f.c.who)
 	})
 	return found
 }

@@ -173,7 +173,7 @@ func (w *waker) intend(ctx context.Context, log envelope.Address, now time.Time)
 
 // connected reports whether an address has an edge, as far as is known.
 func (w *waker) connected(ctx context.Context, log envelope.Address) bool {
-	if w.n.conns.eachFollower(log, func(*conn) {}) > 0 {
+	if w.n.conns.hasFollower(log) {
 		return true
 	}
 	found := make(chan bool, 1)
@@ -321,12 +321,10 @@ func (w *waker) acknowledged(log envelope.Address, seq uint64) (has bool) {
 	if log.Kind != envelope.KindNode {
 		return false
 	}
-	w.n.conns.eachFollower(log, func(c *conn) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if f := c.follows.of(log); f != nil && f.acked >= seq {
-			has = true
-		}
+	w.n.conns.eachFollower(log, func(f *follow) {
+		f.c.mu.Lock()
+		defer f.c.mu.Unlock()
+		has = has || !f.gone && f.acked >= seq
 	})
 	return has
 }

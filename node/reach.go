@@ -21,9 +21,9 @@ type reach map[envelope.NodeID]bool
 // reachHere returns how far the entry of a log has got on this server.
 func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
 	here := make(reach)
-	n.conns.eachFollower(log, func(c *conn) {
+	n.conns.eachFollower(log, func(f *follow) {
 		if len(here) < maxTraced {
-			if name, written := c.wrote(log, seq); name != "" {
+			if name, written := f.wrote(seq); name != "" {
 				here[name] = written
 			}
 		}
@@ -31,19 +31,19 @@ func (n *Node) reachHere(log envelope.Address, seq uint64) reach {
 	return here
 }
 
-// wrote reports whether an entry, if it is for the client, is on its way to it
+// wrote reports whether an entry of the log, if it is for the client, is on its way to it
 // and no longer here, and the name by which its device is known as a reader; ""
 // when it has that no longer, and so nobody is to know that it follows the log.
 // While other frames wait it is not known, and said not to be.
-func (c *conn) wrote(log envelope.Address, seq uint64) (name envelope.NodeID, written bool) {
+func (f *follow) wrote(seq uint64) (name envelope.NodeID, written bool) {
+	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows.of(log)
-	if f == nil {
+	if f.gone {
 		return "", false
 	}
-	reader := f.reader(log, seq, c.who)
-	if !f.still(log, reader, c.who) {
+	reader := f.reader(f.log, seq, c.who)
+	if !f.still(f.log, reader, c.who) {
 		return "", false
 	}
 	return reader.Node, f.started && f.sent >= seq && !c.flushing && c.lane.count() == 0

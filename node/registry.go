@@ -96,37 +96,46 @@ func (r *registry) remove(c *conn) {
 	}
 }
 
-// follow makes c hear of entries of a log.
-func (r *registry) follow(c *conn, log envelope.Address) {
+// follow makes a connection hear of entries of a log, in which it has a place that is
+// not entered yet.
+func (r *registry) follow(f *follow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set := r.followers[log]
-	set.add(c)
-	r.followers[log] = set
+	of := r.followers[f.log]
+	of.add(f)
+	r.followers[f.log] = of
 }
 
 // unfollow takes back follow.
-func (r *registry) unfollow(c *conn, log envelope.Address) {
+func (r *registry) unfollow(f *follow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set := r.followers[log]
-	if set.remove(c); set.len() == 0 {
-		delete(r.followers, log)
+	of := r.followers[f.log]
+	if of.remove(f); of.none() {
+		delete(r.followers, f.log)
 	} else {
-		r.followers[log] = set
+		r.followers[f.log] = of
 	}
 }
 
-// eachFollower calls f for the connections that follow a log and returns how
-// many there are. f must not block or call the registry.
-func (r *registry) eachFollower(log envelope.Address, f func(*conn)) int {
+// eachFollower calls hand with the places that connections have in a log, some of
+// them perhaps gone meanwhile, and returns how many there are. hand must not block or
+// call the registry.
+func (r *registry) eachFollower(log envelope.Address, hand func(*follow)) (n int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	set := r.followers[log]
-	for c := range set.all() {
-		f(c)
+	for f := range r.followers[log].all() {
+		hand(f)
+		n++
 	}
-	return set.len()
+	return n
+}
+
+// hasFollower reports whether some connection follows a log.
+func (r *registry) hasFollower(log envelope.Address) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return !r.followers[log].none()
 }
 
 // known returns how far a log goes as far as one of its readers here knows that
@@ -134,8 +143,8 @@ func (r *registry) eachFollower(log envelope.Address, f func(*conn)) int {
 func (r *registry) known(log envelope.Address) (head uint64, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for c := range r.followers[log].all() {
-		if head, ok = c.reached(log); ok {
+	for f := range r.followers[log].all() {
+		if head, ok = f.reached(); ok {
 			break
 		}
 	}

@@ -407,7 +407,7 @@ func TestKickedHearsNothing(t *testing.T) {
 			if got := bob.payloads(); fmt.Sprint(got) != "[before]" {
 				t.Errorf("%s: got %q", call, got)
 			}
-			if n := m.at("b").conns.eachFollower(room("r"), func(*conn) {}); n != 0 {
+			if n := m.at("b").conns.eachFollower(room("r"), func(*follow) {}); n != 0 {
 				t.Errorf("%s: %d connections follow the session", call, n)
 			}
 		})

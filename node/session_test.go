@@ -255,7 +255,7 @@ func TestSweepDuringDisconnect(t *testing.T) {
 		synctest.Wait()
 		close(hold)
 		pass(time.Second)
-		if got := a.conns.eachFollower(room("r"), func(*conn) {}); got != 1 {
+		if got := a.conns.eachFollower(room("r"), func(*follow) {}); got != 1 {
 			t.Errorf("%d connections follow the session, want alice's", got)
 		}
 	})

@@ -153,12 +153,14 @@ func (c *conn) payTopics(n int, now time.Duration) error {
 
 // attachTopics is attach for the logs of topics.
 func (c *conn) attachTopics(ctx context.Context, fresh []envelope.Address) error {
+	places := make([]*follow, len(fresh))
 	c.mu.Lock()
-	for _, log := range fresh {
-		c.follows.add(&follow{log: log, stays: topical})
+	for i, log := range fresh {
+		places[i] = &follow{c: c, log: log, stays: topical}
+		c.follows.add(places[i])
 	}
 	c.mu.Unlock()
-	return c.enter(ctx, fresh)
+	return c.enter(ctx, places)
 }
 
 // topicHeads returns how far the logs of topics go, at least, that have just

@@ -119,6 +119,6 @@ func (s *sweeper) nextShare(all []*conn) []*conn {
 // has been sent it, or has been told that it goes.
 func (n *Node) furthestBehind(log envelope.Address) uint64 {
 	least := uint64(math.MaxInt64)
-	n.conns.eachFollower(log, func(c *conn) { least = min(least, c.known(log)) })
+	n.conns.eachFollower(log, func(f *follow) { least = min(least, f.heard()) })
 	return least
 }

@@ -39,10 +39,10 @@ func newRemembered() remembered {
 // to stay in memory for them.
 func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
 	id = envelope.SessionID(strings.Clone(string(id)))
-	of.self = envelope.NodeID(strings.Clone(string(of.self)))
 	of.device = envelope.NodeID(strings.Clone(string(of.device)))
 	m := memory{read: read.Sub(r.began), since: of.since, game: of.game}
 	if of.self != of.device {
+		of.self = envelope.NodeID(strings.Clone(string(of.self)))
 		m.alias = &of.named
 		r.set(memberKey{id, of.self}, m)
 	}
