@@ -62,13 +62,14 @@ standin:
 
 # Lists the packages with synctest bubbles. When two threads run timers of one bubble, the
 # race detector crashes or finds races that are none (golang/go#78156): under it these
-# packages have one processor, and the heart of them is tested once more without it, on all.
+# packages have one processor. The heart of all is tested once more without it, on all
+# processors: only there count the tests of what is allocated.
 BUBBLES  := go list -f '{{define "of"}}{{range .}}{{if eq . "testing/synctest"}}bubbles{{end}}{{end}}{{end}}{{template "of" .TestImports}}{{template "of" .XTestImports}} {{.ImportPath}}' ./... | sed -n 's/^bubbles.* //p'
 
 # Fuzz targets run here too, with the inputs that are kept.
 unit:
-	bubbles=$$($(BUBBLES)); \
-	go test -race -shuffle=on -timeout=$(TIMEOUT) $$(go list ./... | grep -vxF "$$bubbles"); \
+	bubbles=$$($(BUBBLES)); others=$$(go list ./... | grep -vxF "$$bubbles"); \
+	go test -race -shuffle=on -timeout=$(TIMEOUT) $$others; \
 	go test -race -shuffle=on -timeout=$(TIMEOUT) -cpu=1 $$bubbles
 	go test -shuffle=on -timeout=$(TIMEOUT) ./envelope ./gateway/native ./graph ./inbox ./node ./session ./store/embedded
 	go -C $(STANDIN) test -race -shuffle=on -timeout=$(TIMEOUT) ./...

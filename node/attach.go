@@ -54,7 +54,7 @@ func (c *conn) enter(ctx context.Context, fresh []*follow) error {
 	}
 	changed, err := c.n.graph.Attach(ctx, c.id, logs)
 	if err != nil {
-		c.unfollow(logs)
+		c.unfollowHere(logs)
 		return err
 	}
 	c.n.peers.announce(changed)
@@ -265,13 +265,13 @@ func (c *conn) endIfLeft(f *follow) {
 
 // detach stops following logs. The caller has the turn to follow, or is the last.
 func (c *conn) detach(logs []envelope.Address) {
-	c.unfollow(logs)
+	c.unfollowHere(logs)
 	// Not the connection's context: it may be over, the edge must go all the same.
 	c.n.graph.Detach(context.WithoutCancel(&c.ctx), logs)
 }
 
-// unfollow makes the connection hear no more of logs on this server.
-func (c *conn) unfollow(logs []envelope.Address) {
+// unfollowHere makes the connection hear no more of logs on this server.
+func (c *conn) unfollowHere(logs []envelope.Address) {
 	gone := make([]*follow, 0, len(logs))
 	c.mu.Lock()
 	for _, log := range logs {

@@ -46,9 +46,10 @@ var (
 	topical = &stays{spans: always()}
 )
 
-// longFollow is a place in the log of a session, with all that it has in most: there
-// may be a hundred of them for each connection.
-type longFollow struct {
+// sessionFollow is a place in a session's log together with the device's stays, and
+// room for the one that there is in most: there may be hundreds for each connection,
+// and one object costs the garbage collector less than three.
+type sessionFollow struct {
 	follow
 	of  stays
 	one [1]session.Span
@@ -57,10 +58,10 @@ type longFollow struct {
 func newFollow(c *conn, log envelope.Address, of stays) *follow {
 	if len(of.spans) == 0 && of.alias == "" && !of.master {
 		f := &follow{c: c, log: log, stays: noStays}
-		f.aliased = f.room() != ""
+		f.aliased = f.room() != "" // in the log of an alias there are no stays
 		return f
 	}
-	f := &longFollow{follow: follow{c: c, log: log}, of: of}
+	f := &sessionFollow{follow: follow{c: c, log: log}, of: of}
 	f.of.spans = append(f.one[:0], of.spans...)
 	f.stays = &f.of
 	return &f.follow

@@ -2,17 +2,21 @@ package node
 
 import "iter"
 
-// followers are the places of this server's connections in one log. The places hold
-// the list together: it takes no memory of its own, however many they are, and who
-// hands a message to all has each one's place at hand. The zero followers is empty.
-type followers struct{ first *follow }
+// followers are the places of this server's connections in one log, the oldest first.
+// The places hold the list together: it takes no memory of its own, however many they
+// are, and who hands a message to all has each one's place at hand. The zero followers
+// is empty.
+type followers struct{ first, last *follow }
 
-// add adds a place that is in no list.
+// add adds a place that is in no list: at the end, where those are that have not been
+// told yet where the log begins.
 func (l *followers) add(f *follow) {
-	if f.next = l.first; f.next != nil {
-		f.next.prev = f
+	if f.prev = l.last; f.prev != nil {
+		f.prev.next = f
+	} else {
+		l.first = f
 	}
-	l.first = f
+	l.last = f
 }
 
 // remove takes out a place that is in the list.
@@ -24,6 +28,8 @@ func (l *followers) remove(f *follow) {
 	}
 	if f.next != nil {
 		f.next.prev = f.prev
+	} else {
+		l.last = f.prev
 	}
 	f.prev, f.next = nil, nil
 }

@@ -153,14 +153,14 @@ func (c *conn) payTopics(n int, now time.Duration) error {
 
 // attachTopics is attach for the logs of topics.
 func (c *conn) attachTopics(ctx context.Context, fresh []envelope.Address) error {
-	places := make([]*follow, len(fresh))
+	entered := make([]*follow, len(fresh))
 	c.mu.Lock()
 	for i, log := range fresh {
-		places[i] = &follow{c: c, log: log, stays: topical}
-		c.follows.add(places[i])
+		entered[i] = &follow{c: c, log: log, stays: topical}
+		c.follows.add(entered[i])
 	}
 	c.mu.Unlock()
-	return c.enter(ctx, places)
+	return c.enter(ctx, entered)
 }
 
 // topicHeads returns how far the logs of topics go, at least, that have just

@@ -43,7 +43,8 @@ func (r *remembered) put(id envelope.SessionID, of standing, read time.Time) {
 	m := memory{read: read.Sub(r.began), since: of.since, game: of.game}
 	if of.self != of.device {
 		of.self = envelope.NodeID(strings.Clone(string(of.self)))
-		m.alias = &of.named
+		names := of.named // alone: the rest is not to stay
+		m.alias = &names
 		r.set(memberKey{id, of.self}, m)
 	}
 	r.set(memberKey{id, of.device}, m)
