@@ -30,7 +30,7 @@ type client struct {
 	err   error         // why; before ended is closed
 
 	mu      sync.Mutex
-	opening bool // steps are told
+	opening bool // steps are told, and the handler is not when the connection ends
 	joined  map[string]struct{}
 	// Of stream management, as far as this side sends.
 	managed bool
@@ -55,7 +55,20 @@ const (
 	kindRoom     = "groupchat"
 )
 
+// dial opens a connection. While a user logs in, ejabberd 23.01 closes one connection
+// in some thousands without a word; like other clients, this one then tries once more.
 func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client, error) {
+	c, err := t.dialOnce(ctx, u, h)
+	if errors.Is(err, errClosed) {
+		c, err = t.dialOnce(ctx, u, h)
+	}
+	return c, err
+}
+
+// errClosed means that the server has closed the connection while the user logged in.
+var errClosed = errors.New("closed meanwhile")
+
+func (t *Target) dialOnce(ctx context.Context, u peer.User, h peer.Handler) (*client, error) {
 	c := &client{
 		target: t, name: u.Name, handler: h, opening: true, joined: make(map[string]struct{}),
 		steps: make(chan string, 16), ended: make(chan struct{}),
@@ -72,11 +85,25 @@ func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client
 	if err := c.login(ctx, u); err != nil {
 		return nil, errors.Join(fmt.Errorf("ejabberd: %s: %w", u.Name, err), conn.Close())
 	}
-	c.mu.Lock()
-	c.opening = false
-	c.mu.Unlock()
+	if !c.opened() {
+		return nil, errClosed
+	}
 	t.connected(c)
 	return c, nil
+}
+
+// opened notes that the user is logged in; from now on the handler is told when the
+// connection ends. It reports false when it has ended.
+func (c *client) opened() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ended:
+		return false
+	default:
+		c.opening = false
+		return true
+	}
 }
 
 // step is one thing to say at the beginning, and what the server is to say then.
@@ -134,7 +161,7 @@ func (c *client) do(ctx context.Context, s step) error {
 				return fmt.Errorf("refused while waiting for %s", s.want)
 			}
 		case <-c.ended:
-			return c.err
+			return fmt.Errorf("%w: %w", errClosed, c.err)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -216,9 +243,12 @@ func (c *client) acknowledged(conn *ws.Conn, h []byte) error {
 
 func (c *client) closed(err error) {
 	c.target.disconnected(c)
+	c.mu.Lock()
+	opening := c.opening
 	c.err = err
 	close(c.ended)
-	if c.handler.Closed != nil {
+	c.mu.Unlock()
+	if c.handler.Closed != nil && !opening {
 		c.handler.Closed(err)
 	}
 }
