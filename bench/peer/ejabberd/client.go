@@ -58,9 +58,10 @@ const (
 // dial opens a connection. While a user logs in, ejabberd 23.01 closes one connection
 // in some thousands without a word; like other clients, this one then tries once more.
 func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client, error) {
-	c, err := t.dialOnce(ctx, u, h)
+	stranger := t.firstTime(u.Name)
+	c, err := t.dialOnce(ctx, u, h, stranger)
 	if errors.Is(err, errClosed) {
-		c, err = t.dialOnce(ctx, u, h)
+		c, err = t.dialOnce(ctx, u, h, stranger)
 	}
 	return c, err
 }
@@ -68,7 +69,7 @@ func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client
 // errClosed means that the server has closed the connection while the user logged in.
 var errClosed = errors.New("closed meanwhile")
 
-func (t *Target) dialOnce(ctx context.Context, u peer.User, h peer.Handler) (*client, error) {
+func (t *Target) dialOnce(ctx context.Context, u peer.User, h peer.Handler, stranger bool) (*client, error) {
 	c := &client{
 		target: t, name: u.Name, handler: h, opening: true, joined: make(map[string]struct{}),
 		steps: make(chan string, 16), ended: make(chan struct{}),
@@ -82,7 +83,7 @@ func (t *Target) dialOnce(ctx context.Context, u peer.User, h peer.Handler) (*cl
 		return nil, err
 	}
 	c.ws = conn
-	if err := c.login(ctx, u); err != nil {
+	if err := c.login(ctx, u, stranger); err != nil {
 		return nil, errors.Join(fmt.Errorf("ejabberd: %s: %w", u.Name, err), conn.Close())
 	}
 	if !c.opened() {
@@ -110,29 +111,33 @@ func (c *client) opened() bool {
 type step struct {
 	say  func(b []byte) []byte
 	want string
+	or   string // as good
 }
 
-func (c *client) login(ctx context.Context, u peer.User) error {
-	steps := []step{{appendOpen, "stream:features"}}
-	if c.target.firstTime(u.Name) {
-		steps = append(steps, step{func(b []byte) []byte { return appendRegister(b, u.Name, password) }, "iq"})
+// login logs a user in, a stranger with a new account, unless an attempt before this
+// one has made it.
+func (c *client) login(ctx context.Context, u peer.User, stranger bool) error {
+	steps := []step{{say: appendOpen, want: "stream:features"}}
+	if stranger {
+		register := func(b []byte) []byte { return appendRegister(b, u.Name, password) }
+		steps = append(steps, step{say: register, want: "iq", or: "error"})
 	}
 	steps = append(steps,
-		step{func(b []byte) []byte { return appendAuth(b, u.Name, password) }, "success"},
-		step{appendOpen, "stream:features"},
-		step{appendBind, "iq"})
+		step{say: func(b []byte) []byte { return appendAuth(b, u.Name, password) }, want: "success"},
+		step{say: appendOpen, want: "stream:features"},
+		step{say: appendBind, want: "iq"})
 	for _, s := range steps {
 		if err := c.do(ctx, s); err != nil {
 			return err
 		}
 	}
 	if u.Durable {
-		if err := c.do(ctx, step{c.enable, "enabled"}); err != nil {
+		if err := c.do(ctx, step{say: c.enable, want: "enabled"}); err != nil {
 			return err
 		}
 	}
 	// The user's own presence comes back.
-	if err := c.do(ctx, step{c.counted(appendPresence), "presence"}); err != nil {
+	if err := c.do(ctx, step{say: c.counted(appendPresence), want: "presence"}); err != nil {
 		return err
 	}
 	for _, topic := range u.Topics {
@@ -140,7 +145,7 @@ func (c *client) login(ctx context.Context, u peer.User) error {
 		c.joined[topic] = struct{}{}
 		c.mu.Unlock()
 		join := c.counted(func(b []byte) []byte { return appendJoin(b, topic, c.name) })
-		if err := c.do(ctx, step{join, "presence"}); err != nil {
+		if err := c.do(ctx, step{say: join, want: "presence"}); err != nil {
 			return err
 		}
 	}
@@ -155,7 +160,7 @@ func (c *client) do(ctx context.Context, s step) error {
 		select {
 		case name := <-c.steps:
 			switch name {
-			case s.want:
+			case s.want, s.or:
 				return nil
 			case "failure", "failed", "error":
 				return fmt.Errorf("refused while waiting for %s", s.want)
