@@ -63,7 +63,7 @@ standin:
 # Lists the packages with synctest bubbles. When two threads run timers of one bubble, the
 # race detector crashes or finds races that are none (golang/go#78156): under it these
 # packages have one processor. The heart of all is tested once more without it, on all
-# processors: only there count the tests of what is allocated.
+# processors: only there count all tests of what is allocated.
 BUBBLES  := go list -f '{{define "of"}}{{range .}}{{if eq . "testing/synctest"}}bubbles{{end}}{{end}}{{end}}{{template "of" .TestImports}}{{template "of" .XTestImports}} {{.ImportPath}}' ./... | sed -n 's/^bubbles.* //p'
 
 # Fuzz targets run here too, with the inputs that are kept.

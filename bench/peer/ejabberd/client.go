@@ -56,7 +56,7 @@ const (
 )
 
 // dial opens a connection. While a user logs in, ejabberd 23.01 closes one connection
-// in some thousands without a word; like other clients, this one then tries once more.
+// in some thousands; like other clients, this one then tries once more.
 func (t *Target) dial(ctx context.Context, u peer.User, h peer.Handler) (*client, error) {
 	stranger := t.firstTime(u.Name)
 	c, err := t.dialOnce(ctx, u, h, stranger)
@@ -86,10 +86,11 @@ func (t *Target) dialOnce(ctx context.Context, u peer.User, h peer.Handler, stra
 	if err := c.login(ctx, u, stranger); err != nil {
 		return nil, errors.Join(fmt.Errorf("ejabberd: %s: %w", u.Name, err), conn.Close())
 	}
-	if !c.opened() {
-		return nil, errClosed
-	}
 	t.connected(c)
+	if !c.opened() {
+		t.disconnected(c)
+		return nil, fmt.Errorf("ejabberd: %s: %w: %w", u.Name, errClosed, c.err)
+	}
 	return c, nil
 }
 
@@ -114,8 +115,8 @@ type step struct {
 	or   string // as good
 }
 
-// login logs a user in, a stranger with a new account, unless an attempt before this
-// one has made it.
+// login logs a user in, a stranger with a new account. That it cannot be made is no
+// failure, since an attempt before this one may have made it.
 func (c *client) login(ctx context.Context, u peer.User, stranger bool) error {
 	steps := []step{{say: appendOpen, want: "stream:features"}}
 	if stranger {
@@ -154,15 +155,15 @@ func (c *client) login(ctx context.Context, u peer.User, stranger bool) error {
 
 func (c *client) do(ctx context.Context, s step) error {
 	if err := c.ws.Write(ws.Text, s.say); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errClosed, err)
 	}
 	for {
 		select {
 		case name := <-c.steps:
-			switch name {
-			case s.want, s.or:
+			switch {
+			case name == s.want, name == s.or && s.or != "":
 				return nil
-			case "failure", "failed", "error":
+			case name == "failure", name == "failed", name == "error":
 				return fmt.Errorf("refused while waiting for %s", s.want)
 			}
 		case <-c.ended:

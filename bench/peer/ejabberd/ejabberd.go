@@ -42,7 +42,7 @@ func (t *Target) Another() peer.Target { return New() }
 func (t *Target) About() peer.About {
 	return peer.About{
 		Name: "ejabberd", Title: "ejabberd", Version: t.version,
-		Settings: "XMPP over WebSocket; durable: stream management and offline messages in Mnesia, which does not sync each one; topics: rooms without presence; groups: room subscriptions; no busy waiting",
+		Settings: "XMPP over WebSocket; durable: stream management and offline messages in Mnesia, which does not sync each one; topics: rooms without presence; groups: room subscriptions; no busy waiting; who is disconnected while logging in tries once more",
 		Can:      peer.Can{Volatile: true, Topics: true, Offline: true, Groups: true, Servers: 1},
 	}
 }
