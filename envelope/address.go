@@ -59,6 +59,14 @@ func (a Address) String() string { return a.Kind.String() + ":" + a.ID }
 // see [Parser.Parse].
 func (a Address) Clone() Address { return Address{a.Kind, strings.Clone(a.ID)} }
 
+// Compare orders addresses by their text forms.
+func (a Address) Compare(b Address) int {
+	if a.Kind != b.Kind {
+		return strings.Compare(a.Kind.String(), b.Kind.String())
+	}
+	return strings.Compare(a.ID, b.ID)
+}
+
 // valid reports whether the id has the form that the kind asks for.
 func (a Address) valid() bool {
 	if a.Kind == KindNode {

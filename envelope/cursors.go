@@ -9,7 +9,7 @@ import (
 // the form in which clients write them: {"control":"ack","cursors":{"node:a":1}}.
 // What is in another form, or another frame, or refused, is not ok: it is for
 // [Parser.Parse] and [ParseControl], which say so of these frames too.
-func ParseCursors(frame []byte) (control string, cursors map[Address]uint64, ok bool) {
+func ParseCursors(frame []byte) (control string, cursors []Position, ok bool) {
 	if !bytes.HasPrefix(frame, []byte(`{"control":"`)) { // most frames are messages
 		return "", nil, false
 	}
@@ -37,8 +37,8 @@ func ParseCursors(frame []byte) (control string, cursors map[Address]uint64, ok 
 }
 
 // cursors reads an object of cursors; nil if there is anything unusual about it.
-func (s *scanner) cursors() map[Address]uint64 {
-	cursors := make(map[Address]uint64)
+func (s *scanner) cursors() []Position {
+	cursors := []Position{}
 	var o object
 	s.enter()
 	for s.next(&o) {
@@ -50,7 +50,7 @@ func (s *scanner) cursors() map[Address]uint64 {
 		if err != nil || n > 1<<53 || len(cursors) == maxCursors {
 			return nil
 		}
-		cursors[log] = n
+		cursors = append(cursors, Position{log, n})
 	}
 	s.depth--
 	return cursors

@@ -231,7 +231,7 @@ func agreeCursors(t *testing.T, frame []byte) (ok bool) {
 		t.Fatalf("%q: %v", frame, err)
 	}
 	want, err := c.CursorMap()
-	if err != nil || control != c.Control || !reflect.DeepEqual(cursors, want) {
+	if err != nil || control != c.Control || len(cursors) != len(want) || !reflect.DeepEqual(ByLog(cursors), want) {
 		t.Fatalf("%q\ngot  %s %v\nwant %s %v, %v", frame, control, cursors, c.Control, want, err)
 	}
 	if said := (Control{Control: c.Control, Cursors: c.Cursors}); !reflect.DeepEqual(c, said) {

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,11 +75,7 @@ func (a Address) appendQuoted(dst []byte) []byte {
 
 // Positions writes positions in logs, in the order of the logs' text forms.
 func (w *ControlWriter) Positions(name string, of map[Address]uint64) {
-	w.buf = appendPositions(w.buf, name, of, compareText, Address.appendQuoted)
-}
-
-func compareText(a, b Address) int {
-	return cmp.Or(strings.Compare(a.Kind.String(), b.Kind.String()), strings.Compare(a.ID, b.ID))
+	w.buf = appendPositions(w.buf, name, of, Address.Compare, Address.appendQuoted)
 }
 
 func appendPositions[K comparable](dst []byte, name string, of map[K]uint64, compare func(a, b K) int, appendKey func(k K, dst []byte) []byte) []byte {

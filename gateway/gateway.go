@@ -53,10 +53,10 @@ type (
 
 	// Acknowledge moves the device's own cursors forward. It has no reply on a
 	// connection, and [Done] elsewhere.
-	Acknowledge struct{ Cursors map[envelope.Address]uint64 }
+	Acknowledge struct{ Cursors []envelope.Position }
 	// MarkRead says how far the user has read, on this device. It has no reply
 	// on a connection, and [Done] elsewhere.
-	MarkRead struct{ Cursors map[envelope.Address]uint64 }
+	MarkRead struct{ Cursors []envelope.Position }
 	// GetPresence asks for the presence of users, or of a session's members as
 	// they are now, to one of them: at most 1,000 users, of a larger session
 	// those of the members whose device ids come first. Subscribe, on a

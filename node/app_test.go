@@ -308,11 +308,11 @@ func TestCursorsOfOthers(t *testing.T) {
 		for i := range 5 {
 			id := fmt.Sprint("room-", i)
 			do(bob, gateway.CreateSession{ID: envelope.SessionID(id)})
-			do(bob, gateway.Acknowledge{Cursors: map[envelope.Address]uint64{room(id): 1}})
+			do(bob, gateway.Acknowledge{Cursors: []envelope.Position{{Log: room(id), Seq: 1}}})
 			want = append(want, "session:"+id)
 		}
 		do(bob, gateway.CreateSession{ID: "left", Settings: envelope.Settings{}})
-		do(bob, gateway.Acknowledge{Cursors: map[envelope.Address]uint64{room("left"): 1}})
+		do(bob, gateway.Acknowledge{Cursors: []envelope.Position{{Log: room("left"), Seq: 1}}})
 		do(bob, gateway.LeaveSession{ID: "left"})
 		pass(5 * time.Second)
 		for _, who := range []envelope.Principal{backend, bob} {

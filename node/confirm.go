@@ -68,7 +68,7 @@ func (c *conn) confirmLoop() {
 		err := c.ping()
 		switch {
 		case err == nil:
-			c.acknowledge(written)
+			c.acknowledge(envelope.PositionsOf(written))
 		case c.ctx.Err() != nil:
 			return
 		default: // slow; the pinger decides whether it is dead
@@ -91,16 +91,18 @@ func (c *conn) unconfirmed(written map[envelope.Address]uint64) {
 }
 
 // acknowledge moves the device's cursors forward, as far as it was sent.
-func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
+func (c *conn) acknowledge(cursors []envelope.Position) {
+	var few [8]envelope.Position // no allocation for what most frames hold
+	moved := few[:0]
 	c.mu.Lock()
-	moved := make(map[envelope.Address]uint64, len(cursors))
-	for log, seq := range cursors {
-		f := c.follows.of(log)
-		if f == nil || isTopic(log) {
+	for _, p := range cursors {
+		f := c.follows.of(p.Log)
+		if f == nil || isTopic(p.Log) {
 			continue
 		}
-		if was := f.acked; f.acknowledge(seq) {
-			moved[log] = f.clamp(f.acked) // beyond it there may be a stay that is not known yet
+		if was := f.acked; f.acknowledge(p.Seq) {
+			// Beyond it there may be a stay that is not known yet.
+			moved = append(moved, envelope.Position{Log: f.log, Seq: f.clamp(f.acked)})
 			c.moved(f, max(was, f.read), f.acked, false)
 			c.endIfLeft(f)
 		}
@@ -109,7 +111,7 @@ func (c *conn) acknowledge(cursors map[envelope.Address]uint64) {
 	if len(moved) > 0 {
 		c.acked.Store(true)
 	}
-	for log, seq := range moved {
-		c.n.inbox.Acknowledge(c.who.Node, log, seq)
+	for _, p := range moved {
+		c.n.inbox.Acknowledge(c.who.Node, p.Log, p.Seq)
 	}
 }

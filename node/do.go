@@ -115,9 +115,9 @@ func (n *Node) do(ctx context.Context, who envelope.Principal, cmd gateway.Comma
 		h, err := n.sessions.Header(ctx, who, cmd.ID)
 		return describeHeader(h), err
 	case gateway.Acknowledge:
-		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, false)
+		return gateway.Done{}, n.advance(ctx, who, envelope.ByLog(cmd.Cursors), false)
 	case gateway.MarkRead:
-		return gateway.Done{}, n.advance(ctx, who, cmd.Cursors, true)
+		return gateway.Done{}, n.advance(ctx, who, envelope.ByLog(cmd.Cursors), true)
 	case gateway.PutPushToken:
 		return n.putPushToken(ctx, who, cmd)
 	case gateway.DropPushToken:

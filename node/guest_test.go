@@ -90,8 +90,8 @@ func TestGuestRights(t *testing.T) {
 		"Unsubscribe": {{gateway.Unsubscribe{Topics: []envelope.SessionID{"topic:news"}}, conn, conn}},
 		"Refresh":     {{gateway.Refresh{}, conn, conn}},
 		"Locate":      {{gateway.Locate{Max: 3}, ok, ok}, {gateway.Locate{Session: "room", Max: 1}, ok, ok}},
-		"Acknowledge": {{gateway.Acknowledge{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},
-		"MarkRead":    {{gateway.MarkRead{Cursors: map[envelope.Address]uint64{room("room"): 1}}, ok, ok}},
+		"Acknowledge": {{gateway.Acknowledge{Cursors: []envelope.Position{{Log: room("room"), Seq: 1}}}, ok, ok}},
+		"MarkRead":    {{gateway.MarkRead{Cursors: []envelope.Position{{Log: room("room"), Seq: 1}}}, ok, ok}},
 		"GetPresence": {
 			{gateway.GetPresence{Clients: []envelope.ClientID{"alice"}}, no, no},
 			{gateway.GetPresence{Session: "room"}, no, no},

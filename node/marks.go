@@ -16,22 +16,24 @@ import (
 
 // markRead moves the user's read marks forward, as far as the client can know
 // the logs to go. What has been read has been delivered.
-func (c *conn) markRead(cursors map[envelope.Address]uint64) {
-	moved := make(map[envelope.Address]uint64, len(cursors))
+func (c *conn) markRead(cursors []envelope.Position) {
+	var moved []envelope.Position
 	news := make(map[envelope.Address]uint64)
 	c.mu.Lock()
-	for log, seq := range cursors {
-		f := c.follows.of(log)
-		if f == nil || !f.started || isTopic(log) {
+	for _, p := range cursors {
+		f := c.follows.of(p.Log)
+		if f == nil || !f.started || isTopic(p.Log) {
 			continue
 		}
-		if seq = f.clamp(min(seq, max(f.sent, f.head))); seq <= f.read {
+		seq := f.clamp(min(p.Seq, max(f.sent, f.head)))
+		if seq <= f.read {
 			continue
 		}
 		c.moved(f, f.read, seq, true)
-		f.read, moved[log] = seq, seq
+		f.read = seq
+		moved = append(moved, envelope.Position{Log: f.log, Seq: seq})
 		if f.readElsewhere(seq) {
-			news[log] = seq
+			news[f.log] = seq
 		}
 	}
 	c.mu.Unlock()
@@ -39,8 +41,8 @@ func (c *conn) markRead(cursors map[envelope.Address]uint64) {
 		return
 	}
 	c.acked.Store(true)
-	for log, seq := range moved {
-		c.n.inbox.MarkRead(c.who.Node, c.who.Client, log, seq)
+	for _, p := range moved {
+		c.n.inbox.MarkRead(c.who.Node, c.who.Client, p.Log, p.Seq)
 	}
 	c.acknowledge(moved)
 	c.n.tellMarks(c.who, news)
@@ -151,9 +153,9 @@ func (n *Node) advance(ctx context.Context, who envelope.Principal, cursors map[
 	}
 	if c := n.conns.device(who.Node); c != nil { // it knows what it was sent, and tells for that
 		if read {
-			c.markRead(mine)
+			c.markRead(envelope.PositionsOf(mine))
 		} else {
-			c.acknowledge(mine)
+			c.acknowledge(envelope.PositionsOf(mine))
 		}
 	}
 	wasDelivered, wasRead, err := n.positions(ctx, who.Node)

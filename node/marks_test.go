@@ -104,7 +104,7 @@ func TestReadMarksReachOtherDevices(t *testing.T) {
 
 		who := envelope.Principal{Node: "bob-phone", Client: "bob"}
 		alice.send(to(user("bob"), "7", "x"))
-		if _, err := m.at("b").Do(t.Context(), who, gateway.MarkRead{Cursors: map[envelope.Address]uint64{user("bob"): 7}}); err != nil {
+		if _, err := m.at("b").Do(t.Context(), who, gateway.MarkRead{Cursors: []envelope.Position{{Log: user("bob"), Seq: 7}}}); err != nil {
 			t.Fatal(err)
 		}
 		want("without a connection", "client:bob 7")
@@ -156,7 +156,7 @@ func TestReadMarksInASessionThatWasLeft(t *testing.T) {
 		owner.send(to(room("room"), "1", "after"))
 		for _, id := range []string{"bob", "eve"} {
 			who := envelope.Principal{Node: envelope.NodeID(id), Client: envelope.ClientID(id)}
-			if _, err := m.at("a").Do(t.Context(), who, gateway.MarkRead{Cursors: map[envelope.Address]uint64{room("room"): 99}}); err != nil {
+			if _, err := m.at("a").Do(t.Context(), who, gateway.MarkRead{Cursors: []envelope.Position{{Log: room("room"), Seq: 99}}}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -310,8 +310,8 @@ func TestReceiptsWithoutConnection(t *testing.T) {
 			}
 			pass(2 * time.Second)
 		}
-		at := func(seq uint64) map[envelope.Address]uint64 {
-			return map[envelope.Address]uint64{deviceAddr("bob"): seq, deviceAddr("carol"): 9, room("none"): 4}
+		at := func(seq uint64) []envelope.Position {
+			return []envelope.Position{{Log: deviceAddr("bob"), Seq: seq}, {Log: deviceAddr("carol"), Seq: 9}, {Log: room("none"), Seq: 4}}
 		}
 		for i := range 3 {
 			alice.send(withReceipt(deviceAddr("bob"), fmt.Sprint(i)))
@@ -424,7 +424,7 @@ func TestReceiptsOfExpired(t *testing.T) {
 		bob.send(`{"control":"ack","cursors":{"node:bob":2}}`)
 		pass(time.Second)
 		wantReceipts(t, "too late", h.take(m))
-		_, err := m.at("a").Do(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, gateway.MarkRead{Cursors: map[envelope.Address]uint64{deviceAddr("bob"): 2}})
+		_, err := m.at("a").Do(t.Context(), envelope.Principal{Node: "bob", Client: "bob"}, gateway.MarkRead{Cursors: []envelope.Position{{Log: deviceAddr("bob"), Seq: 2}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,6 +76,7 @@ func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 	s.n.stats.Sweeps.Add(1)
 	s.n.peers.askUnlinked()
 	logs := s.n.conns.logs()
+	slices.SortFunc(logs, envelope.Address.Compare) // neighbours together: half the work for an embedded store
 	for len(logs) > 0 {
 		some := logs[:min(len(logs), sweepChunk)]
 		logs = logs[len(some):]

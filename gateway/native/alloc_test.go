@@ -11,6 +11,7 @@ import (
 func TestAllocations(t *testing.T) {
 	c := NewCodec(false)
 	message := []byte(`{"id":"1","dest_id":"bob-phone","class":"volatile","payload":"hi"}`)
+	ack := []byte(`{"control":"ack","cursors":{"node:bob-phone":7}}`)
 	buf := make([]byte, 0, 1<<10)
 	for _, tt := range []struct {
 		name string
@@ -18,6 +19,7 @@ func TestAllocations(t *testing.T) {
 		f    func()
 	}{
 		{"decode a message", 1, func() { _, _, _ = c.Decode(message) }}, // what is kept of the frame
+		{"decode an ack", 3, func() { _, _, _ = c.Decode(ack) }},        // the command, its list, the name in it
 		{"message", 0, appending(c, buf, "message")},
 		{"ack", 0, appending(c, buf, "ack")},
 		{"nack", 0, appending(c, buf, "nack")},

@@ -80,9 +80,9 @@ func control(frame []byte) (gateway.Command, error) {
 	case envelope.ControlUnsubscribe:
 		return gateway.Unsubscribe{ID: c.ID, Topics: c.Topics}, nil
 	case envelope.ControlAck:
-		return gateway.Acknowledge{Cursors: cursors}, nil
+		return gateway.Acknowledge{Cursors: envelope.PositionsOf(cursors)}, nil
 	case envelope.ControlRead:
-		return gateway.MarkRead{Cursors: cursors}, nil
+		return gateway.MarkRead{Cursors: envelope.PositionsOf(cursors)}, nil
 	case envelope.ControlPresence:
 		return gateway.GetPresence{Clients: c.Clients, Session: c.Session, Subscribe: c.Subscribe}, nil
 	case envelope.ControlRefresh:

@@ -112,10 +112,10 @@ func describe(cmd gateway.Command, id string, err error) string {
 	case gateway.Refresh:
 		return fmt.Sprintf("refresh id=%s key=%s", cmd.ID, cmd.AuthKey)
 	case gateway.Acknowledge:
-		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
+		cursors, _ := json.Marshal(envelope.ByText(envelope.ByLog(cmd.Cursors)))
 		return fmt.Sprintf("acknowledge %s", cursors)
 	case gateway.MarkRead:
-		cursors, _ := json.Marshal(envelope.ByText(cmd.Cursors))
+		cursors, _ := json.Marshal(envelope.ByText(envelope.ByLog(cmd.Cursors)))
 		return fmt.Sprintf("read %s", cursors)
 	case gateway.GetPresence:
 		subscribe := "once"

@@ -38,9 +38,10 @@ func (h *Handler) cursors(r *http.Request, who auth.Verified) (any, error) {
 }
 
 // positions reads cursors as a control frame has them.
-func positions(of map[string]uint64) (map[envelope.Address]uint64, error) {
+func positions(of map[string]uint64) ([]envelope.Position, error) {
 	f := envelope.Control{Cursors: of}
-	return f.CursorMap()
+	cursors, err := f.CursorMap()
+	return envelope.PositionsOf(cursors), err
 }
 
 type presenceReply struct {

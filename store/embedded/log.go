@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -88,13 +90,13 @@ func (s *Store) Heads(ctx context.Context, from map[envelope.Address]uint64) (ma
 	}
 	it := &logIter{Iterator: rows}
 	heads := make(map[envelope.Address]uint64)
-	for log, least := range from {
+	for _, log := range slices.SortedFunc(maps.Keys(from), envelope.Address.Compare) { // from neighbour to neighbour
 		head, err := it.headOf(log)
 		if err != nil {
 			return nil, readError(errors.Join(err, it.Close()))
 		}
 		// The bound comes after the iterator, as in page.
-		if head = min(head, s.durable(log)); head >= max(least, 1) {
+		if head = min(head, s.durable(log)); head >= max(from[log], 1) {
 			heads[log] = head
 		}
 	}
