@@ -33,6 +33,7 @@ type pairs struct {
 	Apart    bool // receivers are users of another server, where there are several
 	Stored   int  // durable messages that are sent before, and not counted
 	Groups   int  // what is sent goes to one of so many groups of two, not to a user
+	Spoken   int  // of them are spoken in, each by a sender of its own; 0: all
 }
 
 func (p pairs) run(ctx context.Context, r *run) error {
@@ -168,6 +169,9 @@ func (x *exchange) exchange(ctx context.Context, ph *phase) error {
 	senders := x.Senders
 	if senders == 0 {
 		senders = x.Users
+	}
+	if x.Spoken > 0 {
+		senders = x.Spoken
 	}
 	if x.Rate > 0 {
 		if err := x.pace(ctx, ph, senders); err != nil {

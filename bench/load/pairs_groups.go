@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// groupOfTwo is a group as one of its members sees it.
+// groupOfTwo is a group as the member sees it who sends.
 type groupOfTwo struct {
 	name string
 	with int // the other member
@@ -22,8 +22,9 @@ func (x *exchange) makeGroups(ctx context.Context) error {
 	for k := range names {
 		names[k] = x.name("g", k)
 		one, other := x.twoOf(k)
-		x.users[one].groups = append(x.users[one].groups, groupOfTwo{names[k], other})
-		x.users[other].groups = append(x.users[other].groups, groupOfTwo{names[k], one})
+		if x.Spoken == 0 || k < x.Spoken {
+			x.users[one].groups = append(x.users[one].groups, groupOfTwo{names[k], other})
+		}
 	}
 	var made atomic.Int64
 	err := inParallel(ctx, grouping, x.Groups, func(k int) error {

@@ -158,6 +158,18 @@ func Scenarios(quick bool) []Scenario {
 				Groups: size.groups, Stored: of(300_000, 500),
 			})
 	}
+	for _, size := range []struct {
+		name, title string
+		groups      int
+	}{{"10", "10", of(10, 4)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
+		senders := of(256, 16)
+		add("size-sessions-"+size.name, "Durable messages to ten groups of "+size.title,
+			"10 senders write 200-byte messages to a group of their own with a listener, 16 unanswered each; the other groups are quiet, each of two of 768 users, all of whom are connected. What it costs should not depend on how many groups there are.",
+			3*senders, groups, pairs{
+				Users: 3 * senders, Senders: senders, Messages: of(250_000, 500), Inflight: 16, Durable: true,
+				Groups: size.groups, Spoken: of(10, 4), Stored: of(50_000, 500),
+			})
+	}
 	receivers := of(200, 10)
 	add("offline", "Messages for users who are away", "16 senders write to 200 users who are away, 4 unanswered each; then all of these come back.",
 		receivers+16, waiting, offline{Receivers: receivers, Senders: 16, Messages: of(40_000, 1000), Inflight: 4})
