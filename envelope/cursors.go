@@ -38,7 +38,8 @@ func ParseCursors(frame []byte) (control string, cursors []Position, ok bool) {
 
 // cursors reads an object of cursors; nil if there is anything unusual about it.
 func (s *scanner) cursors() []Position {
-	cursors := []Position{}
+	var few [8]Position // so that most lists are allocated once, in their size
+	cursors := few[:0]
 	var o object
 	s.enter()
 	for s.next(&o) {
@@ -53,5 +54,5 @@ func (s *scanner) cursors() []Position {
 		cursors = append(cursors, Position{log, n})
 	}
 	s.depth--
-	return cursors
+	return append(make([]Position, 0, len(cursors)), cursors...)
 }

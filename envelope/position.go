@@ -1,13 +1,14 @@
 package envelope
 
-// Position is a place in a log: behind the entry with that seq.
+// Position is a place in a log: behind the entry with that seq. A list of them has
+// each log once; where there are one or two, as in an acknowledgement, it takes a
+// fraction of a map's memory.
 type Position struct {
 	Log Address
 	Seq uint64
 }
 
-// PositionsOf returns the positions of a map, in any order. Where there are mostly
-// one or two, as in an acknowledgement, a list takes a fraction of a map's memory.
+// PositionsOf returns the positions of a map, in any order.
 func PositionsOf(m map[Address]uint64) []Position {
 	list := make([]Position, 0, len(m))
 	for log, seq := range m {

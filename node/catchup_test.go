@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/inbox"
 )
 
@@ -86,5 +88,53 @@ func TestGapToldAgain(t *testing.T) {
 		phone = m.rawDevice("bob", "phone", "a")
 		phone.hello("")
 		phone.control("gap")
+	})
+}
+
+// One frame may acknowledge any number of logs.
+func TestAcknowledgeManyLogs(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		alice := m.client("alice", "a").connected(m)
+		want := make(map[envelope.Address]uint64)
+		for i := range 30 {
+			id := fmt.Sprint("room-", i)
+			if _, err := m.api("alice", "alice", "a").CreateSession(t.Context(), envelope.SessionID(id), envelope.Settings{}); err != nil {
+				t.Fatal(err)
+			}
+			m.joins("a", "bob", id, gateway.Alias{})
+			for k := range i%3 + 1 {
+				alice.send(to(room(id), fmt.Sprint(id, "-", k), "hi"))
+			}
+			want[room(id)] = 0
+		}
+		pass(time.Second)
+		bob := m.raw("bob", "a")
+		bob.hello("")
+		for f, err := bob.next(time.Minute); f.ctl.Control != "caught_up"; f, err = bob.next(time.Minute) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		heads, err := m.store.Heads(t.Context(), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for log := range want {
+			want[log] = heads[log]
+		}
+		ack := envelope.Control{Control: envelope.ControlAck, Cursors: envelope.ByText(want)}
+		bob.send(string(ack.AppendJSON(nil)))
+		pass(2 * time.Second)
+		cursors, err := m.store.Cursors(t.Context(), "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[envelope.Address]uint64)
+		for _, c := range cursors {
+			got[c.Log] = c.Delivered
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("acknowledged %v\nnoted %v", want, got)
+		}
 	})
 }

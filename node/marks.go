@@ -18,7 +18,7 @@ import (
 // the logs to go. What has been read has been delivered.
 func (c *conn) markRead(cursors []envelope.Position) {
 	var moved []envelope.Position
-	news := make(map[envelope.Address]uint64)
+	var news map[envelope.Address]uint64
 	c.mu.Lock()
 	for _, p := range cursors {
 		f := c.follows.of(p.Log)
@@ -33,6 +33,9 @@ func (c *conn) markRead(cursors []envelope.Position) {
 		f.read = seq
 		moved = append(moved, envelope.Position{Log: f.log, Seq: seq})
 		if f.readElsewhere(seq) {
+			if news == nil {
+				news = make(map[envelope.Address]uint64)
+			}
 			news[f.log] = seq
 		}
 	}

@@ -76,7 +76,13 @@ func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 	s.n.stats.Sweeps.Add(1)
 	s.n.peers.askUnlinked()
 	logs := s.n.conns.logs()
-	slices.SortFunc(logs, envelope.Address.Compare) // neighbours together: half the work for an embedded store
+	if s.n.cfg.Graph.Sole && len(logs) > 0 {
+		// Asked for with its neighbours, a log takes an embedded store half the work. To
+		// begin anywhere is for the others, should one of them be past reading.
+		slices.SortFunc(logs, envelope.Address.Compare)
+		begin := rand.N(len(logs))
+		logs = slices.Concat(logs[begin:], logs[:begin])
+	}
 	for len(logs) > 0 {
 		some := logs[:min(len(logs), sweepChunk)]
 		logs = logs[len(some):]
