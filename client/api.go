@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -17,7 +18,8 @@ import (
 
 // API makes HTTP calls. Its methods are safe for concurrent use. They try the
 // servers in turn; a call that may not be made twice goes to the next one only
-// if the first could not be reached. Errors of a server are [*envelope.Error].
+// if the first could not be reached, or says that it has done nothing. Errors of
+// a server are [*envelope.Error]; of several, the one that ended the call comes first.
 type API struct {
 	Servers    []string                                  // base URLs
 	AuthKey    func(ctx context.Context) (string, error) // the credential; nil: none, see [API.Guest]
@@ -88,14 +90,27 @@ func (a *API) call(ctx context.Context, method, path string, body []byte, reply 
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, err)
-		refused, answered := errors.AsType[*envelope.Error](err)
-		switch {
-		case ctx.Err() != nil, answered && !refused.Code.Retry(), !answered && !again && !unreached(err):
-			return errors.Join(errs...)
+		if ctx.Err() != nil || !another(err, again) {
+			return errors.Join(slices.Insert(errs, 0, err)...)
 		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// another reports whether a call that failed is for another server to try; again
+// says that it may be made twice.
+func another(err error, again bool) bool {
+	refused, answered := errors.AsType[*envelope.Error](err)
+	if !answered {
+		return again || unreached(err)
+	}
+	switch refused.Code {
+	case envelope.Busy, envelope.Internal: // it may have been done
+		return again
+	default:
+		return refused.Code.Retry()
+	}
 }
 
 // unreached reports whether err shows that no request has been sent.

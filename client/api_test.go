@@ -48,6 +48,41 @@ func TestCallsAreRepeatedOnlyWhereThatIsSafe(t *testing.T) {
 	if _, err := gone.CreateSession(t.Context(), "", envelope.Settings{}); err != nil || answered != 2 {
 		t.Errorf("a server that was not reached has created nothing: %v", err)
 	}
+	for _, tt := range []struct {
+		code  envelope.Code
+		again bool // asked the next server, though the call may not be made twice
+	}{
+		{envelope.Busy, false},
+		{envelope.Internal, false}, // it may have been done
+		{envelope.GoingAway, true},
+		{envelope.RateLimited, true},
+		{envelope.Quota, true},
+		{envelope.Forbidden, false},
+		{envelope.Conflict, false},
+	} {
+		before := answered
+		a := api(t, answer, refusing(t, tt.code))
+		if _, err := a.CreateSession(t.Context(), "", envelope.Settings{}); (err == nil) != tt.again || (answered > before) != tt.again {
+			t.Errorf("%s: %v, asked another server %d times", tt.code, err, answered-before)
+		}
+	}
+}
+
+// refusing returns the URL of a server that refuses all calls.
+func refusing(t *testing.T, code envelope.Code) string {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		clienttest.Refuse(w, &envelope.Error{Code: code})
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// What ends a call is what its error says first, whatever servers before have said.
+func TestDecisiveRefusal(t *testing.T) {
+	a := api(t, nil, refusing(t, envelope.GoingAway), "http://127.0.0.1:1", refusing(t, envelope.Conflict))
+	if _, err := a.JoinSession(t.Context(), "s"); envelope.CodeOf(err) != envelope.Conflict {
+		t.Errorf("the call ended with %v", err)
+	}
 }
 
 func TestProblems(t *testing.T) {

@@ -111,8 +111,8 @@ type Cursor struct {
 	Read      uint64 `json:"read"`
 }
 
-// Cursors returns a page of a device's positions. What it reads by an alias is
-// not among them.
+// Cursors returns a page of a device's positions. Of another device's, those in what
+// it reads by an alias are not among them.
 func (a *API) Cursors(ctx context.Context, q CursorsQuery) (CursorsPage, error) {
 	v := make(url.Values)
 	for name, value := range map[string]string{"node_id": string(q.Node), "after": q.After} {
