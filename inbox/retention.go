@@ -24,8 +24,8 @@ type Limits struct {
 // absent everything is kept.
 type Retention struct {
 	Keep map[envelope.Kind]Limits
-	// Dedupe is how long repetitions of a message are recognised when it has
-	// been trimmed; 7 days when 0.
+	// Dedupe is how long after it was accepted repetitions of a message are
+	// recognised, also when it has been trimmed by then; 7 days when 0.
 	Dedupe time.Duration
 }
 

@@ -91,7 +91,7 @@ func (s Settings) check() error {
 		{s.KeepSeconds, maxKeepSeconds, "keep_seconds"},
 	} {
 		if number.is < 0 || number.is > number.most {
-			return envelope.Errorf(envelope.BadRequest, "%s is a number up to %d; 0 means none", number.name, number.most)
+			return envelope.Errorf(envelope.BadRequest, "%s is a number up to %d; 0 means no limit", number.name, number.most)
 		}
 	}
 	switch {

@@ -13,7 +13,7 @@ import (
 // listenCmd prints the messages for a device.
 type listenCmd struct {
 	remote
-
+	Proxy   bool                 `help:"Reach the server through the entry point on ports 80 and 443 only."`
 	Topics  []envelope.SessionID `name:"topic" placeholder:"TOPIC" help:"Follow this topic as well; may be given several times."`
 	Count   int                  `placeholder:"N" help:"End after so many messages. Default: never."`
 	Timeout time.Duration        `placeholder:"DURATION" help:"End after this time; with --count, that is a failure. Default: never."`
@@ -29,7 +29,7 @@ func (c *listenCmd) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	opts.ManualAck = true
+	opts.ManualAck, opts.Proxy = true, c.Proxy
 	opts.OnGap = func(g client.Gap) {
 		fmt.Fprintf(sys.stderr, "allspark: listen: the messages of %s before %d are gone\n", g.Log, g.Floor)
 	}

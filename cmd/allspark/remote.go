@@ -17,7 +17,6 @@ const goodbye = 5 * time.Second
 type remote struct {
 	Server  []string `placeholder:"URL" help:"Servers or entry point, as https://HOST:PORT. Also from ALLSPARK_SERVER."`
 	AuthKey string   `placeholder:"KEY" help:"Auth key. Also from ALLSPARK_AUTH_KEY, where other users of the machine do not see it."`
-	Proxy   bool     `help:"Reach the server through the entry point on ports 80 and 443 only."`
 }
 
 func (r *remote) options(sys *system) (client.Options, error) {
@@ -42,7 +41,7 @@ func (r *remote) options(sys *system) (client.Options, error) {
 			return client.Options{}, usageError(fmt.Sprintf("%s: %q is not of the form https://HOST:PORT", source, server))
 		}
 	}
-	return client.Options{Servers: servers, AuthKey: key, Proxy: r.Proxy}, nil
+	return client.Options{Servers: servers, AuthKey: key}, nil
 }
 
 // api returns what makes HTTP calls.

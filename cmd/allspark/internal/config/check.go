@@ -91,7 +91,7 @@ func (l *Loaded) checkClients() {
 func (l *Loaded) checkStorage() {
 	c := &l.Config
 	if c.MongoDBURI == "" { // data is given or has its default
-		if len(c.Join) > 0 {
+		if len(c.Join) > 0 && c.MongoDBURIFile == "" { // else reported with the file
 			l.problem("join", "servers of one mesh share a store: needs mongodb_uri")
 		}
 		return

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/auth"
@@ -25,8 +26,8 @@ import (
 //	fills    the key of the secret that the named file holds
 //	file     a file that must be readable, when given
 type Config struct {
-	NodeID         string        `name:"node-id" group:"Server" placeholder:"ID" help:"Name of this server in the mesh, the same after a restart. Default: HOST:PORT."`
-	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set."`
+	NodeID         string        `name:"node-id" group:"Server" placeholder:"ID" help:"Name of this server in the mesh, the same after a restart. Default: HOST:PORT, without brackets."`
+	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set, and in a mesh gossip-host."`
 	Port           int           `name:"port" group:"Server" initial:"8420" help:"Port to listen on for clients. 0 picks a free one."`
 	URL            string        `name:"url" url:"" group:"Server" help:"Where clients are told to find this server. Default: http://HOST:PORT, https with tls-cert."`
 	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server, as https://ENTRY/PATH."`
@@ -34,7 +35,7 @@ type Config struct {
 	MaxConnections int           `name:"max-connections" group:"Server" initial:"50000" help:"Connections at most; more are refused as busy."`
 	MaxFrameBytes  int           `name:"max-frame-bytes" group:"Server" initial:"1048576" help:"Largest frame a client may send."`
 	DrainTimeout   time.Duration `name:"drain-timeout" group:"Server" initial:"20s" help:"Time to move clients elsewhere when stopping."`
-	Presence       bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online."`
+	Presence       bool          `name:"presence" group:"Server" initial:"true" help:"Whether clients may ask who is online. On by default; --presence=false turns it off."`
 	SignalRate     int           `name:"signal-rate" group:"Server" initial:"50" help:"Volatile messages a second that one device may send to one session, unless it leads it. 0: any number."`
 	SignalBurst    int           `name:"signal-burst" group:"Server" initial:"100" help:"How many of them at once."`
 	TLSCert        string        `name:"tls-cert" file:"" group:"Server" placeholder:"FILE" help:"Certificate chain for clients, PEM."`
@@ -62,7 +63,7 @@ type Config struct {
 	QuotaDevice  string        `name:"quota-device" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"What may stand in one device's log; beyond that sending to it is refused. Empty: no bound."`
 	QuotaUser    string        `name:"quota-user" group:"Retention" initial:"entries=100000,bytes=256MiB" placeholder:"LIMITS" help:"The same for one user's log."`
 	QuotaSession string        `name:"quota-session" group:"Retention" placeholder:"LIMITS" help:"The same for one session's log."`
-	DedupeWindow time.Duration `name:"dedupe-window" group:"Retention" initial:"168h" help:"How long a repeated message is recognised by its id after it has gone."`
+	DedupeWindow time.Duration `name:"dedupe-window" group:"Retention" initial:"168h" help:"How long after it was accepted a repeated message is recognised by its id, also when it has gone by then."`
 
 	ClusterID       string   `name:"cluster-id" group:"Mesh" initial:"allspark" placeholder:"ID" help:"Name of the mesh; servers of another one are not spoken to."`
 	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`
@@ -125,7 +126,7 @@ type Config struct {
 	Hooks                  []HookReceiver `name:"hooks" kong:"-"`
 
 	HookTimeout time.Duration `name:"hook-timeout" group:"Hooks" initial:"10s" help:"How long one request may take."`
-	HookKeep    time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not."`
+	HookKeep    time.Duration `name:"hook-keep" group:"Hooks" initial:"168h" help:"How long events are kept, delivered or not; at most the last 100,000 in each of 16 partitions."`
 
 	AuthorizeURL                string        `name:"authorize-url" url:"" group:"Authorization" placeholder:"URL" help:"Where the app's backend is asked whether somebody may connect, join or send, in signed requests. Empty: nobody is asked."`
 	AuthorizeSecret             string        `name:"authorize-secret" secret:"" group:"Authorization" placeholder:"SECRET" help:"Secret that these requests are signed with, 32 characters or more."`
@@ -156,6 +157,10 @@ type TokenKey struct {
 
 // Addr returns the address to listen on for clients.
 func (c *Config) Addr() string { return hostPort(c.Host, c.Port) }
+
+// IDOf returns the name of a server that listens on an address: brackets, as of
+// IPv6, are not for ids.
+func IDOf(addr string) string { return strings.NewReplacer("[", "", "]", "").Replace(addr) }
 
 // GossipAddr returns the address to listen on for gossip.
 func (c *Config) GossipAddr() string { return hostPort(c.GossipHost, c.GossipPort) }

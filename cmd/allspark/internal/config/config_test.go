@@ -262,6 +262,14 @@ func TestUnknownPorts(t *testing.T) {
 	}
 }
 
+// TestIPv6 checks that what is made up of an address with brackets is in order.
+func TestIPv6(t *testing.T) {
+	l, err := load(t, "", "--token-secret="+secret32, "--host=::1")
+	if err != nil || l.NodeID != "::1:8420" || l.URL != "http://[::1]:8420" {
+		t.Errorf("made up %q and %q: %v", l.NodeID, l.URL, err)
+	}
+}
+
 func secretFile(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(path, []byte(secret32+"\n"), 0o600); err != nil {

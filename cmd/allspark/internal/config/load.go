@@ -114,7 +114,7 @@ func (l *Loaded) derive() {
 		def(&c.Data, "./allspark-data")
 	}
 	if c.Port != 0 && isHost(c.Host) && !unspecified(c.Host) {
-		def(&c.NodeID, c.Addr())
+		def(&c.NodeID, IDOf(c.Addr()))
 		def(&c.URL, scheme(c.TLSCert)+c.Addr())
 	}
 	def(&c.GossipHost, c.Host)

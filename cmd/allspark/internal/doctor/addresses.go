@@ -45,7 +45,10 @@ func told(c *config.Config) (all []Address) {
 		for _, other := range c.Join {
 			all = append(all, Address{Key: "join", Told: other})
 		}
+	} else {
+		add("peer_port", "peer_port", c.PeerAddr(), c.PeerAddr()) // it is listened on all the same
 	}
+	add("metrics_addr", "metrics_addr", c.MetricsAddr, c.MetricsAddr)
 	return all
 }
 
@@ -175,19 +178,19 @@ func checkAddresses(f *Facts) (found []Finding) {
 		case a.Listen == "":
 			found = append(found, fine(check, "%s answers", a.Told)...)
 		case a.ListenErr != "":
-			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", "--" + strings.ReplaceAll(a.ListenKey, "_", "-")})
+			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", "--" + strings.ReplaceAll(strings.Replace(a.ListenKey, "port", "host", 1), "_", "-") + " or --" + strings.ReplaceAll(a.ListenKey, "_", "-")})
 		case a.DialErr != "":
 			found = append(found, Finding{
 				check, Advice, a.DialErr, "It is what others are told, and from here it leads nowhere. In some networks that is so from the inside only.",
 				fmt.Sprintf("--%s, or let port %d through the firewall", strings.ReplaceAll(a.Key, "_", "-"), portOf(a.Told)),
 			})
-		case f.Config.Meshed() && (host == "localhost" || ip != nil && ip.IsLoopback()):
+		case f.Config.Meshed() && a.Key != a.ListenKey && (host == "localhost" || ip != nil && ip.IsLoopback()):
 			found = append(found, Finding{
 				check, Advice, a.Told + " is this machine for whoever asks", "Other machines look for the server at themselves.",
 				"--host and --url, --gossip-host, --peer-url with a name that all know; unless all run on this machine",
 			})
 		case a.Running:
-			found = append(found, fine(check, "%s answers; %s is in use, so the server runs already", a.Told, a.Listen)...)
+			found = append(found, fine(check, "%s answers; %s is in use: by the server, if it runs; else it will not start", a.Told, a.Listen)...)
 		case !a.Arrived:
 			found = append(found, Finding{
 				check, Advice, a.Told + " answers, but not from this server's port", "Another program, or another machine, has that address; behind something that ends TLS it is no matter.",

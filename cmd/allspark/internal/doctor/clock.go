@@ -31,8 +31,14 @@ func checkClock(f *Facts) (found []Finding) {
 			"sudo apt-get install chrony, or timedatectl set-ntp true",
 		})
 	}
-	if len(found) == 0 && (f.Clock.Known || f.Clock.Source != "") {
+	switch {
+	case len(found) > 0:
+	case f.Clock.Known && f.Clock.Source != "":
 		found = fine(check, "kept right, read from %s", f.Clock.Source)
+	case f.Clock.Known:
+		found = fine(check, "kept right")
+	case f.Clock.Source != "":
+		found = fine(check, "read from %s", f.Clock.Source)
 	}
 	return found
 }

@@ -114,10 +114,10 @@ func TestExamine(t *testing.T) {
 		{"wrong certificate", func(f *Facts) { f.Certs[0].Err = "for another host" }, "tls_cert", Problem, "for another host"},
 		{"old certificate", func(f *Facts) { f.Certs[0].Expires = -time.Hour }, "tls_cert", Problem, "expired"},
 		{"certificate to renew", func(f *Facts) { f.Certs[0].Expires = 36 * time.Hour }, "tls_cert", Advice, "1.5 days"},
-		{"no such address here", func(f *Facts) { f.Addresses[0].ListenErr = "cannot assign" }, "url", Problem, "--port"},
+		{"no such address here", func(f *Facts) { f.Addresses[0].ListenErr = "cannot assign" }, "url", Problem, "--host or --port"},
 		{"leads nowhere", func(f *Facts) { f.Addresses[0].DialErr = "refused" }, "url", Advice, "port 8420 through"},
 		{"leads elsewhere", func(f *Facts) { f.Addresses[0].Arrived = false }, "url", Advice, "not from this server"},
-		{"runs", func(f *Facts) { f.Addresses[0].Arrived, f.Addresses[0].Running = false, true }, "url", Fine, "runs already"},
+		{"runs", func(f *Facts) { f.Addresses[0].Arrived, f.Addresses[0].Running = false, true }, "url", Fine, "by the server, if it runs"},
 		{"leads others to themselves", func(f *Facts) {
 			f.Config.MongoDBURI, f.Addresses[0].Told = "mongodb://db", "127.0.0.1:8420"
 		}, "url", Advice, "127.0.0.1:8420"},

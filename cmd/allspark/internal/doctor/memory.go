@@ -104,8 +104,15 @@ func checkCollector(f *Facts) []Finding {
 	m := f.Memory
 	most := m.most()
 	_, unseen := expected(&f.Config)
-	right := max(most*9/10-unseen, most/2) // a tenth for what grows before Go notices
+	right := min(max(most*9/10-unseen, most/2), most-unseen) // a tenth for what grows before Go notices
 	set := fmt.Sprintf("GOMEMLIMIT=%dMiB in the environment of serve", right>>20)
+	if right < tightBaseBytes {
+		set = "more memory"
+	}
+	forCache := ""
+	if unseen > 0 {
+		forCache = fmt.Sprintf(", %s of it for the store's cache", size(unseen))
+	}
 	switch {
 	case most == 0:
 		return nil
@@ -113,7 +120,7 @@ func checkCollector(f *Facts) []Finding {
 		return []Finding{{check, Problem, "GOGC=off without GOMEMLIMIT", "Memory is never collected.", set}}
 	case m.Limit > 0 && m.Limit > most-unseen:
 		return []Finding{{
-			check, Problem, fmt.Sprintf("GOMEMLIMIT is %s, but there is %s, %s of it for the store's cache", size(m.Limit), size(most), size(unseen)),
+			check, Problem, fmt.Sprintf("GOMEMLIMIT is %s, but there is %s%s", size(m.Limit), size(most), forCache),
 			"The process is killed before Go tries to stay below its limit.", set,
 		}}
 	case m.Limit > 0 && m.Limit < tightBaseBytes+int64(f.Config.MaxConnections)*tightConnectionBytes:

@@ -62,7 +62,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count("disconnects_total", "Connections ended.", st.Disconnected.Load())
 	count("frames_in_total", "Frames read from clients.", st.FramesIn.Load())
 	count("frames_out_total", "Frames written to clients.", st.FramesOut.Load())
-	count("messages_stored_total", "Durable messages stored and acknowledged.", st.Stored.Load())
+	count("messages_stored_total", "Entries appended to logs here, for other servers too, with notices, events and repetitions.", st.Stored.Load())
 	count("messages_volatile_total", "Volatile and latest messages taken.", st.Volatile.Load())
 	count("deliveries_total", "Live messages handed to readers here.", st.Delivered.Load())
 	count("replayed_total", "Log entries read for readers that were behind.", st.Replayed.Load())

@@ -94,7 +94,7 @@ func Listen(cfg config.Config, log *slog.Logger, store Store) (_ *Server, err er
 		}
 	}
 	c := &s.cfg
-	setDefault(&c.NodeID, s.clients.Addr().String())
+	setDefault(&c.NodeID, config.IDOf(s.clients.Addr().String()))
 	setDefault(&c.URL, schemeOf(c.TLSCert)+s.clients.Addr().String())
 	setDefault(&c.PeerURL, schemeOf(c.PeerCert)+s.peers.Addr().String())
 	if c.TLSCert != "" {
