@@ -71,7 +71,7 @@ const (
 //	refresh    client: auth_key, id                 go on with this one of the same device
 //	refreshed  server: expires, id                  the connection ends then, and not before
 //	reconnect  server: after_ms, nodes              come back elsewhere
-//	error      server: code, detail                 the last frame was refused
+//	error      server: code, detail, retry_ms       the last frame was refused
 //
 // Logs are named by their address in text form.
 type Control struct {

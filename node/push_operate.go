@@ -37,6 +37,9 @@ func (n *Node) testPush(ctx context.Context, who envelope.Principal, cmd gateway
 	case strings.ContainsFunc(cmd.Title+cmd.Body, unicode.IsControl):
 		return nil, envelope.Errorf(envelope.BadRequest, "title and body are plain text")
 	}
+	if cmd.Title == "" && cmd.Body == "" {
+		cmd.Title = "Test" // without any text phones show nothing
+	}
 	if !who.App {
 		if err := n.waker.tests.share(who.Node).take(); err != nil {
 			return nil, err

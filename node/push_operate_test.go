@@ -97,8 +97,12 @@ func TestPushTest(t *testing.T) {
 		if code != envelope.RateLimited {
 			t.Errorf("a device tests itself without end: %q", code)
 		}
+		s.take()
 		if _, err := m.asApp("a", gateway.TestPush{Node: "phone"}); err != nil {
 			t.Errorf("the app: %v", err)
+		}
+		if got := s.take(); len(got) != 1 || got[0].n.Title == "" {
+			t.Errorf("a test without a text would not be seen: %+v", got)
 		}
 	})
 }

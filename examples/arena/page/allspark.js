@@ -40,7 +40,7 @@ export class Player {
       const at = servers[0];
       this.socket = new WebSocket(at.url.replace(/^http/, "ws") + "/ws", ["allspark.v2.json", `bearer.${at.validation_token}`]);
     } catch (e) {
-      if (e.code === "unauthorized") { // the guest's time is over
+      if (e.code === "unauthorized" || e.code === "revoked") { // the guest's time is over
         this.key = undefined;
         sessionStorage.removeItem("guest");
       }
