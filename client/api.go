@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -19,7 +18,8 @@ import (
 // API makes HTTP calls. Its methods are safe for concurrent use. They try the
 // servers in turn; a call that may not be made twice goes to the next one only
 // if the first could not be reached, or says that it has done nothing. Errors of
-// a server are [*envelope.Error]; of several, the one that ended the call comes first.
+// a server are [*envelope.Error]; of several, the one
+// that ended the call is found, or the first, if all were tried in vain.
 type API struct {
 	Servers    []string                                  // base URLs
 	AuthKey    func(ctx context.Context) (string, error) // the credential; nil: none, see [API.Guest]
@@ -91,11 +91,20 @@ func (a *API) call(ctx context.Context, method, path string, body []byte, reply 
 			return nil
 		}
 		if ctx.Err() != nil || !another(err, again) {
-			return errors.Join(slices.Insert(errs, 0, err)...)
+			return ended(err, errs)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ended returns the error of a call that one of several servers has ended. Those before
+// it are told, but not to be found: their codes do not say what has become of the call.
+func ended(err error, before []error) error {
+	if len(before) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; before that: %v", err, errors.Join(before...))
 }
 
 // another reports whether a call that failed is for another server to try; again

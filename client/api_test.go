@@ -83,6 +83,12 @@ func TestDecisiveRefusal(t *testing.T) {
 	if _, err := a.JoinSession(t.Context(), "s"); envelope.CodeOf(err) != envelope.Conflict {
 		t.Errorf("the call ended with %v", err)
 	}
+	hangUp := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer hangUp.Close()
+	a = api(t, nil, refusing(t, envelope.GoingAway), hangUp.URL)
+	if _, err := a.CreateSession(t.Context(), "", envelope.Settings{}); err == nil || envelope.CodeOf(err) == envelope.GoingAway {
+		t.Errorf("what may have been done ended with %v", err)
+	}
 }
 
 func TestProblems(t *testing.T) {

@@ -8,7 +8,8 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 )
 
-// PushTest says which device is to be sent a notification now, and what.
+// PushTest says which device is to be sent a notification now, and what; without
+// any text it says Test.
 type PushTest struct {
 	Node  envelope.NodeID `json:"node_id,omitempty"` // "": the caller's; another for the app only
 	Title string          `json:"title,omitempty"`

@@ -35,7 +35,7 @@ type (
 	}
 	// TestPush sends one notification now to each push token of the caller's device,
 	// or for the app of any, whatever it has been told, with a Title and a Body of
-	// at most [MaxTestText] bytes together. The reply is [PushTested]. NotFound when
+	// at most [MaxTestText] bytes together; without both it says Test. The reply is [PushTested]. NotFound when
 	// there is no token.
 	TestPush struct {
 		Node        envelope.NodeID // "": the caller's

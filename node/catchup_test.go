@@ -91,7 +91,7 @@ func TestGapToldAgain(t *testing.T) {
 	})
 }
 
-// One frame may acknowledge any number of logs.
+// One frame may acknowledge many logs.
 func TestAcknowledgeManyLogs(t *testing.T) {
 	inMesh(t, 1, func(t *testing.T, m *mesh) {
 		alice := m.client("alice", "a").connected(m)

@@ -15,8 +15,8 @@ import (
 
 // Limits bound what one device, one user and one client address may ask of this
 // server, and what one session is sent. Each server counts for itself. The app's
-// calls are bound by their address alone, its connections by nothing; what is on the
-// same machine as the server is not bound by its address; of IPv6 an address is a
+// calls and the number of its connections are bound by their address alone, what it says
+// on these by nothing; what is on the same machine as the server is not bound by its address; of IPv6 an address is a
 // network of 64 bits. A number of 0 bounds nothing.
 type Limits struct {
 	Device   int // messages and calls of a device, a second; its credential may allow less

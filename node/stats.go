@@ -16,7 +16,7 @@ type Stats struct {
 	ClosedRevoked                     atomic.Uint64 // connections whose credentials were revoked
 	FramesIn, FramesOut               atomic.Uint64
 
-	Stored    atomic.Uint64 // durable messages acknowledged
+	Stored    atomic.Uint64 // entries appended here, for other servers too
 	Volatile  atomic.Uint64 // volatile and latest messages taken
 	Delivered atomic.Uint64 // live messages handed to local readers
 	Replayed  atomic.Uint64 // entries read from logs for readers that were behind

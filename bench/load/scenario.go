@@ -164,7 +164,7 @@ func Scenarios(quick bool) []Scenario {
 	}{{"10", "10", of(10, 4)}, {"10k", "10,000", of(10_000, 64)}, {"100k", "100,000", of(100_000, 256)}} {
 		senders := of(256, 16)
 		add("size-sessions-"+size.name, "Durable messages to ten groups of "+size.title,
-			"10 senders write 200-byte messages to a group of their own with a listener, 16 unanswered each; the other groups are quiet, each of two of 768 users, all of whom are connected. What it costs should not depend on how many groups there are.",
+			"10 senders write 200-byte messages to a group of their own with a listener, 16 unanswered each; the other groups are quiet, each of two of 768 users, all of whom are connected; 50,000 messages have been sent before. What it costs should not depend on how many groups there are.",
 			3*senders, groups, pairs{
 				Users: 3 * senders, Senders: senders, Messages: of(250_000, 500), Inflight: 16, Durable: true,
 				Groups: size.groups, Spoken: of(10, 4), Stored: of(50_000, 500),

@@ -18,7 +18,7 @@ type pushCmd struct {
 type pushTestCmd struct {
 	operate
 	Node  envelope.NodeID `placeholder:"NODE" help:"The device. Default: whose the auth key is."`
-	Title string          `help:"Title of the notification."`
+	Title string          `help:"Title of the notification. Default, without a body: Test."`
 	Body  string          `help:"Its text."`
 }
 

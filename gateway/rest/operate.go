@@ -33,7 +33,7 @@ type meshServerReply struct {
 type healthReply struct {
 	RoundTripUS  int64             `json:"round_trip_us"`  // of the question
 	ClockAheadMS int64             `json:"clock_ahead_ms"` // of the clock of the server that was asked
-	StoreWriteUS int64             `json:"store_write_us"` // what the last small write has taken
+	StoreWriteUS int64             `json:"store_write_us"` // what renewing the lease in the store has taken
 	Waiting      int               `json:"waiting"`        // frames for clients
 	Longest      int               `json:"longest"`        // of these for one client
 	Behind       int               `json:"behind"`         // clients

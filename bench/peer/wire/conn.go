@@ -1,5 +1,5 @@
 // Package wire reads and writes many TCP connections at little cost: on Linux
-// one goroutine waits for all of them, elsewhere one for each. An idle
+// a few goroutines wait for all of them, elsewhere one for each. An idle
 // connection costs a few hundred bytes.
 package wire
 

@@ -27,7 +27,7 @@ import (
 //	file     a file that must be readable, when given
 type Config struct {
 	NodeID         string        `name:"node-id" group:"Server" placeholder:"ID" help:"Name of this server in the mesh, the same after a restart. Default: HOST:PORT, without brackets."`
-	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set, and in a mesh gossip-host."`
+	Host           string        `name:"host" group:"Server" initial:"127.0.0.1" help:"Address to listen on for clients. 0.0.0.0 listens on all; then node-id and url must be set, and in a mesh gossip-host or peer-url."`
 	Port           int           `name:"port" group:"Server" initial:"8420" help:"Port to listen on for clients. 0 picks a free one."`
 	URL            string        `name:"url" url:"" group:"Server" help:"Where clients are told to find this server. Default: http://HOST:PORT, https with tls-cert."`
 	ProxyURL       string        `name:"proxy-url" url:"" group:"Server" placeholder:"URL" help:"Where clients that reach only the entry point find this server, as https://ENTRY/PATH."`

@@ -46,7 +46,9 @@ func told(c *config.Config) (all []Address) {
 			all = append(all, Address{Key: "join", Told: other})
 		}
 	} else {
-		add("peer_port", "peer_port", c.PeerAddr(), c.PeerAddr()) // it is listened on all the same
+		// They are listened on all the same.
+		add("peer_port", "peer_port", c.PeerAddr(), c.PeerAddr())
+		add("gossip_port", "gossip_port", c.GossipAddr(), c.GossipAddr())
 	}
 	add("metrics_addr", "metrics_addr", c.MetricsAddr, c.MetricsAddr)
 	return all
@@ -54,11 +56,7 @@ func told(c *config.Config) (all []Address) {
 
 // listening returns the ports that the server listens on.
 func listening(c *config.Config) []int64 {
-	ports := []int64{int64(c.Port), int64(c.PeerPort), portOf(c.MetricsAddr)}
-	if c.Meshed() {
-		ports = append(ports, int64(c.GossipPort))
-	}
-	return ports
+	return []int64{int64(c.Port), int64(c.GossipPort), int64(c.PeerPort), portOf(c.MetricsAddr)}
 }
 
 // portOf returns the port of HOST:PORT, or 0.
@@ -178,7 +176,7 @@ func checkAddresses(f *Facts) (found []Finding) {
 		case a.Listen == "":
 			found = append(found, fine(check, "%s answers", a.Told)...)
 		case a.ListenErr != "":
-			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", "--" + strings.ReplaceAll(strings.Replace(a.ListenKey, "port", "host", 1), "_", "-") + " or --" + strings.ReplaceAll(a.ListenKey, "_", "-")})
+			found = append(found, Finding{check, Problem, a.ListenErr, "The server does not start.", elsewhere(a.ListenKey)})
 		case a.DialErr != "":
 			found = append(found, Finding{
 				check, Advice, a.DialErr, "It is what others are told, and from here it leads nowhere. In some networks that is so from the inside only.",
@@ -201,4 +199,13 @@ func checkAddresses(f *Facts) (found []Finding) {
 		}
 	}
 	return found
+}
+
+// elsewhere returns the flags by which a server listens elsewhere.
+func elsewhere(key string) string {
+	flag := "--" + strings.ReplaceAll(key, "_", "-")
+	if host, ok := strings.CutSuffix(flag, "port"); ok {
+		return host + "host or " + flag
+	}
+	return flag
 }

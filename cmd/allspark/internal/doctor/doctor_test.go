@@ -67,7 +67,7 @@ func TestExamine(t *testing.T) {
 		{"short queue of SYNs", func(f *Facts) { f.Kernel.SynBacklog = 128 }, "connect queue", Advice, "tcp_max_syn_backlog = 4096"},
 		{"half a queue of SYNs", func(f *Facts) { f.Kernel.SynBacklog = 2048 }, "connect queue", Advice, "tcp_max_syn_backlog = 4096"},
 		{"short queue for few", func(f *Facts) { f.Kernel.Somaxconn, f.Config.MaxConnections = 128, 100 }, "connect queue", Fine, ""},
-		{"own ports", func(f *Facts) { f.Kernel.PortLow = 1024 }, "local ports", Advice, "ip_local_reserved_ports = 8420,8422,8423"},
+		{"own ports", func(f *Facts) { f.Kernel.PortLow = 1024 }, "local ports", Advice, "ip_local_reserved_ports = 8420,8421,8422,8423"},
 		{"ports of a proxy", func(f *Facts) { f.Config.TrustedProxies = []string{"10.0.0.9"} }, "local ports", Advice, "28232"},
 		{"TCP's memory", func(f *Facts) { f.Kernel.TCPMemory = 100 << 20 }, "socket memory", Advice, "net.ipv4.tcp_mem"},
 		{"large buffers", func(f *Facts) { f.Kernel.WriteSize = 4 << 20 }, "socket memory", Advice, "net.ipv4.tcp_wmem"},
@@ -94,6 +94,7 @@ func TestExamine(t *testing.T) {
 		{"half a processor", func(f *Facts) { f.CPU.Quota, f.CPU.Procs = 0.5, 2 }, "processors", Advice, "0.5"},
 		{"unused processors", func(f *Facts) { f.CPU.Procs = 1 }, "processors", Advice, "1 of 4"},
 		{"slow clock", func(f *Facts) { f.Clock.Source = "hpet" }, "clock", Advice, "hpet"},
+		{"clock not known", func(f *Facts) { f.Clock = Clock{Source: "tsc"} }, "clock", Fine, "read from tsc"},
 		{"free clock", func(f *Facts) { f.Clock.Synced = false }, "clock", Advice, "chrony"},
 		{"no right", func(f *Facts) { f.Disk.Err = "permission denied" }, "data directory", Problem, "permission denied"},
 		{"memory as disk", func(f *Facts) { f.Disk.FS = "tmpfs" }, "data directory", Problem, "tmpfs"},
@@ -115,6 +116,9 @@ func TestExamine(t *testing.T) {
 		{"old certificate", func(f *Facts) { f.Certs[0].Expires = -time.Hour }, "tls_cert", Problem, "expired"},
 		{"certificate to renew", func(f *Facts) { f.Certs[0].Expires = 36 * time.Hour }, "tls_cert", Advice, "1.5 days"},
 		{"no such address here", func(f *Facts) { f.Addresses[0].ListenErr = "cannot assign" }, "url", Problem, "--host or --port"},
+		{"no such address for metrics", func(f *Facts) {
+			f.Addresses = []Address{{Key: "metrics_addr", ListenKey: "metrics_addr", Listen: "10.0.0.9:8423", Told: "10.0.0.9:8423", ListenErr: "cannot assign"}}
+		}, "metrics_addr", Problem, "--metrics-addr"},
 		{"leads nowhere", func(f *Facts) { f.Addresses[0].DialErr = "refused" }, "url", Advice, "port 8420 through"},
 		{"leads elsewhere", func(f *Facts) { f.Addresses[0].Arrived = false }, "url", Advice, "not from this server"},
 		{"runs", func(f *Facts) { f.Addresses[0].Arrived, f.Addresses[0].Running = false, true }, "url", Fine, "by the server, if it runs"},
