@@ -21,6 +21,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/hook"
 	"github.com/allsparkrt/allspark/push"
+	"github.com/allsparkrt/allspark/session"
 )
 
 // apiURL is what the document goes by where its schemas are looked up.
@@ -390,4 +391,39 @@ func (m *mesh) codeOf(r *http.Request) envelope.Code {
 		}
 	}
 	return problem.Code
+}
+
+// The bounds of numbers in settings are those that the document names.
+func TestOpenAPIBounds(t *testing.T) {
+	inMesh(t, 1, func(t *testing.T, m *mesh) {
+		schema, err := m.apiDocument(t).schemas.Compile(apiURL + "#/components/schemas/CreateRequest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bound := range []struct {
+			kind, name string
+			most       int
+		}{
+			{"group", "member_limit", 100_000},
+			{"group", "notify_only_last_few_users", 1000},
+			{"topic", "keep_count", 100_000},
+			{"topic", "keep_seconds", 30 * 24 * 3600},
+		} {
+			for _, n := range []int{-1, 0, bound.most, bound.most + 1} {
+				text := fmt.Sprintf(`{"kind":%q,%q:%d}`, bound.kind, bound.name, n)
+				value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var settings envelope.Settings
+				if err := json.Unmarshal([]byte(text), &settings); err != nil {
+					t.Fatal(err)
+				}
+				_, refused := session.Defaults.With(settings)
+				if invalid := schema.Validate(value); (refused == nil) != (invalid == nil) || (refused == nil) != (n >= 0 && n <= bound.most) {
+					t.Errorf("%s: the server says %v, the document %v", text, refused, invalid)
+				}
+			}
+		}
+	})
 }
