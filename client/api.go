@@ -18,8 +18,8 @@ import (
 // API makes HTTP calls. Its methods are safe for concurrent use. They try the
 // servers in turn; a call that may not be made twice goes to the next one only
 // if the first could not be reached, or says that it has done nothing. Errors of
-// a server are [*envelope.Error]; of several, the one
-// that ended the call is found, or the first, if all were tried in vain.
+// a server are [*envelope.Error]; of several, the one that ended the call is
+// found, or the first, if all were tried in vain.
 type API struct {
 	Servers    []string                                  // base URLs
 	AuthKey    func(ctx context.Context) (string, error) // the credential; nil: none, see [API.Guest]

@@ -16,7 +16,8 @@ import (
 	"github.com/allsparkrt/allspark/cmd/allspark/internal/config"
 )
 
-// Address is where somebody is told to find the server, or where it looks for others.
+// Address is where somebody is told to find the server, where it looks for others, or
+// where it only listens: then Key is ListenKey, and Told is Listen.
 type Address struct {
 	Key       string // of the configuration: where it is told
 	ListenKey string // where it listens
