@@ -121,13 +121,16 @@ func Scenarios(quick bool) []Scenario {
 			conns, volatile, idle{Connections: conns, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
 		all[len(all)-1].crowd = true
 	}
-	for _, senders := range []int{1, 16, 256} {
-		add(fmt.Sprintf("durable-%d", senders), fmt.Sprintf("Durable messages, %d at a time", senders),
-			"Senders write 200-byte messages to users who are there, each the next one when the server has the last one on disk.",
-			max(2, senders), durable, pairs{
-				Users: max(2, senders), Senders: senders, Messages: of(map[int]int{1: 3000, 16: 30_000, 256: 100_000}[senders], 200+2*senders),
-				Inflight: 1, Durable: true,
-			})
+	for _, d := range []struct{ senders, inflight, messages int }{{1, 1, 3000}, {16, 1, 30_000}, {256, 1, 100_000}, {256, 32, 200_000}} {
+		name, title, way := fmt.Sprintf("durable-%d", d.senders), fmt.Sprintf("Durable messages, %d at a time", d.senders), "each the next one when the server has the last one on disk"
+		if d.inflight > 1 {
+			name, title = name+"-pipelined", fmt.Sprintf("Durable messages, %d senders, pipelined", d.senders)
+			way = fmt.Sprintf("each the next one when fewer than %d of its own are not known to be on disk", d.inflight)
+		}
+		users := max(2, d.senders)
+		add(name, title, "Senders write 200-byte messages to users who are there, "+way+".", users, durable, pairs{
+			Users: users, Senders: d.senders, Messages: of(d.messages, 200+2*d.senders), Inflight: d.inflight, Durable: true,
+		})
 	}
 	for _, n := range []int{1000, 10_000, 50_000} {
 		conns := of(n, n/100)

@@ -109,7 +109,9 @@ func TestStageBehindUnseenBatch(t *testing.T) {
 	}
 	st.known = &known{max: 8 * blockBytes, walk: func(r *recollection) { r.walked.Store(&filter{}) }}
 	newBatch := func() *batch {
-		return &batch{rows: s.db.NewBatch(), spans: map[envelope.Address]span{}}
+		b := &batch{}
+		b.open(s.db)
+		return b
 	}
 	flight, next := newBatch(), newBatch()
 	add := func(b, flight *batch, id string, want uint64) {
@@ -120,7 +122,8 @@ func TestStageBehindUnseenBatch(t *testing.T) {
 		if err != nil || seq != want {
 			t.Fatalf("%s gets %d, want %d; %v", id, seq, want, err)
 		}
-		b.entries, b.outcomes = append(b.entries, e), append(b.outcomes, outcome{seq, err})
+		b.entries, b.outcomes = append(b.entries, e), append(b.outcomes, outcome{})
+		b.staged(len(b.entries)-1, outcome{seq, err})
 	}
 	st.known.begin()
 	add(flight, nil, "a", 1)

@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"errors"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/allsparkrt/allspark/envelope"
@@ -21,8 +23,10 @@ type batch struct {
 	failing  *refusal  // what could not be read for, nil: nothing
 
 	rows   *pebble.Batch
+	stubs  *pebble.Batch             // which go behind them: between entries they would keep these apart, see order
 	number uint64                    // in its mark
 	spans  map[envelope.Address]span // how it moves the logs; not changed once it is being written
+	ids    map[messageID]int         // the entries that are staged; nil: nobody has asked
 	sync   bool                      // to be durable before it is answered
 
 	vouches bool // holds only a mark
@@ -56,15 +60,60 @@ func (b *batch) writing() *writing {
 	return w
 }
 
-// find returns the stub of an entry that the batch stores or repeats.
-func (b *batch) find(e *entry) (stub, bool) {
-	for i := range b.outcomes {
-		is := &b.entries[i]
-		if is.hash == e.hash && b.outcomes[i].err == nil && is.sameID(e) {
-			return stub{b.outcomes[i].seq, is.digest, is.env.Timestamp}, true
+// open makes a batch ready to be staged into.
+func (b *batch) open(db *pebble.DB) {
+	b.rows, b.stubs = db.NewBatch(), db.NewBatch()
+	b.spans = make(map[envelope.Address]span, len(b.entries))
+}
+
+// join puts all that is to be written in one.
+func (b *batch) join() error {
+	stubs := b.stubs
+	b.stubs = nil
+	if stubs.Empty() {
+		return stubs.Close()
+	}
+	return errors.Join(b.rows.Apply(stubs, nil), stubs.Close())
+}
+
+// close gives up what has not been written.
+func (b *batch) close() {
+	for _, rows := range []*pebble.Batch{b.rows, b.stubs} {
+		if rows != nil {
+			_ = rows.Close()
 		}
 	}
-	return stub{}, false
+}
+
+// staged notes the outcome of an entry.
+func (b *batch) staged(i int, o outcome) {
+	b.outcomes[i] = o
+	if b.ids != nil {
+		b.remember(i)
+	}
+}
+
+// remember lets find find an entry, if it is stored or repeats one that is.
+func (b *batch) remember(i int) {
+	if e := &b.entries[i]; b.outcomes[i].seq != 0 && e.env.ID != "" {
+		b.ids[e.messageID()] = i
+	}
+}
+
+// find returns the stub of an entry that the batch stores or repeats. Few ask, so
+// it is made ready for it when the first one does.
+func (b *batch) find(e *entry) (stub, bool) {
+	if b.ids == nil {
+		b.ids = make(map[messageID]int, len(b.outcomes))
+		for i := range b.outcomes {
+			b.remember(i)
+		}
+	}
+	i, ok := b.ids[e.messageID()]
+	if !ok {
+		return stub{}, false
+	}
+	return stub{b.outcomes[i].seq, b.entries[i].digest, b.entries[i].env.Timestamp}, true
 }
 
 // answer tells everybody the outcome.

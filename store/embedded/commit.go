@@ -14,7 +14,7 @@ import (
 
 // A batch takes this much of what waits.
 const (
-	batchEntries = 512
+	batchEntries = 4096
 	batchBytes   = 4 << 20
 )
 
@@ -36,6 +36,7 @@ const (
 type committer struct {
 	*Store
 	stage *stager
+	order order
 
 	next   *batch // being made up
 	flight *batch // being written; nil: nothing is
@@ -129,8 +130,7 @@ func (c *committer) begin() {
 	if b.rows != nil {
 		return
 	}
-	b.rows = c.db.NewBatch()
-	b.spans = make(map[envelope.Address]span, len(b.entries))
+	b.open(c.db)
 	c.number++
 	b.number = c.number
 	_ = b.rows.LogData(c.mark(b.number), nil)
@@ -148,7 +148,7 @@ func (c *committer) tryLaunch() error {
 		return err
 	}
 	b := c.next
-	if err := c.runUpdates(b); err != nil {
+	if err := errors.Join(c.runUpdates(b), b.join()); err != nil {
 		return err
 	}
 	b.sync = b.mustSync()
@@ -278,14 +278,16 @@ func (c *committer) runUpdates(b *batch) error {
 
 // stageEntries numbers the entries of the next batch that are not yet.
 func (c *committer) stageEntries() {
-	b := c.next
+	b, from := c.next, len(c.next.outcomes)
+	fresh := b.entries[from:]
 	if c.flight != nil {
-		c.counts.ahead.Add(int64(len(b.entries) - len(b.outcomes)))
+		c.counts.ahead.Add(int64(len(fresh)))
 	}
-	for i := len(b.outcomes); i < len(b.entries); i++ {
-		e := &b.entries[i]
+	b.outcomes = append(b.outcomes, make([]outcome, len(fresh))...)
+	for _, i := range c.order.of(fresh) {
+		e := &fresh[i]
 		if b.failing.of(e.log) {
-			b.outcomes = append(b.outcomes, outcome{err: b.failing.err})
+			b.outcomes[from+i] = outcome{err: b.failing.err}
 			continue
 		}
 		seq, err := c.stage.add(b, c.flight, e)
@@ -297,7 +299,7 @@ func (c *committer) stageEntries() {
 			b.failing.logs[e.log] = true
 			err = b.failing.err
 		}
-		b.outcomes = append(b.outcomes, outcome{seq, err})
+		b.staged(from+i, outcome{seq, err})
 	}
 }
 
@@ -352,9 +354,7 @@ func (c *committer) refuseAll(err error) {
 	}
 	answerAll(c.next.work, err)
 	c.queue.release(&c.next.work)
-	if c.next.rows != nil {
-		_ = c.next.rows.Close()
-	}
+	c.next.close()
 	c.next.reset()
 	answerAll(away, err)
 }

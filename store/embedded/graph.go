@@ -127,6 +127,9 @@ func (s *Store) EdgesOf(ctx context.Context, id envelope.ServerID, boot string) 
 	return slices.DeleteFunc(all, func(e graph.Edge) bool { return e.Server != id || e.Boot != boot }), err
 }
 
+// dropAtOnce is how many edges are deleted together.
+const dropAtOnce = 512
+
 // DropEdges implements graph.Store. It looks for the edges outside the
 // committing goroutine, since there may be many, and deletes each as
 // DeleteEdges does.
@@ -135,7 +138,7 @@ func (s *Store) DropEdges(ctx context.Context, id envelope.ServerID, boot string
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(all, batchEntries) {
+	for some := range slices.Chunk(all, dropAtOnce) {
 		if err := s.DeleteEdges(ctx, some); err != nil {
 			return err
 		}

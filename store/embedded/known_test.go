@@ -82,7 +82,7 @@ func TestFilterComesBack(t *testing.T) {
 		if st := s.Stats(); st.FilterBytes != 0 {
 			t.Fatalf("more than fits is in memory: %+v", st)
 		}
-		if err := s.Trim(t.Context(), room, 3*fits-10, time.UnixMilli(1)); err != nil {
+		if err := s.Trim(t.Context(), room, 3*fits-10, time.UnixMilli(2)); err != nil {
 			t.Fatal(err)
 		}
 		mustAppend(t, s, hall, 1) // another walk begins

@@ -19,10 +19,14 @@ type entry struct {
 
 func (e *entry) size() int { return overhead + len(e.env.Body) }
 
-// sameID reports whether both have the same ID in the same log.
-func (e *entry) sameID(f *entry) bool {
-	return e.env.ID != "" && e.env.ID == f.env.ID && e.env.SrcNode == f.env.SrcNode && e.log == f.log
+// messageID is by what a message is known again.
+type messageID struct {
+	log envelope.Address
+	src envelope.NodeID
+	id  string
 }
+
+func (e *entry) messageID() messageID { return messageID{e.log, e.env.SrcNode, e.env.ID} }
 
 // overhead is what an entry or an update counts for beside its body.
 const overhead = 256

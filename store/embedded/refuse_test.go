@@ -26,8 +26,9 @@ var (
 	hall = envelope.SessionID("hall").Address()
 )
 
+// Its time ends the batch: a zero there would look like room set aside.
 func message(id string) *envelope.Envelope {
-	return &envelope.Envelope{ID: id, SrcNode: "alice", Body: []byte(`"payload":"hi"`)}
+	return &envelope.Envelope{ID: id, SrcNode: "alice", Timestamp: 1, Body: []byte(`"payload":"hi"`)}
 }
 
 // send appends and returns a channel for the answer.

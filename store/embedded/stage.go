@@ -102,7 +102,7 @@ func (st *stager) add(b, flight *batch, e *entry) (uint64, error) {
 	if e.env.ID != "" {
 		st.key = appendStubKey(st.key[:0], e.log, e.env.SrcNode, e.env.ID)
 		st.value = stub{seq, e.digest, e.env.Timestamp}.append(st.value[:0])
-		if err := b.rows.Set(st.key, st.value, nil); err != nil {
+		if err := b.stubs.Set(st.key, st.value, nil); err != nil {
 			return 0, err
 		}
 		st.known.add(e.hash)

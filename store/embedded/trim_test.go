@@ -67,9 +67,9 @@ func TestTrimLeavesNothing(t *testing.T) {
 	want("at first", n, n, 0, 1)
 	mustTrim(t, s, room, n-4, time.UnixMilli(0)) // five entries stay, and how far it is trimmed
 	want("trimmed", 5, n, n-5, 1+1)
-	mustTrim(t, s, room, 0, time.UnixMilli(1))
+	mustTrim(t, s, room, 0, time.UnixMilli(2))
 	want("forgotten", 5, 5, 0, 1+1)
-	mustTrim(t, s, room, n, time.UnixMilli(1))
+	mustTrim(t, s, room, n, time.UnixMilli(2))
 	want("trimmed and forgotten at once", 1, 1, 0, 1+1)
 	mustClose(t, s)
 }
@@ -128,7 +128,7 @@ func TestCrashDuringTrim(t *testing.T) {
 				t.Fatalf("after part %d: m%d repeated: %+v", i, at, o)
 			}
 		}
-		mustTrim(t, s, room, n+1, time.UnixMilli(1)) // goes on from there
+		mustTrim(t, s, room, n+1, time.UnixMilli(2)) // goes on from there
 		if n := rows(t, s); n[rowRemnant] != 0 || n[rowStub] != 1 {
 			t.Errorf("after part %d and all others: %v", i, n)
 		}
@@ -148,10 +148,10 @@ func TestTrimsMeet(t *testing.T) {
 		}
 		return p
 	}
-	late := next(5, 1)
+	late := next(5, 2)
 	mustTrim(t, s, room, 4, time.UnixMilli(0))
-	forgets := next(4, 1)
-	mustTrim(t, s, room, 4, time.UnixMilli(1))
+	forgets := next(4, 2)
+	mustTrim(t, s, room, 4, time.UnixMilli(2))
 	if o := <-send(s, room, room.ID+"0"); o.err != nil || o.seq != 11 { // forgotten, so it is new
 		t.Fatal(o)
 	}

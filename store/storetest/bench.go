@@ -15,7 +15,8 @@ import (
 type Floor func(n, batch int) error
 
 // Bench measures durable appends of 300-byte messages by 1, 16 and 256
-// senders, each to its own log and each waiting for its ack before the next,
+// senders, each to its own log and each waiting for its ack before the next, or
+// with up to 32 unanswered,
 // without and with a Trim at work, and the replay of a log in pages of 100.
 //
 // With a floor, appends take turns with it, and floor-ratio says how many
@@ -24,11 +25,14 @@ type Floor func(n, batch int) error
 func Bench(b *testing.B, open Open, floor Floor) {
 	for _, senders := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("append/senders=%d", senders), func(b *testing.B) {
-			newLoad(b, open, senders).run(floor)
+			newLoad(b, open, senders, 1).run(floor)
 		})
 	}
+	b.Run("append/senders=256/unanswered=32", func(b *testing.B) {
+		newLoad(b, open, 256, 32).run(floor)
+	})
 	b.Run("append beside trim/senders=256", func(b *testing.B) {
-		l := newLoad(b, open, 256)
+		l := newLoad(b, open, 256, 1)
 		ended, stopped := make(chan struct{}), make(chan error)
 		go func() { stopped <- l.trimAll(ended) }()
 		defer func() {
@@ -52,26 +56,33 @@ type load struct {
 	*testing.B
 	store  Store
 	logs   []envelope.Address
-	idle   chan int // senders whose last message is acknowledged
+	idle   chan int // each sender for each message that it may send now
 	failed chan error
 	n      int // messages sent
 }
 
-func newLoad(b *testing.B, open Open, senders int) *load {
-	l := &load{B: b, store: open(b), idle: make(chan int, senders), failed: make(chan error, 1)}
+func newLoad(b *testing.B, open Open, senders, unanswered int) *load {
+	l := &load{B: b, store: open(b), idle: make(chan int, senders*unanswered), failed: make(chan error, 1)}
 	b.Cleanup(func() { _ = l.store.Close() })
 	for i := range senders {
 		l.logs = append(l.logs, sender(i).Address())
-		l.idle <- i
 	}
+	l.release()
 	return l
+}
+
+// release lets all senders send.
+func (l *load) release() {
+	for n := range cap(l.idle) {
+		l.idle <- n % len(l.logs)
+	}
 }
 
 // run measures. A round with the floor is long enough for the pause between
 // them not to matter.
 func (l *load) run(floor Floor) {
-	senders := len(l.logs)
-	round := 64 * senders
+	atOnce := cap(l.idle)
+	round := 64 * atOnce
 	var took, floorTook time.Duration
 	began := time.Now()
 	for l.Loop() {
@@ -83,7 +94,7 @@ func (l *load) run(floor Floor) {
 		took += time.Since(began)
 		l.StopTimer()
 		began = time.Now()
-		if err := floor(round, senders); err != nil {
+		if err := floor(round, atOnce); err != nil {
 			l.Fatal(err)
 		}
 		floorTook += time.Since(began)
@@ -97,7 +108,7 @@ func (l *load) run(floor Floor) {
 	}
 }
 
-// send appends one message, once there is an idle sender.
+// send appends one message, once a sender may.
 func (l *load) send() {
 	i := <-l.idle
 	l.n++
@@ -112,14 +123,12 @@ func (l *load) send() {
 	})
 }
 
-// wait returns when all senders are idle.
+// wait returns when everything is acknowledged.
 func (l *load) wait() {
-	for range l.logs {
+	for range cap(l.idle) {
 		<-l.idle
 	}
-	for i := range l.logs {
-		l.idle <- i
-	}
+	l.release()
 	select {
 	case err := <-l.failed:
 		l.Fatal(err)
