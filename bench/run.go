@@ -30,7 +30,7 @@ type runCmd struct {
 	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
 	Timeout  time.Duration `default:"10m" help:"Give one run up after this time."`
 	Workers  int           `placeholder:"N" help:"Have connections opened by N other processes. Default: as many as very many connections need, because a process may have only so many files."`
-	Apart    int           `placeholder:"N" help:"Have connections of idle-… and size-connections-… spread over N servers that know nothing of one another. Default: as many as they need."`
+	Apart    int           `placeholder:"N" help:"Have connections of idle-…, size-connections-… and size-quiet-… spread over N servers that know nothing of one another. Default: as many as they need."`
 	Dir      string        `placeholder:"DIR" help:"Where servers keep their data, on the disk that is to be measured. Default: a temporary directory."`
 
 	Address    map[string]string `placeholder:"TARGET=ADDRESS" group:"Servers that run" help:"HOST:PORT or URL of a target that runs already and is not to be started. Of AllSpark, URLs with commas between them."`

@@ -32,11 +32,12 @@ func TestMesh(t *testing.T) {
 	if output, err := exec.Command("go", "build", "-o", binary, "../cmd/allspark").CombinedOutput(); err != nil {
 		t.Fatalf("building allspark: %v\n%s", err, output)
 	}
+	uri := mongotest.URI(t) // which takes a while; then the ports, that nobody takes them
 	addrs := map[string]string{"a": freeAddr(t), "b": freeAddr(t)}
 	p := start(t, addrs["a"], addrs["b"])
 	gossip := freeAddr(t)
 	env := append(slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "ALLSPARK_") }),
-		"ALLSPARK_MONGODB_URI="+mongotest.URI(t), "ALLSPARK_MONGODB_DATABASE="+mongotest.Database(t),
+		"ALLSPARK_MONGODB_URI="+uri, "ALLSPARK_MONGODB_DATABASE="+mongotest.Database(t),
 		"ALLSPARK_MESH_KEY=0123456789abcdef", "ALLSPARK_TOKEN_SECRET="+tokenSecret,
 		"ALLSPARK_PEER_PORT=0", "ALLSPARK_METRICS_ADDR=", "ALLSPARK_DRAIN_TIMEOUT=1s", "ALLSPARK_LOG_FORMAT=json",
 	)

@@ -275,6 +275,7 @@ func TestLegacyAnonymity(t *testing.T) {
 		pass(3 * time.Second)
 		call("bob", "b", "reveal_anonymity", "", "null")
 		bob.send(`{"id":"5","dest_session_id":"` + room + `","payload":"seen"}`)
+		m.settle()
 		call("carol", "a", "unjoin_session", "", "null")
 		pass(3 * time.Second)
 		var got, private []string

@@ -278,6 +278,7 @@ func TestRolesOverTime(t *testing.T) {
 		m.must("ann", "/v1/sessions/r/role", `{"node_id":"tom"}`)
 		tom.send(to(room("r"), "1", "now I may"))
 		m.must("ann", "/v1/sessions/r/role", `{"node_id":"tom","role":"reader"}`)
+		m.settle() // his server has heard of it
 		if _, err := tom.Send(t.Context(), to(room("r"), "2", "and now not")); envelope.CodeOf(err) != envelope.Forbidden {
 			t.Errorf("a reader writes: %v", err)
 		}
@@ -382,8 +383,8 @@ func TestMemberLimit(t *testing.T) {
 	})
 }
 
-// After a kick or ban that was made elsewhere is answered, nothing later
-// arrives, and the connection does not follow the session any more.
+// When a kick or ban that was made elsewhere is answered and has reached a device's
+// server, nothing later arrives, and the connection does not follow the session any more.
 func TestKickedHearsNothing(t *testing.T) {
 	for _, call := range []string{"kick", "ban"} {
 		inMesh(t, 3, func(t *testing.T, m *mesh) {
@@ -396,6 +397,7 @@ func TestKickedHearsNothing(t *testing.T) {
 			if code, text := m.do(http.MethodPost, "alice", "c", "/v1/sessions/r/"+call, `{"node_id":"bob"}`); code != "" {
 				t.Fatal(text)
 			}
+			m.settle()
 			for i := range 20 {
 				e := to(room("r"), "", "secret")
 				if e.Class = envelope.Volatile; i%2 == 0 {

@@ -24,6 +24,7 @@ func TestTimeToLive(t *testing.T) {
 						e.Key = fmt.Sprint(ttl)
 					}
 					alice.send(e)
+					synctest.Wait() // what is not stored may overtake what is
 				}
 			}
 		}

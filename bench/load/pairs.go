@@ -26,6 +26,7 @@ import (
 type pairs struct {
 	Users    int
 	Senders  int // how many of them send; 0: all
+	Among    int // only so many, from the first, are sent to; 0: all
 	Messages int
 	Inflight int
 	Rate     float64 // messages per second of all users together
@@ -248,8 +249,12 @@ func (x *exchange) pick(u *pairUser) (to int, group string) {
 		return g.with, g.name
 	}
 	servers, islands := x.Target.About().Can.Servers, x.islands()
+	receivers := x.Users
+	if x.Among > 0 {
+		receivers = x.Among
+	}
 	for {
-		to := u.rand.IntN(x.Users)
+		to := u.rand.IntN(receivers)
 		if to == u.index || to%islands != u.index%islands || x.Apart && servers > 1 && to%servers == u.index%servers {
 			continue
 		}

@@ -139,6 +139,13 @@ func Scenarios(quick bool) []Scenario {
 			conns, volatile, pairs{Users: conns, Senders: min(100, conns), Messages: of(200_000, 1000), Inflight: 1})
 		all[len(all)-1].crowd = true
 	}
+	for _, n := range []int{1000, 10_000, 50_000} {
+		conns, active := of(n, n/100), of(1000, 10)
+		add(fmt.Sprintf("size-quiet-%dk", n/1000), fmt.Sprintf("1,000 of %d,000 write to one another", n/1000),
+			"1,000 users send 200-byte volatile messages to one another, the others are connected and quiet; what it costs should not depend on how many these are.",
+			conns, volatile, pairs{Users: conns, Senders: active, Among: active, Messages: of(300_000, 1000), Inflight: 1})
+		all[len(all)-1].crowd = true
+	}
 	for _, size := range []struct {
 		name, title string
 		stored      int

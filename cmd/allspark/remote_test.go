@@ -132,15 +132,15 @@ func TestListen(t *testing.T) {
 		t.Errorf("acknowledged up to %d, want 2", acked())
 	}
 
-	r := allspark(t.Context(), bob, "listen", "--server", url, "--count=2", "--timeout=300ms")
-	if want := "allspark: listen: not 2 messages within 300ms\n"; r.code != exitFailed || r.stderr != want {
+	r := allspark(t.Context(), bob, "listen", "--server", url, "--count=2", "--timeout=2s")
+	if want := "allspark: listen: not 2 messages within 2s\n"; r.code != exitFailed || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 	if !strings.Contains(r.stdout, `"id":"c"`) || acked() != 3 {
 		t.Errorf("printed %q and acknowledged up to %d, want the third", r.stdout, acked())
 	}
 
-	if out := mustRun(t, bob, "listen", "--server", url, "--timeout=100ms"); out != "" {
+	if out := mustRun(t, bob, "listen", "--server", url, "--timeout=2s"); out != "" {
 		t.Errorf("printed %q, want nothing new", out)
 	}
 }

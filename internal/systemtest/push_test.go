@@ -193,7 +193,7 @@ func sameJSON(t *testing.T, a []byte, b string) bool {
 func TestPushAfterACrash(t *testing.T) {
 	p := newPushServices(t)
 	uri, db := mongotest.URI(t), mongotest.Database(t)
-	args := []string{"--mongodb-uri", uri, "--mongodb-database", db, "--push-after", "4s", "--push-interval", "1s"}
+	args := []string{"--mongodb-uri", uri, "--mongodb-database", db, "--push-after", "10s", "--push-interval", "1s"}
 	a := p.server(t, args...)
 	b := p.server(t, append(args, "--join", a.gossip)...)
 	eventually(t, 10*time.Second, func() error { return linked(b, 1) })

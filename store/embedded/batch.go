@@ -23,10 +23,10 @@ type batch struct {
 	failing  *refusal  // what could not be read for, nil: nothing
 
 	rows   *pebble.Batch
-	stubs  *pebble.Batch             // which go behind them: between entries they would keep these apart, see order
+	stubs  *pebble.Batch             // rows that go behind those, so that entries lie next to one another, see order
 	number uint64                    // in its mark
 	spans  map[envelope.Address]span // how it moves the logs; not changed once it is being written
-	ids    map[messageID]int         // the entries that are staged; nil: nobody has asked
+	ids    map[messageID]int         // the entries with an id that are stored or repeat one; nil: nobody has asked
 	sync   bool                      // to be durable before it is answered
 
 	vouches bool // holds only a mark
@@ -62,11 +62,12 @@ func (b *batch) writing() *writing {
 
 // open makes a batch ready to be staged into.
 func (b *batch) open(db *pebble.DB) {
-	b.rows, b.stubs = db.NewBatch(), db.NewBatch()
+	b.rows, b.stubs = db.NewBatch(pebble.WithMaxRetainedSizeBytes(2*batchBytes)), db.NewBatch()
 	b.spans = make(map[envelope.Address]span, len(b.entries))
 }
 
-// join puts all that is to be written in one.
+// join puts all that is to be written in one. What an update deletes here and the
+// batch stores as well is stored: it was not there when it was staged.
 func (b *batch) join() error {
 	stubs := b.stubs
 	b.stubs = nil
@@ -100,8 +101,8 @@ func (b *batch) remember(i int) {
 	}
 }
 
-// find returns the stub of an entry that the batch stores or repeats. Few ask, so
-// it is made ready for it when the first one does.
+// find returns the stub of an entry that the batch stores or repeats. While there
+// is a filter few ask, so the map is made when the first one does.
 func (b *batch) find(e *entry) (stub, bool) {
 	if b.ids == nil {
 		b.ids = make(map[messageID]int, len(b.outcomes))

@@ -99,7 +99,12 @@ func (c *committer) run() {
 		case err := <-c.written:
 			c.land(err)
 		case <-c.patience.C:
-			c.losePatience()
+			select {
+			case err := <-c.written: // while we were busy
+				c.land(err)
+			default:
+				c.losePatience()
+			}
 		case <-c.whenIdle():
 			if !c.gather() {
 				c.vouch()

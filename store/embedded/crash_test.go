@@ -41,8 +41,8 @@ func child(dir string) {
 		os.Exit(1)
 	}
 	run := rand.Uint64()
-	lines := make(chan string, 1024)
-	room := make(chan struct{}, 512)
+	lines := make(chan string, 16_384)
+	room := make(chan struct{}, 8192) // so that batches are as large as they get
 	go func() {
 		for n := 0; ; n++ {
 			room <- struct{}{}

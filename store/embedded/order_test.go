@@ -7,18 +7,19 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/allsparkrt/allspark/envelope"
 )
 
 func TestOrder(t *testing.T) {
 	var o order
 	for _, c := range []struct{ logs, want string }{
-		{"", "[]"},
 		{"a", "[0]"},
 		{"aaa", "[0 1 2]"},
-		{"ba", "[0 1]"},
+		{"ba", "[1 0]"},
 		{"abab", "[0 2 1 3]"},
-		{"cabbac", "[0 5 1 4 2 3]"},
+		{"cabbac", "[1 4 2 3 0 5]"},
 	} {
 		var entries []entry
 		for _, log := range strings.Split(c.logs, "") {
@@ -28,6 +29,66 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.logs, got, c.want)
 		}
 	}
+}
+
+// What is staged together lies in the order of logs, without stubs between, and each
+// entry has the outcome of its own.
+func TestStagedByLog(t *testing.T) {
+	s := inMemory(t, Options{})
+	c, err := s.newCommitter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	stage := func(log envelope.Address, id, payload, outcome string) {
+		env := message(id)
+		env.Body = []byte(`"payload":"` + payload + `"`)
+		c.next.entries = append(c.next.entries, entry{
+			log: log, env: env, digest: env.Digest(), hash: s.idHash(log, env.SrcNode, id), done: func(seq uint64, err error) {
+				got = append(got, fmt.Sprint(seq, envelope.CodeOf(err)))
+			},
+		})
+		want = append(want, outcome)
+	}
+	stage(room, "a", "x", "1")
+	stage(hall, "a", "x", "1")
+	stage(room, "b", "x", "2")
+	stage(hall, "a", "y", "0conflict")
+	stage(room, "a", "x", "1")
+	stage(hall, "c", "x", "2")
+	stage(room, "c", "x", "3")
+	c.begin()
+	c.stageEntries()
+	c.next.answer()
+	if !slices.Equal(got, want) {
+		t.Errorf("answered %q, want %q", got, want)
+	}
+	if err := c.next.join(); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for r := c.next.rows.Reader(); ; {
+		kind, key, _, ok, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		switch {
+		case kind == pebble.InternalKeyKindLogData || key[0] == rowLog:
+		case key[0] == rowStub:
+			keys = append(keys, "stub")
+		default:
+			log, _ := cutAddress(key[len(appendSegment(nil, 1))+1:])
+			keys = append(keys, fmt.Sprint(log.ID, seqOf(key)))
+		}
+	}
+	if got := fmt.Sprint(keys); got != "[hall1 hall2 room1 room2 room3 stub stub stub stub stub]" {
+		t.Errorf("rows %s", got)
+	}
+	c.next.close()
+	mustClose(t, s)
 }
 
 // However a batch is put together, each log is numbered as its messages came, and

@@ -26,7 +26,7 @@ var (
 	hall = envelope.SessionID("hall").Address()
 )
 
-// Its time ends the batch: a zero there would look like room set aside.
+// Its time ends the batch: zeros at the end of a log file are cut off by theLog.
 func message(id string) *envelope.Envelope {
 	return &envelope.Envelope{ID: id, SrcNode: "alice", Timestamp: 1, Body: []byte(`"payload":"hi"`)}
 }

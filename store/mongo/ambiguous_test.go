@@ -19,7 +19,7 @@ func TestAmbiguousReplies(t *testing.T) {
 	hit := func(kind mongotest.Kind, command string, count int) mongotest.Fault {
 		f := mongotest.Fault{Kind: kind, Commands: []string{command}, Collections: []string{"messages"}, Count: count}
 		if kind == mongotest.Stall {
-			f.DelayMS = 1100 // longer than one try waits: it is carried out when nobody waits for it
+			f.DelayMS = 2100 // longer than one try waits: it is carried out when nobody waits for it
 		}
 		return f
 	}
@@ -48,7 +48,7 @@ func TestAmbiguousReplies(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/retryWrites=%v", test.name, retry), func(t *testing.T) {
 				s := openAll(t, 1, mongo.Options{
 					URI:      fmt.Sprintf("%s&retryWrites=%v", server.URI, retry),
-					Database: fmt.Sprintf("ambiguous_%d_%v", i, retry), Timeout: 2 * time.Second,
+					Database: fmt.Sprintf("ambiguous_%d_%v", i, retry), Timeout: 4 * time.Second,
 				})[0]
 				for _, f := range test.faults {
 					server.Inject(f)

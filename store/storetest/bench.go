@@ -15,9 +15,8 @@ import (
 type Floor func(n, batch int) error
 
 // Bench measures durable appends of 300-byte messages by 1, 16 and 256
-// senders, each to its own log and each waiting for its ack before the next, or
-// with up to 32 unanswered,
-// without and with a Trim at work, and the replay of a log in pages of 100.
+// senders, each to its own log: each waiting for its ack before the next, the same with a
+// Trim at work, and with up to 32 unanswered; and the replay of a log in pages of 100.
 //
 // With a floor, appends take turns with it, and floor-ratio says how many
 // appends there are for each record of the floor in the same time. The disk
@@ -46,9 +45,10 @@ func Bench(b *testing.B, open Open, floor Floor) {
 	b.Run("replay", func(b *testing.B) { replay(b, open(b)) })
 }
 
-// sized returns a message of about 300 bytes as stores keep it.
-func sized(id int) *envelope.Envelope {
-	return message(alice, strconv.Itoa(id), strings.Repeat("x", 200))
+// sized returns a message of about 300 bytes as stores keep it, with an id that
+// looks like a random one.
+func sized(n int) *envelope.Envelope {
+	return message(alice, strconv.FormatUint(uint64(n)*0x9e3779b97f4a7c15, 36), strings.Repeat("x", 200))
 }
 
 // load is some senders that append to logs of their own.
@@ -82,6 +82,7 @@ func (l *load) release() {
 // them not to matter.
 func (l *load) run(floor Floor) {
 	atOnce := cap(l.idle)
+	synced := min(atOnce, 4096) // more than that no store takes at once
 	round := 64 * atOnce
 	var took, floorTook time.Duration
 	began := time.Now()
@@ -94,7 +95,7 @@ func (l *load) run(floor Floor) {
 		took += time.Since(began)
 		l.StopTimer()
 		began = time.Now()
-		if err := floor(round, atOnce); err != nil {
+		if err := floor(round, synced); err != nil {
 			l.Fatal(err)
 		}
 		floorTook += time.Since(began)
