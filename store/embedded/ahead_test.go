@@ -180,6 +180,12 @@ func TestAheadOfBrokenDisk(t *testing.T) {
 			t.Error(page, err)
 		}
 		disk.write.Store(nil)
+		time.Sleep(2 * s.options.Patience)
+		late := (<-send(s, room, "late")).err
+		wantBusy(t, "much later", late)
+		if ms := envelope.AsError(late).RetryMS; ms != retryFailedMS || s.stuck.Load() {
+			t.Errorf("taken for a disk that hangs: %v", late)
+		}
 		if err := s.Close(); err == nil {
 			t.Error("Close hides that the store is broken")
 		}

@@ -62,12 +62,12 @@ func (b *batch) writing() *writing {
 
 // open makes a batch ready to be staged into.
 func (b *batch) open(db *pebble.DB) {
-	b.rows, b.stubs = db.NewBatch(pebble.WithMaxRetainedSizeBytes(2*batchBytes)), db.NewBatch()
+	b.rows, b.stubs = db.NewBatch(), db.NewBatch()
 	b.spans = make(map[envelope.Address]span, len(b.entries))
 }
 
-// join puts all that is to be written in one. What an update deletes here and the
-// batch stores as well is stored: it was not there when it was staged.
+// join puts all that is to be written in one. The stubs come behind what updates do,
+// none of which deletes one of them: what is there is found when an entry is staged.
 func (b *batch) join() error {
 	stubs := b.stubs
 	b.stubs = nil

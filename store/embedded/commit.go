@@ -99,12 +99,7 @@ func (c *committer) run() {
 		case err := <-c.written:
 			c.land(err)
 		case <-c.patience.C:
-			select {
-			case err := <-c.written: // while we were busy
-				c.land(err)
-			default:
-				c.losePatience()
-			}
+			c.outOfTime()
 		case <-c.whenIdle():
 			if !c.gather() {
 				c.vouch()
@@ -315,6 +310,17 @@ func isAnswer(err error) bool {
 	return code == envelope.Conflict || code == envelope.Quota
 }
 
+// outOfTime is called when a batch has taken too long, unless it came back while
+// something else was done.
+func (c *committer) outOfTime() {
+	select {
+	case err := <-c.written:
+		c.land(err)
+	default:
+		c.losePatience()
+	}
+}
+
 // losePatience answers everybody Busy without waiting any longer, and returns
 // once the batch is through.
 func (c *committer) losePatience() {
@@ -339,6 +345,7 @@ func (c *committer) losePatience() {
 // fail ends all writing: the database does not take more after an error, and
 // what is in its log file is known only to the next Open.
 func (c *committer) fail(err error) {
+	c.patience.Stop()
 	c.stage.logs.Purge()
 	c.setFailed(err)
 	c.refuseAll(envelope.BusyError(retryFailedMS, "the store cannot write", err))

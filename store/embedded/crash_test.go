@@ -43,8 +43,15 @@ func child(dir string) {
 	run := rand.Uint64()
 	lines := make(chan string, 16_384)
 	room := make(chan struct{}, 8192) // so that batches are as large as they get
+	trim := func(log int) {
+		if err := childTrim(s, childLog(log)); err != nil {
+			lines <- fmt.Sprintln("error", err)
+		}
+	}
+	trimming := make(chan struct{}, 1)
 	go func() {
-		for n := 0; ; n++ {
+		trim(0)
+		for n := 1; ; n++ {
 			room <- struct{}{}
 			log := n % childLogs
 			env := &envelope.Envelope{
@@ -59,8 +66,13 @@ func child(dir string) {
 				<-room
 			})
 			if n%300 == 0 {
-				if err := childTrim(s, childLog(n/300%childLogs)); err != nil {
-					lines <- fmt.Sprintln("error", err)
+				select {
+				case trimming <- struct{}{}:
+					go func() { // appends do not wait for it
+						trim(n / 300 % childLogs)
+						<-trimming
+					}()
+				default:
 				}
 			}
 			if n%100 == 0 {
