@@ -42,7 +42,7 @@ func child(dir string) {
 	}
 	run := rand.Uint64()
 	lines := make(chan string, 16_384)
-	room := make(chan struct{}, 8192) // so that batches are as large as they get
+	room := make(chan struct{}, 8192) // so that batches can be as large as they get
 	trim := func(log int) {
 		if err := childTrim(s, childLog(log)); err != nil {
 			lines <- fmt.Sprintln("error", err)

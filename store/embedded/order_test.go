@@ -31,11 +31,16 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// staging returns what puts a message into the next batch of a committer, and what
-// has been answered.
-func staging(s *Store, c *committer) (stage func(log envelope.Address, id, payload string), answered *[]string) {
+// staging returns a committer that does not run, what puts a message into its next
+// batch, and what has been answered.
+func staging(t *testing.T, s *Store) (c *committer, stage func(log envelope.Address, id, payload string), answered *[]string) {
+	t.Helper()
+	c, err := s.newCommitter()
+	if err != nil {
+		t.Fatal(err)
+	}
 	answered = new([]string)
-	return func(log envelope.Address, id, payload string) {
+	return c, func(log envelope.Address, id, payload string) {
 		env := message(id)
 		env.Body = []byte(`"payload":"` + payload + `"`)
 		c.next.entries = append(c.next.entries, entry{
@@ -50,11 +55,7 @@ func staging(s *Store, c *committer) (stage func(log envelope.Address, id, paylo
 // entry has the outcome of its own.
 func TestStagedByLog(t *testing.T) {
 	s := inMemory(t, Options{})
-	c, err := s.newCommitter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, answered := staging(s, c)
+	c, stage, answered := staging(t, s)
 	stage(room, "a", "x")
 	stage(hall, "a", "x")
 	stage(room, "b", "x")
@@ -99,11 +100,7 @@ func TestStagedByLog(t *testing.T) {
 // A batch that came back while something else was done has not taken too long.
 func TestBackInTime(t *testing.T) {
 	s := inMemory(t, Options{})
-	c, err := s.newCommitter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, answered := staging(s, c)
+	c, stage, answered := staging(t, s)
 	stage(room, "a", "x")
 	c.begin()
 	c.stageEntries()
