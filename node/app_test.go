@@ -48,6 +48,15 @@ func (m *mesh) joins(at, device, session string, as gateway.Alias) {
 	}
 }
 
+// createsSession has a device of a user of its own name create a session and be in it.
+func (m *mesh) createsSession(at, device string, session envelope.SessionID) {
+	m.t.Helper()
+	who := envelope.Principal{Node: envelope.NodeID(device), Client: envelope.ClientID(device)}
+	if _, err := m.at(at).Do(m.t.Context(), who, gateway.CreateSession{ID: session}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // outcomes returns what has become of a message, one word for each destination.
 func outcomes(sent gateway.SentMany) (of []string) {
 	for _, s := range sent.Of {

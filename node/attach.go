@@ -29,11 +29,11 @@ func (c *conn) attach(ctx context.Context, logs []envelope.Address, of map[envel
 	var fresh []*follow
 	c.mu.Lock()
 	for _, log := range logs {
-		if f := c.follows.of(log); f != nil { // an attempt before this one came so far
+		if f := c.follows.Get(log); f != nil { // an attempt before this one came so far
 			f.learn(of[log])
 		} else {
 			f = newFollow(c, log, of[log])
-			c.follows.add(f)
+			c.follows.Put(f)
 			fresh = append(fresh, f)
 		}
 	}
@@ -120,7 +120,7 @@ func (c *conn) lookAgain() error {
 // many these are. The caller has the turn to follow.
 func (c *conn) refollow(some []envelope.SessionID) error {
 	c.mu.Lock()
-	node := c.follows.of(c.who.Node.Address())
+	node := c.follows.Get(c.who.Node.Address())
 	opened := node != nil && node.started
 	c.mu.Unlock()
 	if !opened {
@@ -146,7 +146,7 @@ func (c *conn) refollow(some []envelope.SessionID) error {
 	c.mu.Lock()
 	for _, m := range news {
 		log, last := m.Session.Address(), m.Spans[len(m.Spans)-1]
-		if c.follows.of(log) == nil {
+		if c.follows.Get(log) == nil {
 			if last.Until != 0 && stored[log] >= last.Until {
 				continue // it has seen all of a session that it left
 			}
@@ -155,7 +155,7 @@ func (c *conn) refollow(some []envelope.SessionID) error {
 			stay := staysOf(m)
 			fresh, of[log], at[log] = append(fresh, log), stay, max(stored[log], stay.first()-1)
 		}
-		if log := m.Alias.Address(); m.Alias != "" && c.follows.of(log) == nil {
+		if log := m.Alias.Address(); m.Alias != "" && c.follows.Get(log) == nil {
 			fresh, at[log] = append(fresh, log), stored[log]
 		}
 	}
@@ -179,9 +179,9 @@ func (c *conn) refollow(some []envelope.SessionID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, log := range fresh {
-		c.follows.of(log).crowned(master[log])
-		c.follows.of(log).start(at[log], heads[log])
-		c.follows.of(log).read = read[log]
+		c.follows.Get(log).crowned(master[log])
+		c.follows.Get(log).start(at[log], heads[log])
+		c.follows.Get(log).read = read[log]
 	}
 	c.wake()
 	return nil
@@ -221,11 +221,11 @@ func (c *conn) learn(members []session.Member) (news []session.Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range members {
-		f := c.follows.of(m.Session.Address())
+		f := c.follows.Get(m.Session.Address())
 		if f != nil && f.learn(staysOf(m)) {
 			c.wake()
 		}
-		if f == nil || m.Alias != "" && c.follows.of(m.Alias.Address()) == nil {
+		if f == nil || m.Alias != "" && c.follows.Get(m.Alias.Address()) == nil {
 			news = append(news, m)
 		}
 	}
@@ -257,7 +257,7 @@ func (c *conn) endIfLeft(f *follow) {
 		c.detach([]envelope.Address{f.log})
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if f := c.follows.of(alias); f != nil {
+		if f := c.follows.Get(alias); f != nil {
 			c.endIfLeft(f)
 		}
 	})
@@ -275,7 +275,8 @@ func (c *conn) unfollowHere(logs []envelope.Address) {
 	gone := make([]*follow, 0, len(logs))
 	c.mu.Lock()
 	for _, log := range logs {
-		if f := c.follows.remove(log); f != nil {
+		if f := c.follows.Remove(log); f != nil {
+			f.gone = true
 			gone = append(gone, f)
 		}
 	}
@@ -288,8 +289,8 @@ func (c *conn) unfollowHere(logs []envelope.Address) {
 // unfollowAll gives back everything when the connection is over.
 func (c *conn) unfollowAll() {
 	c.mu.Lock()
-	logs := make([]envelope.Address, 0, c.follows.len())
-	for f := range c.follows.all() {
+	logs := make([]envelope.Address, 0, c.follows.Len())
+	for f := range c.follows.All() {
 		log := f.log
 		logs = append(logs, log)
 	}

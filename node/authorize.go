@@ -95,7 +95,7 @@ func (c *conn) askTopics(topics []envelope.SessionID) error {
 	var fresh []envelope.SessionID
 	c.mu.Lock()
 	for _, id := range topics {
-		if c.follows.of(id.Address()) == nil {
+		if c.follows.Get(id.Address()) == nil {
 			fresh = append(fresh, id)
 		}
 	}

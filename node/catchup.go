@@ -30,7 +30,7 @@ func (c *conn) behind() (behind map[*follow]uint64, headers map[*follow]headerDu
 	if !c.lagging {
 		return nil, nil
 	}
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		if !f.started || f.live || f.paused {
 			continue
 		}

@@ -25,11 +25,11 @@ func (c *conn) sentMarks() map[envelope.Address]uint64 {
 		return nil
 	}
 	var marks map[envelope.Address]uint64
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		if f.started && f.sent > f.acked && !isTopic(log) {
 			if marks == nil {
-				marks = make(map[envelope.Address]uint64, c.follows.len())
+				marks = make(map[envelope.Address]uint64, c.follows.Len())
 			}
 			marks[log] = f.sent
 		}
@@ -96,7 +96,7 @@ func (c *conn) acknowledge(cursors []envelope.Position) {
 	moved := few[:0]
 	c.mu.Lock()
 	for _, p := range cursors {
-		f := c.follows.of(p.Log)
+		f := c.follows.Get(p.Log)
 		if f == nil || isTopic(p.Log) {
 			continue
 		}

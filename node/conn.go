@@ -11,6 +11,7 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/hook/ask"
+	"github.com/allsparkrt/allspark/internal/few"
 )
 
 // What one connection may hold in memory.
@@ -62,32 +63,32 @@ type conn struct {
 	alarm int32 // guarded by alarms.mu; place in alarms.line, counted from 1; 0: it is not there; -1: and will not be again
 	pulse pulse // only the goroutine of alarms
 
-	watched map[envelope.ClientID]struct{} // only the read loop; users whose presence it follows
-	shares  *shares                        // only the read loop; what it may still ask for, once it has asked
+	watched *watched // only the read loop; users whose presence it follows; nil: none ever
+	shares  *shares  // only the read loop; what it may still ask for, once it has asked
 
 	topicsPaid time.Duration // since the node began; only who has the turn to follow; see payTopics
 
 	mu        sync.Mutex
-	due       due             // guarded by mu
-	following places          // guarded by mu; of who changes what is followed, one at a time
-	*sending                  // guarded by mu; nil: no message has had to wait
-	drained   chan struct{}   // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
-	follows   followed        // guarded by mu
-	lane      lane            // guarded by mu
-	goodbye   *envelope.Error // guarded by mu; close with it when the lane is empty
-	parting   bool            // guarded by mu; it comes next
-	over      bool            // guarded by mu; no goroutine may start any more
-	writing   bool            // guarded by mu; a write loop runs, or the flusher is about to write
-	flushing  bool            // guarded by mu; it is writing frames
-	lagging   bool            // guarded by mu; some of follows may be behind
-	owesMarks bool            // guarded by mu; some of follows' read marks have not been told
-	unlooked  *unlooked       // guarded by mu; somebody is about to look for what it has joined; nil: nobody
-	replaying bool            // guarded by mu; caught_up has yet to be sent
-	joining   bool            // guarded by mu; hello's topics have yet to be followed
-	ownAcks   bool            // guarded by mu; the client acknowledges for itself
-	confirm   confirmation    // guarded by mu
-	away      *awayAnswers    // guarded by mu; nil: never any
-	receipts  *receipts       // guarded by mu; those to be told; nil: none yet
+	due       due                                // guarded by mu
+	following places                             // guarded by mu; of who changes what is followed, one at a time
+	*sending                                     // guarded by mu; nil: no message has had to wait
+	drained   chan struct{}                      // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
+	follows   few.Set[envelope.Address, *follow] // guarded by mu
+	lane      lane                               // guarded by mu
+	goodbye   *envelope.Error                    // guarded by mu; close with it when the lane is empty
+	parting   bool                               // guarded by mu; it comes next
+	over      bool                               // guarded by mu; no goroutine may start any more
+	writing   bool                               // guarded by mu; a write loop runs, or the flusher is about to write
+	flushing  bool                               // guarded by mu; it is writing frames
+	lagging   bool                               // guarded by mu; some of follows may be behind
+	owesMarks bool                               // guarded by mu; some of follows' read marks have not been told
+	unlooked  *unlooked                          // guarded by mu; somebody is about to look for what it has joined; nil: nobody
+	replaying bool                               // guarded by mu; caught_up has yet to be sent
+	joining   bool                               // guarded by mu; hello's topics have yet to be followed
+	ownAcks   bool                               // guarded by mu; the client acknowledges for itself
+	confirm   confirmation                       // guarded by mu
+	away      *awayAnswers                       // guarded by mu; nil: never any
+	receipts  *receipts                          // guarded by mu; those to be told; nil: none yet
 }
 
 // Serve implements [gateway.Core].

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"time"
 
 	"github.com/allsparkrt/allspark/auth"
@@ -54,7 +53,7 @@ func (c *conn) setExpiry() {
 	if at := c.credential.Load().expires; !at.IsZero() && !c.over {
 		now, left := c.n.alarms.now(), time.Until(at)
 		c.due.end = now + left
-		own := c.follows.of(c.who.Node.Address())
+		own := c.follows.Get(c.who.Node.Address())
 		// Told once for each end: a client whose key is no newer would be asked over and over.
 		if c.verify != nil && own != nil && own.started && at.UnixMilli() > c.due.warned {
 			c.due.warn = c.due.end - min(c.n.timing.Expiring, left/2)
@@ -112,7 +111,7 @@ func (c *conn) refresh(cmd gateway.Refresh) error {
 
 // check checks an auth key, which must be one of the same device and user.
 func (c *conn) check(authKey string) (*credential, error) {
-	ctx, cancel := context.WithTimeout(&c.ctx, refreshWithin)
+	ctx, cancel := c.ctx.within(refreshWithin)
 	defer cancel()
 	of, err := c.verify(ctx, authKey)
 	switch {
@@ -145,7 +144,7 @@ func (c *conn) dropTopics() {
 	var lost []envelope.SessionID
 	rights := c.credential.Load().rights
 	c.mu.Lock()
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		if id := envelope.SessionID(log.ID); isTopic(log) && !c.who.App && !rights.MayJoin(id) {
 			lost = append(lost, id)

@@ -67,6 +67,9 @@ func newFollow(c *conn, log envelope.Address, of stays) *follow {
 	return &f.follow
 }
 
+// Key implements [few.Keyed].
+func (f *follow) Key() envelope.Address { return f.log }
+
 // room returns the session of the log of an alias; "" of another log.
 func (f *follow) room() envelope.SessionID {
 	if f.log.Kind != envelope.KindNode {
@@ -144,7 +147,7 @@ func (f *follow) sees(env *envelope.Envelope, who envelope.Principal) bool {
 func (c *conn) hears(f *follow) bool {
 	switch {
 	case f.aliased:
-		room := c.follows.of(f.room().Address())
+		room := c.follows.Get(f.room().Address())
 		return room != nil && room.open()
 	case f.log.Kind == envelope.KindSession:
 		return f.open()
@@ -160,7 +163,7 @@ func (c *conn) finished(f *follow) bool {
 		end = f.spans[last].Until
 	}
 	if f.aliased {
-		over = c.follows.of(f.room().Address()) == nil
+		over = c.follows.Get(f.room().Address()) == nil
 	}
 	return f.started && over && f.acked >= f.shown && f.sent >= end
 }
@@ -186,7 +189,7 @@ func (c *conn) replayed() bool {
 	if c.joining {
 		return false
 	}
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		if f.started && (f.sent < f.goal || f.owed > 0) {
 			return false
 		}
@@ -197,8 +200,8 @@ func (c *conn) replayed() bool {
 // positions returns how far each log has been sent, as far as the client may
 // know; under mu.
 func (c *conn) positions() map[envelope.Address]uint64 {
-	at := make(map[envelope.Address]uint64, c.follows.len())
-	for f := range c.follows.all() {
+	at := make(map[envelope.Address]uint64, c.follows.Len())
+	for f := range c.follows.All() {
 		log := f.log
 		at[log] = f.clamp(f.sent)
 	}

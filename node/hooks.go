@@ -291,7 +291,7 @@ func (h *hooks) disconnected(c *conn) {
 	own := c.who.Node.Address()
 	c.mu.Lock()
 	waits := uint64(0)
-	if f := c.follows.of(own); f != nil && f.started {
+	if f := c.follows.Get(own); f != nil && f.started {
 		if waits = f.shown; f.head > f.sent {
 			waits = f.head
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,41 +15,76 @@ import (
 	"time"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/gateway/native"
 	"github.com/allsparkrt/allspark/internal/loop"
 )
 
-// idleBytes is what the heap may hold for a connection that does nothing, of a
-// device with one topic that ten share: epoll, node, edges and all. It is 2,400 or
-// so. Resident memory is up to twice that.
-const idleBytes = 3200
-
-// An idle connection, over TCP, stays as small as it is.
+// An idle connection, over TCP, stays as small as it is: epoll, node, edges and
+// all. Resident memory is up to twice that.
 func TestIdleConnectionBytes(t *testing.T) {
 	const conns, shared = 2000, 10
-	m := newMesh(t, 1, nil, false)
-	defer m.close()
-	where := m.listenLooped("a")
-	clients := make([]int, 0, conns+100) // descriptors
-	defer func() {
-		for _, fd := range clients {
-			_ = syscall.Close(fd)
-		}
-	}()
-	for i := range 100 { // what grows once
-		clients = append(clients, m.idle(where, fmt.Sprint("before", i), "topic:before"))
-	}
-	before := liveHeap()
-	for i := range conns {
-		clients = append(clients, m.idle(where, fmt.Sprint("device", i), fmt.Sprint("topic:room", i/shared)))
-	}
-	each := (liveHeap() - before) * (1 << 20) / conns
-	t.Logf("%.0f bytes", each)
-	if each > idleBytes {
-		t.Errorf("%.0f bytes for an idle connection, more than %d", each, idleBytes)
-	}
-	if n := m.at("a").Connections(); n != conns+100 {
-		t.Errorf("%d are connected", n)
+	name := func(i int) string { return fmt.Sprint("device", i) }
+	for _, tt := range []struct {
+		name string
+		most float64 // bytes of the heap
+		join func(m *mesh, i int)
+		says func(i int) string // after hello; what answers it
+		want string
+	}{
+		{ // 2,500 or so
+			"with a topic that ten share", 2900, nil,
+			func(i int) string { return fmt.Sprintf(`{"control":"subscribe","topics":["topic:room%d"]}`, i/shared) },
+			`"subscribed"`,
+		},
+		{ // 2,750 or so
+			"a member of a session of ten who watches three users", 3200,
+			func(m *mesh, i int) {
+				room := envelope.SessionID(fmt.Sprint("room", i/shared))
+				if i%shared == 0 {
+					m.createsSession("a", name(i), room)
+				} else {
+					m.joins("a", name(i), string(room), gateway.Alias{})
+				}
+			},
+			func(i int) string {
+				return fmt.Sprintf(`{"control":"presence","subscribe":true,"clients":[%q,%q,%q]}`,
+					name((i+conns/4)%conns), name((i+conns/2)%conns), name((i+conns*3/4)%conns))
+			},
+			`"presence"`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMesh(t, 1, nil, false)
+			defer m.close()
+			where := m.listenLooped("a")
+			if tt.join != nil {
+				for i := range conns {
+					tt.join(m, i)
+				}
+			}
+			clients := make([]int, 0, conns+100) // descriptors
+			defer func() {
+				for _, fd := range clients {
+					_ = syscall.Close(fd)
+				}
+			}()
+			for i := range 100 { // what grows once
+				clients = append(clients, m.idle(where, fmt.Sprint("before", i), `{"control":"presence","clients":["nobody"]}`, `"presence"`))
+			}
+			before := liveHeap()
+			for i := range conns {
+				clients = append(clients, m.idle(where, name(i), tt.says(i), tt.want))
+			}
+			each := (liveHeap() - before) * (1 << 20) / conns
+			t.Logf("%.0f bytes", each)
+			if each > tt.most {
+				t.Errorf("%.0f bytes for an idle connection, more than %.0f", each, tt.most)
+			}
+			if n := m.at("a").Connections(); n != conns+100 {
+				t.Errorf("%d are connected", n)
+			}
+		})
 	}
 }
 
@@ -80,12 +116,13 @@ func (m *mesh) listenLooped(id string) (where string) {
 	return l.Addr().String()
 }
 
-// idle connects a device that follows a topic and does nothing. Of its end only a
-// descriptor stays, which is returned.
-func (m *mesh) idle(where, id, topic string) (fd int) {
+// idle connects a device that says something, is answered, and does nothing
+// from then on. Of its end only a descriptor stays, which is returned.
+func (m *mesh) idle(where, id, says, want string) (fd int) {
 	m.t.Helper()
-	conn, _ := m.dialLooped(where, id, topic)
+	conn, in := m.dialLooped(where, id)
 	defer conn.Close()
+	m.sayLooped(conn, in, says, want)
 	file, err := conn.File()
 	if err != nil {
 		m.t.Fatal(err)
@@ -97,9 +134,9 @@ func (m *mesh) idle(where, id, topic string) (fd int) {
 	return fd
 }
 
-// dialLooped connects a device that follows a topic, without a WebSocket library,
+// dialLooped connects a device that follows topics, without a WebSocket library,
 // and reads up to caught_up.
-func (m *mesh) dialLooped(where, id, topic string) (*net.TCPConn, *bufio.Reader) {
+func (m *mesh) dialLooped(where, id string, topics ...string) (*net.TCPConn, *bufio.Reader) {
 	m.t.Helper()
 	conn, err := net.Dial("tcp", where)
 	if err != nil {
@@ -112,16 +149,31 @@ func (m *mesh) dialLooped(where, id, topic string) (*net.TCPConn, *bufio.Reader)
 	if answer, err := http.ReadResponse(in, nil); err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
 		m.t.Fatalf("%v, %v", answer, err)
 	}
-	hello := fmt.Sprintf(`{"control":"hello","topics":[%q]}`, topic)
-	if _, err := conn.Write(append([]byte{0x81, 0x80 | byte(len(hello)), 0, 0, 0, 0}, hello...)); err != nil {
+	hello, err := json.Marshal(map[string]any{"control": "hello", "topics": topics})
+	if err != nil {
 		m.t.Fatal(err)
 	}
-	for said := ""; !strings.Contains(said, `"caught_up"`); {
+	m.sayLooped(conn, in, string(hello), `"caught_up"`)
+	return conn.(*net.TCPConn), in
+}
+
+// sayLooped sends a short frame and reads up to one that has what is wanted.
+func (m *mesh) sayLooped(conn net.Conn, in *bufio.Reader, says, want string) {
+	m.t.Helper()
+	head := []byte{0x81, 0x80 | byte(len(says))}
+	if len(says) > 125 {
+		head = []byte{0x81, 0x80 | 126, byte(len(says) >> 8), byte(len(says))}
+	}
+	head = append(head, 0, 0, 0, 0) // a mask that leaves everything as it is
+	if _, err := conn.Write(append(head, says...)); err != nil {
+		m.t.Fatal(err)
+	}
+	for said := ""; !strings.Contains(said, want); {
+		var err error
 		if _, said, err = readFrame(in); err != nil {
 			m.t.Fatal(err)
 		}
 	}
-	return conn.(*net.TCPConn), in
 }
 
 // readFrame reads a short frame of a server.

@@ -2,16 +2,12 @@ package node
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/allsparkrt/allspark/envelope"
 )
 
 // Alarms go off in the order of their times, those set anew at the new one, and
@@ -93,34 +89,6 @@ func TestPlaces(t *testing.T) {
 			t.Error("a place where there is none")
 		}
 	})
-}
-
-// Sets that are small without a map are what a map would be.
-func TestFollowed(t *testing.T) {
-	var of followed
-	want := make(map[envelope.Address]*follow)
-	for range 10_000 {
-		log := envelope.NodeID(fmt.Sprint(rand.N(3 * maxFew))).Address()
-		if of.of(log) != want[log] {
-			t.Fatalf("%v: got %v, want %v", log, of.of(log), want[log])
-		}
-		if f := want[log]; f == nil && rand.N(3) > 0 {
-			want[log] = &follow{log: log}
-			of.add(want[log])
-		} else {
-			if gone := of.remove(log); gone != f || f != nil && !f.gone {
-				t.Fatalf("%v: removed %v, want %v", log, gone, f)
-			}
-			delete(want, log)
-		}
-		got := make(map[envelope.Address]*follow)
-		for f := range of.all() {
-			got[f.log] = f
-		}
-		if !maps.Equal(got, want) || of.len() != len(want) {
-			t.Fatalf("got %v, want %v", got, want)
-		}
-	}
 }
 
 func TestFollowers(t *testing.T) {

@@ -21,7 +21,7 @@ func (c *conn) markRead(cursors []envelope.Position) {
 	var news map[envelope.Address]uint64
 	c.mu.Lock()
 	for _, p := range cursors {
-		f := c.follows.of(p.Log)
+		f := c.follows.Get(p.Log)
 		if f == nil || !f.started || isTopic(p.Log) {
 			continue
 		}
@@ -73,7 +73,7 @@ func (f *follow) readElsewhere(seq uint64) (news bool) {
 // what of them is news to it; under mu.
 func (c *conn) heardMarks(marks gateway.ReadMark) {
 	for log, seq := range marks.Cursors {
-		if f := c.follows.of(log); f != nil && f.readElsewhere(seq) {
+		if f := c.follows.Get(log); f != nil && f.readElsewhere(seq) {
 			f.markOwed, c.owesMarks = true, true
 		}
 	}
@@ -83,12 +83,12 @@ func (c *conn) heardMarks(marks gateway.ReadMark) {
 // payMarks tells the client the marks that it has not been told: at once, or
 // when there is room, and then only the newest of each log; under mu.
 func (c *conn) payMarks() {
-	if own := c.follows.of(c.who.Node.Address()); !c.owesMarks || own == nil || !own.started || c.over || c.lane.full() {
+	if own := c.follows.Get(c.who.Node.Address()); !c.owesMarks || own == nil || !own.started || c.over || c.lane.full() {
 		return // nothing comes before the answer to hello, behind which all marks come
 	}
 	c.owesMarks = false
 	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		if f.markOwed {
 			f.markOwed = false
@@ -128,7 +128,7 @@ func (n *Node) positions(ctx context.Context, reader envelope.NodeID) (delivered
 // follows, for the client that has just connected; under mu.
 func (c *conn) openMarks(user map[envelope.Address]uint64) (gateway.ReadMark, bool) {
 	marks := gateway.ReadMark{Cursors: make(map[envelope.Address]uint64)}
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		f.readAnywhere, f.markOwed = max(f.readAnywhere, f.read, user[log]), false
 		if f.readAnywhere > 0 {

@@ -61,7 +61,7 @@ func (c *conn) pushNotice(frame []byte) bool {
 	if len(frame) == 0 { // an event the protocol has no words for
 		return true
 	}
-	own := c.follows.of(c.who.Node.Address())
+	own := c.follows.Get(c.who.Node.Address())
 	if opened := own != nil && own.started; !opened || c.over || c.lane.full() { // nothing comes before the answer to hello
 		c.n.stats.DroppedNotice.Add(1)
 		return false

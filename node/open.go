@@ -139,8 +139,8 @@ func (c *conn) tryOpen(ctx context.Context, hello *gateway.Hello) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var gaps []gateway.Gap
-	welcome := make(map[envelope.Address]uint64, c.follows.len())
-	for f := range c.follows.all() {
+	welcome := make(map[envelope.Address]uint64, c.follows.Len())
+	for f := range c.follows.All() {
 		log := f.log
 		head := heads[log]
 		at, ok := given[log]

@@ -351,7 +351,7 @@ func (p *peers) resync() {
 	p.hearing.interrupt(time.Since(p.n.began))
 	p.n.graph.FlushRoutes()
 	p.n.sweeps.request()
-	p.n.watchers.lookAgain(false)
+	p.n.watchers.lookAgain(lookSoon)
 }
 
 // askUnlinked asks the servers without a link for all their connections. What

@@ -168,7 +168,7 @@ func (c *conn) fetchPending(cmd gateway.FetchPending) {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(&c.ctx, pendingWithin)
+	ctx, cancel := c.ctx.within(pendingWithin)
 	defer cancel()
 	cmd.By = c.credential.Load().Credential
 	reply, err := c.n.fetchPending(ctx, c.who, cmd)

@@ -113,7 +113,7 @@ func (n *Node) whereabouts(ctx context.Context, addrs []envelope.Address) (onlin
 // presence answers a presence frame. The read loop calls it, so a connection
 // has one question under way at a time.
 func (c *conn) presence(cmd gateway.GetPresence) error {
-	ctx, cancel := context.WithTimeout(&c.ctx, presenceWithin)
+	ctx, cancel := c.ctx.within(presenceWithin)
 	defer cancel()
 	if cmd.Subscribe != nil && !*cmd.Subscribe && len(cmd.Clients) == 0 && cmd.Session == "" {
 		c.n.watchers.end(c)

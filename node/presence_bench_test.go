@@ -48,32 +48,32 @@ func BenchmarkPresenceTold(b *testing.B) {
 	m := newMesh(b, 1, nil, false)
 	defer m.close()
 	n := m.at("a").Node
-	bob := &watch{readers: make(map[*conn]told)}
+	bob := &watch{state: envelope.Presence{Client: "bob"}}
 	n.watchers.watches["bob"] = bob
 	for range 10_000 {
 		c := &conn{n: n, codec: native.NewCodec(false), writing: true, lane: lane{free: &n.laneMemory}} // nobody writes: the lane is what is measured
 		c.who.Node = "reader"
-		c.follows.add(&follow{log: c.who.Node.Address(), stays: noStays, started: true})
-		bob.readers[c] = toldOnline
+		c.follows.Put(&follow{log: c.who.Node.Address(), stays: noStays, started: true})
+		bob.readers.Put(reader{c, toldOnline})
 	}
 	clients := []envelope.ClientID{"bob"}
 	for b.Loop() {
 		b.StopTimer()
 		bob.looked, bob.state = 1, envelope.Presence{Client: "bob", Online: true}
-		for c := range bob.readers {
-			bob.readers[c] = toldOnline
-			c.lane.take()
+		for r := range bob.readers.All() {
+			bob.readers.Put(reader{r.c, toldOnline})
+			r.c.lane.take()
 		}
 		b.StartTimer()
-		if err := n.watchers.look(b.Context(), clients, true); err != nil {
+		if err := n.watchers.look(b.Context(), clients, lookNow); err != nil {
 			b.Fatal(err)
 		}
 	}
-	for _, was := range bob.readers {
-		if was != toldOffline {
+	for r := range bob.readers.All() {
+		if r.was != toldOffline {
 			b.Fatal("a reader was not told")
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(bob.readers)), "ns/reader")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*bob.readers.Len()), "ns/reader")
 	delete(n.watchers.watches, "bob")
 }

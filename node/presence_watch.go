@@ -41,41 +41,15 @@ type watchers struct {
 
 	mu       sync.Mutex
 	watches  map[envelope.ClientID]*watch // guarded by mu; of users that somebody here follows
-	due      map[envelope.ClientID]bool   // guarded by mu; to be looked at; true: who is gone is told at once
+	line     lookLine                     // guarded by mu
 	looks    uint64                       // guarded by mu; numbers the looks as they begin
 	followed int                          // guarded by mu; users followed, once for each connection
-}
-
-// watch is one user that somebody here follows. Its fields are guarded by
-// watchers.mu.
-type watch struct {
-	readers map[*conn]told
-	looked  uint64            // the number of the look that the state is of; 0: none yet
-	state   envelope.Presence // as told
-	missing time.Time         // since when it is gone although the state is online
-}
-
-// told is what a connection was told last of a user.
-type told uint8
-
-const (
-	untold told = iota // the answer to its subscription is to come
-	toldOffline
-	toldOnline
-)
-
-func toldOf(p envelope.Presence) told {
-	if p.Online {
-		return toldOnline
-	}
-	return toldOffline
 }
 
 func newWatchers(n *Node) *watchers {
 	return &watchers{
 		n: n, kick: make(chan struct{}, 1),
 		watches: make(map[envelope.ClientID]*watch),
-		due:     make(map[envelope.ClientID]bool),
 	}
 }
 
@@ -83,19 +57,22 @@ func newWatchers(n *Node) *watchers {
 // The connection is entered first and the edges are read second, so that no
 // change falls between. Only c's read loop calls it.
 func (w *watchers) subscribe(ctx context.Context, c *conn, clients []envelope.ClientID) error {
+	if c.watched == nil {
+		c.watched = new(watched)
+	}
 	var fresh []envelope.ClientID
 	for _, client := range clients {
-		if _, known := c.watched[client]; !known {
+		if c.watched.Get(client) == nil {
 			fresh = append(fresh, client)
 		}
 	}
-	if len(c.watched)+len(fresh) > maxWatched {
+	if c.watched.Len()+len(fresh) > maxWatched {
 		return envelope.Errorf(envelope.Quota, "a connection follows the presence of at most %d users", maxWatched)
 	}
 	if !w.enter(c, fresh) {
 		return envelope.BusyError(1000, "this server follows the presence of as many users as it can", nil)
 	}
-	if err := w.look(ctx, clients, false); err != nil {
+	if err := w.look(ctx, clients, lookSoon); err != nil {
 		w.unsubscribe(c, fresh)
 		return err
 	}
@@ -105,7 +82,7 @@ func (w *watchers) subscribe(ctx context.Context, c *conn, clients []envelope.Cl
 	for i, client := range clients {
 		at := w.watches[client]
 		of[i] = at.state
-		at.readers[c] = toldOf(at.state)
+		at.readers.Put(reader{c, toldOf(at.state)})
 	}
 	c.reply(gateway.Presence{Of: of})
 	return nil
@@ -122,33 +99,32 @@ func (w *watchers) enter(c *conn, clients []envelope.ClientID) bool {
 	for _, client := range clients {
 		at := w.watches[client]
 		if at == nil {
-			at = &watch{readers: make(map[*conn]told, 1)}
+			at = &watch{state: envelope.Presence{Client: client}}
 			w.watches[client] = at
 		}
-		at.readers[c] = untold
-		if c.watched == nil {
-			c.watched = make(map[envelope.ClientID]struct{})
-		}
-		c.watched[client] = struct{}{}
+		at.readers.Put(reader{c, untold})
+		c.watched.Put(at)
 	}
 	return true
 }
 
 // unsubscribe takes back subscribe. Only c's read loop calls it.
 func (w *watchers) unsubscribe(c *conn, clients []envelope.ClientID) {
+	if c.watched == nil {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, client := range clients {
-		if _, known := c.watched[client]; known {
-			w.followed--
+		at := c.watched.Remove(client)
+		if at == nil {
+			continue
 		}
-		delete(c.watched, client)
-		if at := w.watches[client]; at != nil {
-			delete(at.readers, c)
-			if len(at.readers) == 0 {
-				delete(w.watches, client)
-				delete(w.due, client)
-			}
+		w.followed--
+		at.readers.Remove(c)
+		if at.readers.Len() == 0 {
+			delete(w.watches, client)
+			at.due = notDue
 		}
 	}
 }
@@ -156,9 +132,12 @@ func (w *watchers) unsubscribe(c *conn, clients []envelope.ClientID) {
 // end takes back everything a connection follows. Only c's read loop calls it,
 // or who comes after it.
 func (w *watchers) end(c *conn) {
-	all := make([]envelope.ClientID, 0, len(c.watched))
-	for client := range c.watched {
-		all = append(all, client)
+	if c.watched == nil {
+		return
+	}
+	all := make([]envelope.ClientID, 0, c.watched.Len())
+	for at := range c.watched.All() {
+		all = append(all, at.Key())
 	}
 	w.unsubscribe(c, all)
 }
@@ -169,27 +148,28 @@ func (w *watchers) hint(addrs ...envelope.Address) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, addr := range addrs {
-		client := envelope.ClientID(addr.ID)
-		if addr.Kind == envelope.KindClient && w.watches[client] != nil {
-			w.mark(client, false)
+		if addr.Kind == envelope.KindClient {
+			w.mark(w.watches[envelope.ClientID(addr.ID)], lookSoon)
 		}
 	}
 }
 
-// lookAgain has everybody looked at. With atOnce, who is gone has been for
+// lookAgain has everybody looked at. With [lookNow], who is gone has been for
 // longer than goneAfter.
-func (w *watchers) lookAgain(atOnce bool) {
+func (w *watchers) lookAgain(how urgency) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for client := range w.watches {
-		w.mark(client, atOnce)
+	for _, at := range w.watches {
+		w.mark(at, how)
 	}
 }
 
-// mark puts a user in line for a look; under mu.
-func (w *watchers) mark(client envelope.ClientID, atOnce bool) {
-	w.due[client] = w.due[client] || atOnce
-	poke(w.kick)
+// mark puts a user in line for a look, if anybody follows it; under mu.
+func (w *watchers) mark(at *watch, how urgency) {
+	if at != nil {
+		w.line.add(at, how)
+		poke(w.kick)
+	}
 }
 
 // serversChanged has everybody looked at when servers have come or gone. The
@@ -200,14 +180,14 @@ func (w *watchers) serversChanged() {
 	for _, r := range w.n.graph.Servers() {
 		servers[r.ID] = r.Draining
 	}
-	crashed := false
+	how := lookSoon
 	for id, draining := range w.servers {
 		if _, there := servers[id]; !there && !draining {
-			crashed = true
+			how = lookNow // it has crashed
 		}
 	}
 	w.servers = servers
-	w.lookAgain(crashed)
+	w.lookAgain(how)
 }
 
 // run looks at who is due until ctx ends, and from time to time at everybody.
@@ -217,60 +197,50 @@ func (w *watchers) run(ctx context.Context) {
 		timer := time.NewTimer(every/2 + rand.N(every))
 		select {
 		case <-timer.C:
-			w.lookAgain(false)
+			w.lookAgain(lookSoon)
 		case <-w.kick:
 			pause(ctx, lookGather)
 		case <-ctx.Done():
 		}
 		timer.Stop()
-		for clients, atOnce := w.take(); len(clients) > 0 && ctx.Err() == nil; clients, atOnce = w.take() {
-			if err := w.lookWithin(ctx, clients, atOnce); err != nil && ctx.Err() == nil {
+		for clients, how := w.take(); len(clients) > 0 && ctx.Err() == nil; clients, how = w.take() {
+			if err := w.lookWithin(ctx, clients, how); err != nil && ctx.Err() == nil {
 				w.n.log.Warn("cannot look who is online; trying again", "users", len(clients), "err", err)
-				w.putBack(clients, atOnce)
+				w.putBack(clients, how)
 				pause(ctx, lookRetry)
 			}
 		}
 	}
 }
 
-// take returns some of those to be looked at next, alike in atOnce.
-func (w *watchers) take() (clients []envelope.ClientID, atOnce bool) {
+// take returns some of those to be looked at next, alike in urgency.
+func (w *watchers) take() (clients []envelope.ClientID, how urgency) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for client, urgent := range w.due {
-		if len(clients) == 0 {
-			atOnce = urgent
-		}
-		if urgent == atOnce {
-			clients = append(clients, client)
-			delete(w.due, client)
-		}
-		if len(clients) == lookBatch {
-			break
-		}
+	some, how := w.line.take()
+	for _, at := range some {
+		clients = append(clients, at.Key())
 	}
-	return clients, atOnce
+	return clients, how
 }
 
-func (w *watchers) putBack(clients []envelope.ClientID, atOnce bool) {
+func (w *watchers) putBack(clients []envelope.ClientID, how urgency) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, client := range clients {
-		if w.watches[client] != nil {
-			w.mark(client, atOnce)
-		}
+		w.mark(w.watches[client], how)
 	}
 }
 
-func (w *watchers) lookWithin(ctx context.Context, clients []envelope.ClientID, atOnce bool) error {
+func (w *watchers) lookWithin(ctx context.Context, clients []envelope.ClientID, how urgency) error {
 	ctx, cancel := context.WithTimeout(ctx, presenceWithin)
 	defer cancel()
-	return w.look(ctx, clients, atOnce)
+	return w.look(ctx, clients, how)
 }
 
 // look reads where users are and tells what has changed. Of two looks at the
 // same time the one that began last is believed.
-func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, atOnce bool) error {
+func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, how urgency) error {
 	w.mu.Lock()
 	w.looks++
 	number := w.looks
@@ -287,15 +257,16 @@ func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, atOnce
 		if at == nil || at.looked > number {
 			continue
 		}
+		p.Client = at.Key() // the same name once in memory, whoever asked
 		first := at.looked == 0
 		at.looked = number
-		if !first && !atOnce && w.settles(at, p) {
+		if !first && how != lookNow && w.settles(at, p) {
 			continue
 		}
-		at.state, at.missing = p, time.Time{}
-		for c, was := range at.readers {
-			if was != untold && was != toldOf(p) {
-				news[c] = append(news[c], p)
+		at.state, at.missing = p, 0
+		for r := range at.readers.All() {
+			if r.was != untold && r.was != toldOf(p) {
+				news[r.c] = append(news[r.c], p)
 			}
 		}
 	}
@@ -309,7 +280,7 @@ func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, atOnce
 			continue // the next look tries again
 		}
 		for _, p := range changes {
-			w.watches[p.Client].readers[c] = toldOf(p)
+			w.watches[p.Client].readers.Put(reader{c, toldOf(p)})
 		}
 	}
 	return nil
@@ -343,9 +314,10 @@ func (w *watchers) settles(at *watch, p envelope.Presence) bool {
 	if p.Online || !at.state.Online {
 		return false
 	}
-	if at.missing.IsZero() {
-		at.missing = time.Now()
+	now := w.n.alarms.now()
+	if at.missing == 0 {
+		at.missing = max(now, 1)
 		time.AfterFunc(goneAfter, func() { w.hint(p.Client.Address()) })
 	}
-	return time.Since(at.missing) < goneAfter
+	return now-at.missing < goneAfter
 }

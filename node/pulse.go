@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -144,7 +143,7 @@ func (c *conn) ping() error {
 	if c.blocked.Load() {
 		return errWriting
 	}
-	ctx, cancel := context.WithTimeout(&c.ctx, c.n.timing.Pong)
+	ctx, cancel := c.ctx.within(c.n.timing.Pong)
 	defer cancel()
 	return c.t.Ping(ctx)
 }

@@ -26,7 +26,7 @@ func (w *waker) parts(c *conn) {
 func (c *conn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		if f.started && !isTopic(log) && (f.shown > f.acked || f.head > f.sent) {
 			return true

@@ -76,7 +76,7 @@ func receiptOf(a asked, read bool) gateway.Receipt {
 // mayHear decides whether a sender still learns what becomes of its message:
 // who has left a session does not of those who are in it; under mu.
 func (c *conn) mayHear(r gateway.Receipt) bool {
-	f := c.follows.of(r.Log)
+	f := c.follows.Get(r.Log)
 	return r.Log.Kind != envelope.KindSession || f != nil && c.hears(f)
 }
 
@@ -110,7 +110,7 @@ func (c *conn) remember(f *follow, env *envelope.Envelope) {
 	if len(c.receipts.asked) >= maxRemembered {
 		c.n.stats.ReceiptsForgotten.Add(1)
 		oldest := c.receipts.asked[0]
-		if f := c.follows.of(oldest.log); f != nil {
+		if f := c.follows.Get(oldest.log); f != nil {
 			f.known = max(f.known, oldest.seq)
 		}
 		c.receipts.asked = slices.Delete(c.receipts.asked, 0, 1)

@@ -69,9 +69,9 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 			at = 0
 			gaps = append(gaps, gateway.Gap{Log: log, Floor: 1})
 		}
-		c.follows.of(log).start(at, head)
+		c.follows.Get(log).start(at, head)
 		if !ok || at < cmd.Cursors[log] {
-			c.follows.of(log).oweHeader(false)
+			c.follows.Get(log).oweHeader(false)
 		}
 	}
 	told := gateway.Subscribed{
@@ -79,7 +79,7 @@ func (c *conn) subscribe(cmd gateway.Subscribe) error {
 		Cursors: make(map[envelope.Address]uint64, len(topics)), Heads: make(map[envelope.Address]uint64, len(topics)),
 	}
 	for _, id := range topics {
-		f := c.follows.of(id.Address())
+		f := c.follows.Get(id.Address())
 		told.Cursors[f.log], told.Heads[f.log] = f.sent, max(f.sent, f.head)
 	}
 	c.lane.push(c.codec.Append(nil, told))
@@ -114,11 +114,11 @@ func (c *conn) openTopics(hello *gateway.Hello) {
 func (c *conn) newTopics(topics []envelope.SessionID) ([]envelope.Address, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if own := c.follows.of(c.who.Node.Address()); own == nil || !own.started {
+	if own := c.follows.Get(c.who.Node.Address()); own == nil || !own.started {
 		return nil, errNotOpen // nothing comes before the answer to hello
 	}
 	followed := 0
-	for f := range c.follows.all() {
+	for f := range c.follows.All() {
 		log := f.log
 		if isTopic(log) {
 			followed++
@@ -126,7 +126,7 @@ func (c *conn) newTopics(topics []envelope.SessionID) ([]envelope.Address, error
 	}
 	var fresh []envelope.Address
 	for _, id := range topics {
-		if log := id.Address(); c.follows.of(log) == nil {
+		if log := id.Address(); c.follows.Get(log) == nil {
 			fresh = append(fresh, log)
 		}
 	}
@@ -157,7 +157,7 @@ func (c *conn) attachTopics(ctx context.Context, fresh []envelope.Address) error
 	c.mu.Lock()
 	for i, log := range fresh {
 		entered[i] = &follow{c: c, log: log, stays: topical}
-		c.follows.add(entered[i])
+		c.follows.Put(entered[i])
 	}
 	c.mu.Unlock()
 	return c.enter(ctx, entered)
@@ -194,7 +194,7 @@ func (c *conn) unsubscribe(cmd gateway.Unsubscribe) error {
 	var logs []envelope.Address
 	c.mu.Lock()
 	for _, id := range cmd.Topics {
-		if log := id.Address(); c.follows.of(log) != nil && !slices.Contains(logs, log) {
+		if log := id.Address(); c.follows.Get(log) != nil && !slices.Contains(logs, log) {
 			logs = append(logs, log)
 		}
 	}

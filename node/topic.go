@@ -98,7 +98,7 @@ func (n *Node) followsHere(device envelope.NodeID, addr envelope.Address) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.follows.of(addr)
+	f := c.follows.Get(addr)
 	return f != nil && f.started
 }
 

@@ -2,12 +2,14 @@ package load
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/allsparkrt/allspark/bench/peer"
 )
 
-// roomSize is how many users follow the same topic, where users do nothing else.
+// roomSize is how many users follow the same topic, where users do nothing else,
+// or are in the same group.
 const roomSize = 10
 
 // room returns how a user of an idle crowd is connected: with one topic that ten
@@ -18,6 +20,51 @@ func (r *run) room(i int) peer.User {
 	}
 	n := r.islands()
 	return peer.User{Topics: []string{r.name("room", i/n/roomSize*n+i%n)}}
+}
+
+// rooms makes a group of each ten of the users, where the target has groups.
+func (r *run) rooms(ctx context.Context, users []*user) error {
+	if !r.Target.About().Can.Groups {
+		return nil
+	}
+	return inParallel(ctx, grouping, len(users)/roomSize, func(g int) error {
+		var members []string
+		for _, u := range users[g*roomSize : (g+1)*roomSize] {
+			members = append(members, u.name)
+		}
+		return r.Target.Group(ctx, r.name("g", g), members)
+	})
+}
+
+// watchFriends has a user who is connected watch whether three others are online,
+// where the target can say.
+func (r *run) watchFriends(users []*user, i int) error {
+	if !r.Target.About().Can.Presence {
+		return nil
+	}
+	var friends []string
+	for k := 1; k <= 3; k++ {
+		friends = append(friends, users[(i+k*len(users)/4)%len(users)].name)
+	}
+	return users[i].client.Watch(friends)
+}
+
+// without notes what of some things the target cannot do, for those who read the result.
+func (r *run) without(things ...missing) {
+	var names []string
+	for _, what := range things {
+		if !what.can {
+			names = append(names, what.name)
+		}
+	}
+	if len(names) > 0 {
+		r.result.Note = "without " + strings.Join(names, ", ")
+	}
+}
+
+type missing struct {
+	can  bool
+	name string
 }
 
 // islands returns how many groups of users there are of which none reaches
@@ -32,6 +79,7 @@ func (r *run) islands() int {
 // idle is connections that do nothing, then say a little, then do nothing again.
 type idle struct {
 	Connections int
+	Members     bool          // each is one of a group, and watches friends; instead of a topic
 	Messages    int           // of each connection, to the next one
 	Rate        float64       // of all together, per second
 	Rest        time.Duration // before memory is read
@@ -39,6 +87,9 @@ type idle struct {
 }
 
 func (c idle) run(ctx context.Context, r *run) error {
+	if c.Members {
+		r.without(missing{r.Target.About().Can.Presence, "presence"})
+	}
 	x := newExchange(r, pairs{Users: c.Connections, Messages: c.Messages * c.Connections, Rate: c.Rate})
 	islands := r.islands()
 	x.to = func(u *pairUser) int {
@@ -47,7 +98,19 @@ func (c idle) run(ctx context.Context, r *run) error {
 		}
 		return u.index % islands // the first one
 	}
-	if err := r.sleep(ctx, c.Rest/2); err != nil {
+	users := make([]*user, len(x.users))
+	for i, u := range x.users {
+		users[i] = u.user
+	}
+	if c.Members { // before anybody comes: what a group costs by itself is not what a connection costs
+		if err := r.rooms(ctx, users); err != nil {
+			return err
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.sleep(ctx, c.Rest); err != nil {
 		return err
 	}
 	empty, err := r.meter.read()
@@ -57,8 +120,11 @@ func (c idle) run(ctx context.Context, r *run) error {
 	connects := newHistogram()
 	err = r.connectAll(ctx, c.Connections, func(i int) error {
 		began := time.Now()
-		err := r.connect(ctx, x.users[i].user, r.room(i), x.handler(i))
+		err := r.connect(ctx, users[i], c.as(r, i), x.handler(i))
 		connects.record(time.Since(began))
+		if err == nil && c.Members {
+			err = r.watchFriends(users, i)
+		}
 		if i%50 == 0 {
 			r.progress(int64(i+1), int64(c.Connections))
 		}
@@ -113,6 +179,14 @@ func (c idle) run(ctx context.Context, r *run) error {
 	perConn("memory after traffic", after)
 	r.verdict(ph.ledger.Verdict())
 	return nil
+}
+
+// as returns how a connection is made.
+func (c idle) as(r *run, i int) peer.User {
+	if !c.Members {
+		return r.room(i)
+	}
+	return peer.User{Durable: true, Presence: r.Target.About().Can.Presence}
 }
 
 // herd is connections that are all lost at once and come back as fast as they can.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,16 +56,8 @@ func (m mixed) run(ctx context.Context, r *run) error {
 	if err := r.connectAll(ctx, m.Users, func(i int) error { return d.connect(ctx, i) }); err != nil {
 		return err
 	}
-	if d.can.Groups {
-		for g := range m.Active / roomSize {
-			var members []string
-			for _, u := range d.users[g*roomSize : (g+1)*roomSize] {
-				members = append(members, u.name)
-			}
-			if err := r.Target.Group(ctx, r.name("g", g), members); err != nil {
-				return err
-			}
-		}
+	if err := r.rooms(ctx, d.users[:m.Active]); err != nil {
+		return err
 	}
 	if err := r.sleep(ctx, time.Second); err != nil {
 		return err
@@ -142,23 +133,12 @@ type sentTo struct {
 }
 
 func (d *day) note() {
-	var without []string
-	for _, what := range []struct {
-		can  bool
-		name string
-	}{
-		{d.can.Durable, "durable messages (volatile instead)"},
-		{d.can.Groups, "durable groups (topics instead)"},
-		{d.can.Receipts, "receipts"},
-		{d.can.Presence, "presence"},
-	} {
-		if !what.can {
-			without = append(without, what.name)
-		}
-	}
-	if len(without) > 0 {
-		d.result.Note = "without " + strings.Join(without, ", ")
-	}
+	d.without(
+		missing{d.can.Durable, "durable messages (volatile instead)"},
+		missing{d.can.Groups, "durable groups (topics instead)"},
+		missing{d.can.Receipts, "receipts"},
+		missing{d.can.Presence, "presence"},
+	)
 }
 
 func (d *day) connect(ctx context.Context, i int) error {
@@ -174,14 +154,10 @@ func (d *day) connect(ctx context.Context, i int) error {
 		Refused:  func(tag uint64, _ string) { d.answer(i, tag, false) },
 		Receipt:  func() { d.receipts.Add(1) },
 	})
-	if err != nil || !d.can.Presence {
+	if err != nil {
 		return err
 	}
-	var friends []string
-	for k := 1; k <= 3; k++ {
-		friends = append(friends, d.users[(i+k*d.Users/4)%d.Users].name)
-	}
-	return u.client.Watch(friends)
+	return d.watchFriends(d.users, i)
 }
 
 // churn has idle users go and come back until ctx ends.

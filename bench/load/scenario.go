@@ -120,6 +120,12 @@ func Scenarios(quick bool) []Scenario {
 			"Connections that follow a topic of ten do nothing, then send five messages each, then do nothing again; latencies are those of connecting.",
 			conns, volatile, idle{Connections: conns, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
 		all[len(all)-1].crowd = true
+		if n == 10_000 {
+			add("idle-10k-members", "10,000 idle connections, members of groups",
+				"Connections that each are one of a durable group of ten, made before, and watch whether three others are online; "+
+					"they do nothing, then send five volatile messages each, then do nothing again; latencies are those of connecting.",
+				conns, groups, idle{Connections: conns, Members: true, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
+		}
 	}
 	for _, d := range []struct{ senders, inflight, messages int }{{1, 1, 3000}, {16, 1, 30_000}, {256, 1, 100_000}, {256, 32, 200_000}} {
 		name, title, way := fmt.Sprintf("durable-%d", d.senders), fmt.Sprintf("Durable messages, %d at a time", d.senders), "each the next one when the server has the last one on disk"

@@ -84,7 +84,7 @@ func Rules() []Rule {
 			Why: "a protocol turns bytes into commands; it decides nothing, so it sees neither node nor stores nor other protocols",
 		},
 		{
-			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "hook/ask", "gateway", "internal/stack"},
+			Package: "node", May: []string{"envelope", "auth", "graph", "session", "inbox", "push", "hook", "hook/ask", "gateway", "internal/few", "internal/stack"},
 			Tests: []string{"gateway/*", "store/...", "client/...", "internal/..."}, Never: []string{mongo, pebble},
 			Why: "the process sees neither a database nor a protocol: cmd hands them to it",
 		},
