@@ -89,9 +89,11 @@ func (t *Target) Start(ctx context.Context, env peer.Env) (err error) {
 	acknowledging, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
 	t.acks.Go(func() { t.acknowledge(acknowledging) })
+	// One for each durable user: without a number, the server allows a thousand (2.15).
+	const maxConsumers = 200_000
 	return t.caller.call(ctx, "STREAM.CREATE."+streamName, map[string]any{
 		"name": streamName, "subjects": []string{storedOf + ">", groupOf + ">"}, "storage": "file",
-		"retention": "limits", "discard": "old", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
+		"retention": "limits", "discard": "old", "num_replicas": 1, "max_consumers": maxConsumers, "max_msgs": -1, "max_bytes": -1,
 	})
 }
 
