@@ -65,7 +65,8 @@ type Options struct {
 	// answered Busy; 5 s.
 	Patience time.Duration
 
-	fs vfs.FS // for tests
+	fs       vfs.FS // for tests
+	zeroStep int64  // for tests; see zeroedFS
 }
 
 func (o Options) withDefaults() Options {
@@ -78,6 +79,7 @@ func (o Options) withDefaults() Options {
 	o.QueueBytes = cmp.Or(o.QueueBytes, 64<<20)
 	o.FilterBytes = cmp.Or(o.FilterBytes, 48<<20)
 	o.Patience = cmp.Or(o.Patience, 5*time.Second)
+	o.zeroStep = cmp.Or(o.zeroStep, maxZeroStep)
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
@@ -220,7 +222,7 @@ func takeLock(o Options) (io.Closer, error) {
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS: patientFS{FS: s.options.fs, log: s.log, closing: s.closing, waits: &s.waits},
+		FS: patientFS{FS: zeroedFS{s.options.fs, s.options.zeroStep}, log: s.log, closing: s.closing, waits: &s.waits},
 		// The database takes the memory of its memtables out of its cache;
 		// without more it would read a filter from disk for each message.
 		CacheSize: s.options.CacheBytes + 2*int64(s.options.MemtableBytes),
