@@ -91,6 +91,59 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
+// The line of who is to be looked at is what a map to the highest urgency would be.
+func TestLookLine(t *testing.T) {
+	var line lookLine
+	want := make(map[*watch]urgency)
+	all := make([]watch, 3*lookBatch)
+	for i := range 300 {
+		for range rand.N(lookBatch) {
+			at := &all[rand.N(len(all))]
+			switch {
+			case rand.N(8) == 0: // nobody follows it any more
+				delete(want, at)
+				at.due = notDue
+			default:
+				how := lookSoon + urgency(rand.N(int(urgencies-lookSoon)))
+				want[at] = max(want[at], how)
+				line.add(at, how)
+			}
+		}
+		for range 1 + i%3 {
+			most := notDue
+			for _, how := range want {
+				most = max(most, how)
+			}
+			some, how := line.take()
+			if how != most {
+				t.Fatalf("urgency %d instead of %d", how, most)
+			}
+			for _, at := range some {
+				if want[at] != how {
+					t.Fatalf("one of urgency %d instead of %d", want[at], how)
+				}
+				delete(want, at)
+			}
+			for _, left := range want {
+				if left == how && len(some) < lookBatch {
+					t.Fatalf("%d, and there are more", len(some))
+				}
+			}
+			if len(some) > lookBatch {
+				t.Fatal(len(some))
+			}
+		}
+	}
+	for some, _ := line.take(); len(some) > 0; some, _ = line.take() {
+		for _, at := range some {
+			delete(want, at)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d are left", len(want))
+	}
+}
+
 func TestFollowers(t *testing.T) {
 	var of followers
 	var want []*follow

@@ -257,13 +257,12 @@ func (w *watchers) look(ctx context.Context, clients []envelope.ClientID, how ur
 		if at == nil || at.looked > number {
 			continue
 		}
-		p.Client = at.Key() // the same name once in memory, whoever asked
 		first := at.looked == 0
 		at.looked = number
 		if !first && how != lookNow && w.settles(at, p) {
 			continue
 		}
-		at.state, at.missing = p, 0
+		at.state.Online, at.state.LastSeen, at.missing = p.Online, p.LastSeen, 0
 		for r := range at.readers.All() {
 			if r.was != untold && r.was != toldOf(p) {
 				news[r.c] = append(news[r.c], p)

@@ -9,10 +9,10 @@ import (
 
 // watch is one user that somebody here follows. There may be several for each
 // connection, and most have few readers, so it is small. Its fields are guarded by
-// watchers.mu.
+// watchers.mu, but for whose it is.
 type watch struct {
 	readers few.Set[*conn, reader]
-	state   envelope.Presence // as told; whose it is never changes
+	state   envelope.Presence // as told; whose it is is static
 	looked  uint64            // the number of the look that the state is of; 0: none yet
 	missing time.Duration     // since when it is gone although the state is online; 0: it is not
 	due     urgency           // it is in the line of that urgency
@@ -61,7 +61,7 @@ const (
 
 // lookLine are the users to be looked at next. The zero lookLine is empty.
 type lookLine struct {
-	of [urgencies][]*watch // the oldest first; a watch counts where its due says
+	of [urgencies][]*watch // the oldest first; a watch is in the one that its due says, and left behind in others
 }
 
 // add puts a user in line, unless it stands there with the same urgency or a higher one.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -106,11 +107,11 @@ func (c idle) run(ctx context.Context, r *run) error {
 		if err := r.rooms(ctx, users); err != nil {
 			return err
 		}
-		if err := r.settle(ctx); err != nil {
+		if err := errors.Join(r.settle(ctx), r.sleep(ctx, c.Rest)); err != nil { // memory is given back
 			return err
 		}
 	}
-	if err := r.sleep(ctx, c.Rest); err != nil {
+	if err := r.sleep(ctx, c.Rest/2); err != nil {
 		return err
 	}
 	empty, err := r.meter.read()

@@ -123,7 +123,7 @@ func Scenarios(quick bool) []Scenario {
 		if n == 10_000 {
 			add("idle-10k-members", "10,000 idle connections, members of groups",
 				"Connections that each are one of a durable group of ten, made before, and watch whether three others are online; "+
-					"they do nothing, then send five volatile messages each, then do nothing again; latencies are those of connecting.",
+					"they do nothing, then send five volatile messages each, then do nothing again; latencies are those of connecting, CPU that of watching as well.",
 				conns, groups, idle{Connections: conns, Members: true, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
 		}
 	}

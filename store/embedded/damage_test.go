@@ -69,11 +69,10 @@ func newestLog(all map[string][]byte) (name string) {
 	return name
 }
 
-// theLog returns the newest log file and cuts what is only set aside in it.
+// theLog returns the newest log file and how much of it is not only set aside.
 func theLog(all map[string][]byte) (name string, size int) {
 	name = newestLog(all)
-	all[name] = []byte(strings.TrimRight(string(all[name]), "\x00"))
-	return name, len(all[name])
+	return name, len(strings.TrimRight(string(all[name]), "\x00"))
 }
 
 func flipped(all map[string][]byte, name string, at int) map[string][]byte {
@@ -133,7 +132,7 @@ func TestTornLogFile(t *testing.T) {
 	name, size := theLog(all)
 	data := all[name]
 	for cut := 1; cut < size/n-8; cut += 7 {
-		for _, tail := range []string{"", strings.Repeat("\x00", cut), strings.Repeat("\xff", cut)} {
+		for _, tail := range []string{"", strings.Repeat("\x00", cut), strings.Repeat("\x00", 3*logBlock), strings.Repeat("\xff", cut)} {
 			all[name] = []byte(string(data[:size-cut]) + tail)
 			page, err := entries(written(t, all))
 			if err != nil || len(page) != n-1 {

@@ -198,6 +198,17 @@ func (f faultFile) Write(b []byte) (int, error) {
 	return f.File.Write(b)
 }
 
+// WriteAt fills ahead with zeros.
+func (f faultFile) WriteAt(b []byte, at int64) (int, error) {
+	if gate := f.fs.gate.Load(); gate != nil {
+		<-*gate
+	}
+	if err := f.fs.write.Load(); err != nil {
+		return 0, *err
+	}
+	return f.File.WriteAt(b, at)
+}
+
 func openFaulty(t *testing.T, o Options) (*Store, *faultFS) {
 	t.Helper()
 	disk := &faultFS{FS: vfs.Default}

@@ -14,7 +14,8 @@ import (
 // That is why the database writes over old log files; but the first 100 MB or so after
 // each start go to new ones, which is days with little to do.
 //
-// Who reads such a file takes zeros for its end, as behind what a crash cut short.
+// Who reads the last of the log files takes zeros for its end, as behind what a crash
+// cut short; those before it have a trailer. New log files are written twice for it, and one that is closed at once takes a step for its trailer.
 type zeroedFS struct {
 	vfs.FS
 	step int64 // how many zeros are written at once, in bytes; at most maxZeroStep
@@ -57,16 +58,16 @@ type zeroedFile struct {
 	vfs.File
 	step int64
 	at   int64 // where the next write goes
-	end  int64 // nothing behind it has been written; never less than at
+	end  int64 // nothing behind it has been written
 }
 
 // Write implements vfs.File.
 func (f *zeroedFile) Write(b []byte) (int, error) {
-	for f.end < f.at+int64(len(b)) {
-		_, _ = f.WriteAt(zeros[:f.step], f.end) // where it fails for good, what is below does as well
-		f.end += f.step
-	}
 	n, err := f.File.Write(b)
 	f.at += int64(n)
+	if err == nil && f.at > f.end {
+		f.end = (f.at + f.step - 1) / f.step * f.step
+		_, _ = f.WriteAt(zeros[:f.end-f.at], f.at) // there may be no room, and what is broken shows at the next write or sync
+	}
 	return n, err
 }
