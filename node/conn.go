@@ -11,7 +11,6 @@ import (
 	"github.com/allsparkrt/allspark/envelope"
 	"github.com/allsparkrt/allspark/gateway"
 	"github.com/allsparkrt/allspark/hook/ask"
-	"github.com/allsparkrt/allspark/internal/few"
 )
 
 // What one connection may hold in memory.
@@ -69,26 +68,26 @@ type conn struct {
 	topicsPaid time.Duration // since the node began; only who has the turn to follow; see payTopics
 
 	mu        sync.Mutex
-	due       due                                // guarded by mu
-	following places                             // guarded by mu; of who changes what is followed, one at a time
-	*sending                                     // guarded by mu; nil: no message has had to wait
-	drained   chan struct{}                      // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
-	follows   few.Set[envelope.Address, *follow] // guarded by mu
-	lane      lane                               // guarded by mu
-	goodbye   *envelope.Error                    // guarded by mu; close with it when the lane is empty
-	parting   bool                               // guarded by mu; it comes next
-	over      bool                               // guarded by mu; no goroutine may start any more
-	writing   bool                               // guarded by mu; a write loop runs, or the flusher is about to write
-	flushing  bool                               // guarded by mu; it is writing frames
-	lagging   bool                               // guarded by mu; some of follows may be behind
-	owesMarks bool                               // guarded by mu; some of follows' read marks have not been told
-	unlooked  *unlooked                          // guarded by mu; somebody is about to look for what it has joined; nil: nobody
-	replaying bool                               // guarded by mu; caught_up has yet to be sent
-	joining   bool                               // guarded by mu; hello's topics have yet to be followed
-	ownAcks   bool                               // guarded by mu; the client acknowledges for itself
-	confirm   confirmation                       // guarded by mu
-	away      *awayAnswers                       // guarded by mu; nil: never any
-	receipts  *receipts                          // guarded by mu; those to be told; nil: none yet
+	due       due             // guarded by mu
+	following places          // guarded by mu; of who changes what is followed, one at a time
+	*sending                  // guarded by mu; nil: no message has had to wait
+	drained   chan struct{}   // guarded by mu; closed when the write loop takes the queue; nil: nobody waits
+	follows   followed        // guarded by mu
+	lane      lane            // guarded by mu
+	goodbye   *envelope.Error // guarded by mu; close with it when the lane is empty
+	parting   bool            // guarded by mu; it comes next
+	over      bool            // guarded by mu; no goroutine may start any more
+	writing   bool            // guarded by mu; a write loop runs, or the flusher is about to write
+	flushing  bool            // guarded by mu; it is writing frames
+	lagging   bool            // guarded by mu; some of follows may be behind
+	owesMarks bool            // guarded by mu; some of follows' read marks have not been told
+	unlooked  *unlooked       // guarded by mu; somebody is about to look for what it has joined; nil: nobody
+	replaying bool            // guarded by mu; caught_up has yet to be sent
+	joining   bool            // guarded by mu; hello's topics have yet to be followed
+	ownAcks   bool            // guarded by mu; the client acknowledges for itself
+	confirm   confirmation    // guarded by mu
+	away      *awayAnswers    // guarded by mu; nil: never any
+	receipts  *receipts       // guarded by mu; those to be told; nil: none yet
 }
 
 // Serve implements [gateway.Core].

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/allsparkrt/allspark/envelope"
+	"github.com/allsparkrt/allspark/internal/few"
 	"github.com/allsparkrt/allspark/session"
 )
 
@@ -69,6 +70,9 @@ func newFollow(c *conn, log envelope.Address, of stays) *follow {
 
 // Key implements [few.Keyed].
 func (f *follow) Key() envelope.Address { return f.log }
+
+// followed is what a connection follows: mostly its device, its user and a few sessions.
+type followed = few.Set[envelope.Address, *follow]
 
 // room returns the session of the log of an alias; "" of another log.
 func (f *follow) room() envelope.SessionID {

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Most is how many things a set holds without a map.
-const Most = 8
+// most is how many things a set holds without a map.
+const most = 8
 
 // Keyed is what a set holds: things that know what they are found by.
 type Keyed[K comparable] interface{ Key() K }
@@ -48,10 +48,10 @@ func (s *Set[K, V]) Put(one V) {
 		s.by[one.Key()] = one
 	} else if i := s.index(one.Key()); i >= 0 {
 		s.list[i] = one
-	} else if len(s.list) < Most {
+	} else if len(s.list) < most {
 		s.list = append(s.list, one)
 	} else {
-		s.by = make(map[K]V, 2*Most)
+		s.by = make(map[K]V, 2*most)
 		for _, other := range append(s.list, one) {
 			s.by[other.Key()] = other
 		}

@@ -16,7 +16,7 @@ func TestSet(t *testing.T) {
 	want := make(map[int]item)
 	var mapped bool
 	for i := range 10_000 {
-		one := item{rand.N(3 * Most), i + 1}
+		one := item{rand.N(3 * most), i + 1}
 		if got := set.Get(one.key); got != want[one.key] {
 			t.Fatalf("%d: got %v, want %v", one.key, got, want[one.key])
 		}

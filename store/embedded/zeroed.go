@@ -15,7 +15,8 @@ import (
 // each start go to new ones, which is days with little to do.
 //
 // Who reads the last of the log files takes zeros for its end, as behind what a crash
-// cut short; those before it have a trailer. New log files are written twice for it, and one that is closed at once takes a step for its trailer.
+// cut short; those before it have a trailer. New log files are written twice for it,
+// and one that is closed at once takes a step for its trailer.
 type zeroedFS struct {
 	vfs.FS
 	step int64 // how many zeros are written at once, in bytes; at most maxZeroStep
