@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -24,7 +25,7 @@ import (
 // runCmd is the command line of scenarios against targets.
 type runCmd struct {
 	Scenario []string      `default:"all" placeholder:"NAME" help:"Scenarios, or all; see list."`
-	Target   []string      `default:"allspark" placeholder:"NAME" help:"Targets, or all; see list. They take turns in each round."`
+	Target   []string      `default:"allspark" placeholder:"NAME" help:"Targets, or all; see list. They take turns in each round, in the next one in the opposite order."`
 	Rounds   int           `default:"5" help:"How often each scenario is run against each target."`
 	Quick    bool          `help:"Everything in small, to see that it works."`
 	Settle   time.Duration `default:"10s" help:"How long to wait for a message that does not come."`
@@ -108,6 +109,9 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 	}
 	bar := newBar(len(scenarios) * len(chosen) * c.Rounds)
 	for round := range c.Rounds {
+		if round > 0 {
+			slices.Reverse(chosen) // no one comes always first, or always after the same one
+		}
 		for _, s := range scenarios {
 			for _, t := range chosen {
 				if ctx.Err() != nil {

@@ -92,8 +92,9 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: no CPU time", order[len(order)-1])
 		}
 	}
-	round := "p2p-100 allspark, p2p-100 tcp-relay, durable-16 allspark, durable-16 tcp-relay"
-	if got := strings.Join(order, ", "); got != round+", "+round {
+	want := "p2p-100 allspark, p2p-100 tcp-relay, durable-16 allspark, durable-16 tcp-relay, " +
+		"p2p-100 tcp-relay, p2p-100 allspark, durable-16 tcp-relay, durable-16 allspark"
+	if got := strings.Join(order, ", "); got != want {
 		t.Errorf("ran %s", got)
 	}
 

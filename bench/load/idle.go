@@ -80,7 +80,7 @@ func (r *run) islands() int {
 // idle is connections that do nothing, then say a little, then do nothing again.
 type idle struct {
 	Connections int
-	Members     bool          // each is one of a group, and watches friends; instead of a topic
+	Members     bool          // each is one of a group, where there are groups, and watches friends
 	Messages    int           // of each connection, to the next one
 	Rate        float64       // of all together, per second
 	Rest        time.Duration // before memory is read
@@ -88,8 +88,8 @@ type idle struct {
 }
 
 func (c idle) run(ctx context.Context, r *run) error {
-	if c.Members {
-		r.without(missing{r.Target.About().Can.Presence, "presence"})
+	if can := r.Target.About().Can; c.Members {
+		r.without(missing{can.Groups, "durable groups (topics instead)"}, missing{can.Presence, "presence"})
 	}
 	x := newExchange(r, pairs{Users: c.Connections, Messages: c.Messages * c.Connections, Rate: c.Rate})
 	islands := r.islands()
@@ -184,10 +184,16 @@ func (c idle) run(ctx context.Context, r *run) error {
 
 // as returns how a connection is made.
 func (c idle) as(r *run, i int) peer.User {
+	can := r.Target.About().Can
 	if !c.Members {
 		return r.room(i)
 	}
-	return peer.User{Durable: true, Presence: r.Target.About().Can.Presence}
+	var u peer.User
+	if !can.Groups {
+		u = r.room(i)
+	}
+	u.Durable, u.Presence = can.Groups, can.Presence
+	return u
 }
 
 // herd is connections that are all lost at once and come back as fast as they can.

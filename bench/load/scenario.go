@@ -124,7 +124,7 @@ func Scenarios(quick bool) []Scenario {
 			add("idle-10k-members", "10,000 idle connections, members of groups",
 				"Connections that each are one of a durable group of ten, made before, and watch whether three others are online; "+
 					"they do nothing, then send five volatile messages each, then do nothing again; latencies are those of connecting, CPU that of watching as well.",
-				conns, groups, idle{Connections: conns, Members: true, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
+				conns, volatile, idle{Connections: conns, Members: true, Messages: 5, Rate: 5000, Rest: seconds(5), Watch: seconds(30)})
 		}
 	}
 	for _, d := range []struct{ senders, inflight, messages int }{{1, 1, 3000}, {16, 1, 30_000}, {256, 1, 100_000}, {256, 32, 200_000}} {
