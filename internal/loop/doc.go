@@ -17,7 +17,10 @@
 // written by goroutines.
 package loop
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 var (
 	// ErrNothing says that no whole message is there to be read now.
@@ -34,6 +37,8 @@ type Config struct {
 	// handled, by each loop for itself and from any goroutine: what is written
 	// in between may go out together.
 	Begin, End func()
+
+	turn time.Duration // for tests; see longTurn
 }
 
 // Sizes.

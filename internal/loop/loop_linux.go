@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,8 @@ const (
 	// patience is how long the owner of one connection may keep the others of
 	// its loop waiting. Then, or after as long again, another goroutine goes on with them.
 	patience = 5 * time.Millisecond
+	// longTurn is how long a leader may find events at once before it gives way.
+	longTurn = 500 * time.Microsecond
 )
 
 // Loops wait for the input of connections. It is safe for concurrent use.
@@ -99,8 +102,10 @@ type loop struct {
 
 	// only the leader between rounds
 	events [maxEvents]unix.EpollEvent
-	came   int   // so many of events
-	failed error // why there will be none
+	came   int       // so many of events
+	waited bool      // the leader had to wait for them
+	busy   time.Time // since when it has not had to; zero: it had
+	failed error     // why there will be none
 
 	mu         sync.Mutex
 	conns      map[int32]*Conn   // guarded by mu; by descriptor
@@ -114,6 +119,7 @@ type loop struct {
 }
 
 func newLoop(cfg Config) (*loop, error) {
+	cfg.turn = cmp.Or(cfg.turn, longTurn)
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -131,6 +137,7 @@ func newLoop(cfg Config) (*loop, error) {
 		for {
 			l.came, l.failed = unix.EpollWait(int(fd), l.events[:], 0)
 			if !errors.Is(l.failed, unix.EINTR) {
+				l.waited = l.waited || l.came == 0
 				return l.came != 0
 			}
 		}
@@ -222,6 +229,8 @@ func (l *loop) take(term uint64) (c *Conn, what uint32, ok bool) {
 // wait waits for events and begins a round. It reports false when the loop is
 // closed.
 func (l *loop) wait(term uint64) bool {
+	l.giveWay()
+	l.waited = false
 	if err := l.raw.Read(l.poll); err != nil || l.failed != nil {
 		return false
 	}
@@ -232,6 +241,22 @@ func (l *loop) wait(term uint64) bool {
 	defer l.mu.Unlock()
 	l.round, l.working = l.events[:l.came], true
 	return true
+}
+
+// giveWay lets others have the processor for once if the leader has not waited for a
+// while. It would keep it from them, the leaders of other loops too, until it is
+// preempted after 10 ms. To do so each time would be to wake up an idle processor each
+// time, which has nothing to do.
+func (l *loop) giveWay() {
+	switch {
+	case l.waited:
+		l.busy = time.Time{}
+	case l.busy.IsZero():
+		l.busy = time.Now()
+	case time.Since(l.busy) >= l.cfg.turn:
+		runtime.Gosched()
+		l.busy = time.Time{}
+	}
 }
 
 // attend watches over the rest of the round: an owner is about to work. The timer is

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,35 @@ func within(t *testing.T, what string, f func()) {
 	case <-done:
 	case <-time.After(patient):
 		t.Fatalf("%s takes too long", what)
+	}
+}
+
+// Under load a loop gives way to whoever else waits for its processor.
+func TestGivesWay(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var rounds atomic.Int64
+	l := start(t, Config{Begin: func() { rounds.Add(1) }, turn: 1})
+	c, client := pair(t, l, frame(1, true, []byte("ball")))
+	other, err := l.Take(client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	newEcho(other).ready(false)
+	newEcho(c).ready(false)
+	const turns, least, most = 20, 100, 1000 // without giving way it is hundreds or thousands for each turn
+	turn := func() { time.Sleep(time.Microsecond) }
+	within(t, "the game", func() {
+		for rounds.Load() < least {
+			turn()
+		}
+	})
+	began := rounds.Load()
+	for range turns {
+		turn()
+	}
+	if played := rounds.Load() - began; played > most {
+		t.Errorf("%d rounds while another had %d turns", played, turns)
 	}
 }
 
