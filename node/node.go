@@ -77,7 +77,7 @@ type Timing struct {
 	Ping      time.Duration // between pings of an idle client
 	Pong      time.Duration // how long an answer to a ping may take
 	Stall     time.Duration // how long a write may make no progress
-	Sweep     time.Duration // between comparisons of all positions with the heads
+	Sweep     time.Duration // between comparisons of positions with the heads
 	Tidy      time.Duration // between rounds that apply the retention
 	PeerBeat  time.Duration // between signs of life on a peer link; six without one end it
 	PeerRetry time.Duration // longest pause between attempts to open a peer link

@@ -34,7 +34,7 @@ type Stats struct {
 	ReceiptsUnknown   atomic.Uint64 // entries not looked at for receipts, because they were too many at once
 
 	ReadErrors atomic.Uint64
-	Sweeps     atomic.Uint64 // comparisons of all positions with the heads
+	Sweeps     atomic.Uint64 // comparisons of positions with the heads
 	Repaired   atomic.Uint64 // readers that a sweep or a peer had to tell of entries they were not sent
 
 	PeerFrames, PeerRecords atomic.Uint64 // sent to other servers

@@ -339,6 +339,9 @@ func (c *committer) losePatience() {
 	}
 	c.settle()
 	c.log.Info("the disk answers again")
+	if c.options.Late != nil {
+		c.options.Late()
+	}
 	c.queue.resume()
 }
 

@@ -293,7 +293,8 @@ func TestQueueFull(t *testing.T) {
 }
 
 func TestFullDiskRecovers(t *testing.T) {
-	s, disk := openFaulty(t, Options{Patience: 50 * time.Millisecond})
+	var late atomic.Int64
+	s, disk := openFaulty(t, Options{Patience: 50 * time.Millisecond, Late: func() { late.Add(1) }})
 	mustAppend(t, s, room, 3)
 	var full error = &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
 	disk.write.Store(&full)
@@ -329,6 +330,9 @@ func TestFullDiskRecovers(t *testing.T) {
 	}
 	if s.Err() != nil {
 		t.Fatal(s.Err())
+	}
+	if late.Load() == 0 {
+		t.Error("nobody was told that what was refused is there")
 	}
 	mustClose(t, s)
 	s = openIn(t, s.options.Dir)

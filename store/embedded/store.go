@@ -65,6 +65,11 @@ type Options struct {
 	// answered Busy; 5 s.
 	Patience time.Duration
 
+	// Late is called when messages have been written after all that were answered
+	// Busy because that took too long: readers know nothing of them. It must not
+	// block; may be nil.
+	Late func()
+
 	fs       vfs.FS // for tests
 	zeroStep int64  // for tests; see zeroedFS
 }

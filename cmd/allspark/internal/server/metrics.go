@@ -87,7 +87,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count(closed, closedHelp, st.ClosedRevoked.Load(), "reason", "revoked")
 	count(closed, closedHelp, st.RefusedFull.Load(), "reason", "full")
 	count("read_errors_total", "Reads of logs that failed and were tried again.", st.ReadErrors.Load())
-	count("sweeps_total", "Comparisons of all positions with the heads.", st.Sweeps.Load())
+	count("sweeps_total", "Comparisons of positions with the heads.", st.Sweeps.Load())
 	count("repaired_total", "Readers that had to be told of entries they were not sent.", st.Repaired.Load())
 	count("trimmed_total", "Log entries removed by retention.", st.Trimmed.Load())
 	count("trim_errors_total", "Logs that retention could not look at; it will again.", st.TidyErrors.Load())

@@ -16,7 +16,7 @@ func (s *Server) openStore(ctx context.Context) (Store, error) {
 		return s.store, nil
 	}
 	if s.cfg.MongoDBURI == "" {
-		store, err := embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log, Quotas: s.cfg.Quotas()})
+		store, err := embedded.Open(embedded.Options{Dir: s.cfg.Data, Logger: s.log, Quotas: s.cfg.Quotas(), Late: s.sweep})
 		if err != nil {
 			return nil, fmt.Errorf("data: %w", err)
 		}
@@ -35,5 +35,12 @@ func (s *Server) openStore(ctx context.Context) (Store, error) {
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// sweep has readers told of what the store has written unnoticed.
+func (s *Server) sweep() {
+	if n := s.node.Load(); n != nil { // else nobody reads yet
+		n.Sweep()
 	}
 }
