@@ -29,7 +29,8 @@ type Config struct {
 	// Cache is how many addresses' routes are kept; 100,000 when 0.
 	Cache int
 	// Sole says that the store is this server's alone. Then nobody else has an
-	// edge or changes a membership, and the store is not asked where an address is.
+	// edge or changes a membership, and the store is not asked where an address is;
+	// and when it writes what it has refused, somebody has to say so, see node.Node.Sweep.
 	Sole   bool
 	Logger *slog.Logger // nil: none
 

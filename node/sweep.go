@@ -16,7 +16,7 @@ const (
 	sweepChunk   = 500                    // logs asked about at once
 	sweepSpacing = 500 * time.Millisecond // between two sweeps
 	sweepRetry   = 2 * time.Second        // after one that failed
-	sweepShares  = 8                      // sweeps that look at everything, where no other server changes anything
+	sweepShares  = 8                      // so many sweeps look at everything, where no other server changes anything
 )
 
 // sweeper compares what every reader here was sent with the heads of the logs.
@@ -35,7 +35,7 @@ func newSweeper(n *Node) *sweeper {
 }
 
 // Sweep has all readers here compared with the heads of the logs soon. It is for who
-// knows that messages may have come into the store without an answer, and never blocks.
+// knows that something may have come into the store after it was refused. It never blocks.
 func (n *Node) Sweep() { n.sweeps.request() }
 
 // request asks for a sweep soon. It never blocks.
@@ -121,8 +121,8 @@ func (s *sweeper) sweep(ctx context.Context, asked bool) error {
 	return failed
 }
 
-// nextShare returns which of all logs and connections this sweep looks at, an
-// eighth, after as many sweeps each of them.
+// nextShare returns which of all logs and connections this sweep looks at: an
+// eighth, and each of them once in eight sweeps.
 func (s *sweeper) nextShare(logs []envelope.Address, conns []*conn) ([]envelope.Address, []*conn) {
 	s.share = (s.share + 1) % sweepShares
 	logs = slices.DeleteFunc(logs, func(log envelope.Address) bool { return maphash.Comparable(s.seed, log)%sweepShares != s.share })

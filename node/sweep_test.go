@@ -116,7 +116,7 @@ func TestSweepOfSoleServer(t *testing.T) {
 			return n
 		}
 		unheard("1")
-		if sweeps, n := looksIn(time.Second, a.sweeps.request); sweeps != 1 || n != devices {
+		if sweeps, n := looksIn(time.Second, a.Sweep); sweeps != 1 || n != devices {
 			t.Errorf("%d sweeps that were asked for looked at %d connections, want all %d", sweeps, n, devices)
 		}
 		if n := heard("1"); n != devices {

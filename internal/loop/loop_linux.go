@@ -104,7 +104,7 @@ type loop struct {
 	events [maxEvents]unix.EpollEvent
 	came   int       // so many of events
 	waited bool      // the leader had to wait for them
-	busy   time.Time // since when it has not had to; zero: it had
+	busy   time.Time // since when it has not had to; zero: not long
 	failed error     // why there will be none
 
 	mu         sync.Mutex
@@ -243,10 +243,10 @@ func (l *loop) wait(term uint64) bool {
 	return true
 }
 
-// giveWay lets others have the processor for once if the leader has not waited for a
-// while. It would keep it from them, the leaders of other loops too, until it is
-// preempted after 10 ms. To do so each time would be to wake up an idle processor each
-// time, which has nothing to do.
+// giveWay leaves the processor to who else is ready to run, the leader of another loop
+// perhaps, when the leader has not waited for long. Without that it goes on until it is
+// preempted after 10 ms. To give way each time would wake up a processor that is idle
+// each time.
 func (l *loop) giveWay() {
 	switch {
 	case l.waited:

@@ -339,10 +339,10 @@ func (c *committer) losePatience() {
 	}
 	c.settle()
 	c.log.Info("the disk answers again")
+	c.queue.resume()
 	if c.options.Late != nil {
 		c.options.Late()
 	}
-	c.queue.resume()
 }
 
 // fail ends all writing: the database does not take more after an error, and

@@ -65,9 +65,8 @@ type Options struct {
 	// answered Busy; 5 s.
 	Patience time.Duration
 
-	// Late is called when messages have been written after all that were answered
-	// Busy because that took too long: readers know nothing of them. It must not
-	// block; may be nil.
+	// Late is called when what was answered Busy because it took too long may have been
+	// written after all: readers know nothing of it. It must not block; may be nil.
 	Late func()
 
 	fs       vfs.FS // for tests
