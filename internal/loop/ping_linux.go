@@ -1,14 +1,17 @@
 package loop
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // An answer to a ping does not wake up anybody, which would cost several times
 // what sending the ping and reading the answer do. From the ping on, input counts for
 // the network's events only when there is more of it than a pong: the low-water mark
 // of the socket (SO_RCVLOWAT, socket(7)). Whatever comes behind the pong is there at
-// once, therefore. A pong that nothing follows is found, and read in a row with those
-// of others, when somebody asks whether it has come: to lower the mark again makes the
-// event (since Linux 4.18).
+// once, therefore. A pong that nothing follows is read when somebody asks whether it has
+// come. To lower the mark again makes the event of what is left (since Linux 4.18).
 
 // Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
 // library. Who wants to know of an answer calls [Conn.Heard], and does so soon in any
@@ -36,25 +39,24 @@ func (c *Conn) Ping() bool {
 func (c *Conn) Heard() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.busy {
-		c.peek()
+	if c.still && !c.busy {
+		c.readPong()
 	}
 	return c.heard.Load()
 }
 
-// peek notes whether something has come in that was not read, and has it make an
-// event; under mu, while the loop waits for input.
-func (c *Conn) peek() {
-	c.life.RLock()
-	defer c.life.RUnlock()
-	if c.closed {
+// readPong reads what has made no event, if it is there, and has input make one again;
+// under mu, while the loop waits for input. What is no pong is for a goroutine.
+func (c *Conn) readPong() {
+	var frame [pongSize]byte
+	n, err := c.recv(frame[:])
+	if errors.Is(err, unix.EAGAIN) {
 		return
 	}
-	if n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ); err == nil && n > 0 {
-		c.heard.Add(1)
-	}
-	if c.still {
-		c.unstill()
+	c.in, c.end = append(c.in, skipPongs(frame[:n])...), err
+	if len(c.in) > 0 || err != nil {
+		c.occupy()
+		go c.ready(false)
 	}
 }
 
