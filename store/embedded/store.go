@@ -249,6 +249,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 			},
 		},
 	}
+	o.Experimental.CompactionScheduler = newScheduler()
 	for i := range o.Levels {
 		// A new message's id is looked up and hardly ever found.
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
