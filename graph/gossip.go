@@ -48,7 +48,8 @@ const (
 	maxJoins = 16
 )
 
-// gossip is the memberlist of one server and what it is told by it.
+// gossip is the memberlist of one server and what it is told by it. One that is nil joins
+// nobody, and leaves and stops at once.
 type gossip struct {
 	// static
 	list   *memberlist.Memberlist
@@ -143,6 +144,9 @@ func (s *gossip) announce(timeout time.Duration) {
 // servers that the store lists and gossip does not know. Memberlist forgets
 // members after a long partition and never looks for them again.
 func (s *gossip) join(ctx context.Context, records []Record) (joined int) {
+	if s == nil {
+		return 0
+	}
 	known := make(map[string]bool)
 	s.mu.Lock()
 	for name, addr := range s.members {
@@ -202,7 +206,7 @@ func (s *gossip) rejoin(ctx context.Context, every time.Duration) {
 
 // leave tells the others that this boot will not come back.
 func (s *gossip) leave(r Record, timeout time.Duration) {
-	if s.isStopped() {
+	if s == nil || s.isStopped() {
 		return
 	}
 	// Memberlist does not tell its event delegate whether a member left or
@@ -218,6 +222,9 @@ func (s *gossip) leave(r Record, timeout time.Duration) {
 
 // stop ends all gossip at once, without a word to the others.
 func (s *gossip) stop() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	stopped := s.stopped
 	s.stopped = true

@@ -30,7 +30,7 @@ type Config struct {
 	Cache int
 	// Sole says that the store is this server's alone. Then nobody else has an
 	// edge or changes a membership, and the store is not asked where an address is;
-	// and when it writes what it has refused, somebody has to say so, see node.Node.Sweep.
+	// nobody is gossiped with; and when it writes what it has refused, somebody has to say so, see node.Node.Sweep.
 	Sole   bool
 	Logger *slog.Logger // nil: none
 
@@ -75,7 +75,7 @@ type Graph struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	view   *view
-	gossip *gossip
+	gossip *gossip // nil: there is nobody else, see Config.Sole
 	routes *routes
 	holds  *holds
 
@@ -133,13 +133,15 @@ func Start(ctx context.Context, c Config) (*Graph, error) {
 		record: c.Self,
 	}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	var err error
-	g.gossip, err = startGossip(c.Gossip, c.Self, g.view, &g.counters, g.news, c.Logger)
-	if err != nil {
-		g.cancel()
-		return nil, err
+	if !c.Sole {
+		var err error
+		g.gossip, err = startGossip(c.Gossip, c.Self, g.view, &g.counters, g.news, c.Logger)
+		if err != nil {
+			g.cancel()
+			return nil, err
+		}
+		g.record.Gossip = g.gossip.addr
 	}
-	g.record.Gossip = g.gossip.addr
 	if err := g.claim(ctx); err != nil {
 		g.gossip.stop()
 		g.cancel()
@@ -196,8 +198,10 @@ func (g *Graph) Run(ctx context.Context) error {
 	wg.Go(func() { g.sweep(ctx) })
 	now := g.cfg.now() // a freeze before the goroutine begins counts as well
 	wg.Go(func() { g.watchFreeze(ctx, now) })
-	wg.Go(func() { g.gossip.rejoin(ctx, g.cfg.Lease) })
-	wg.Go(func() { g.each(ctx, g.speak, g.announce) })
+	if g.gossip != nil {
+		wg.Go(func() { g.gossip.rejoin(ctx, g.cfg.Lease) })
+		wg.Go(func() { g.each(ctx, g.speak, g.announce) })
+	}
 	wg.Go(func() { g.each(ctx, g.view.changed, g.cfg.OnServers) })
 
 	g.mu.Lock()

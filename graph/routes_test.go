@@ -400,7 +400,7 @@ func BenchmarkRouteCached(b *testing.B) {
 	}
 }
 
-// Whose store is its own knows that nobody else has an edge, and writes its own.
+// Whose store is its own knows that nobody else has an edge, writes its own, and gossips with nobody.
 func TestSole(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a := start(t, "a", newMemStore(), newMemNet(), func(c *Config) { c.Sole = true })
@@ -416,6 +416,12 @@ func TestSole(t *testing.T) {
 		}
 		if edges, err := a.store.Edges(t.Context(), session("s")); err != nil || len(edges) != 1 {
 			t.Errorf("edges %v, %v", edges, err)
+		}
+		if at := a.Self().Gossip; at != "" {
+			t.Errorf("it gossips at %s", at)
+		}
+		if err := a.Leave(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

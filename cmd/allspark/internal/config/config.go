@@ -69,7 +69,7 @@ type Config struct {
 	Zone            string   `name:"zone" group:"Mesh" placeholder:"ID" help:"Where this server stands; clients are sent to servers of their own zone first."`
 	Join            []string `name:"join" group:"Mesh" placeholder:"HOST:PORT" help:"Gossip addresses of servers of the mesh."`
 	GossipHost      string   `name:"gossip-host" group:"Mesh" placeholder:"HOST" help:"Address to listen on for gossip. Default: HOST."`
-	GossipPort      int      `name:"gossip-port" group:"Mesh" initial:"8421" help:"Port to listen on for gossip, TCP and UDP. 0 picks a free one."`
+	GossipPort      int      `name:"gossip-port" group:"Mesh" initial:"8421" help:"Port to listen on for gossip, TCP and UDP, with a MongoDB; without one there is nobody to gossip with. 0 picks a free one."`
 	GossipAdvertise string   `name:"gossip-advertise" group:"Mesh" placeholder:"HOST:PORT" help:"Where other servers reach gossip. Default: GOSSIP-HOST:GOSSIP-PORT, or a private address of the machine."`
 	PeerHost        string   `name:"peer-host" group:"Mesh" placeholder:"HOST" help:"Address to listen on for other servers. Default: GOSSIP-HOST."`
 	PeerPort        int      `name:"peer-port" group:"Mesh" initial:"8422" help:"Port to listen on for other servers. 0 picks a free one."`

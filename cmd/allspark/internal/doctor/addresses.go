@@ -47,9 +47,8 @@ func told(c *config.Config) (all []Address) {
 			all = append(all, Address{Key: "join", Told: other})
 		}
 	} else {
-		// They are listened on all the same.
+		// It is listened on all the same.
 		add("peer_port", "peer_port", c.PeerAddr(), c.PeerAddr())
-		add("gossip_port", "gossip_port", c.GossipAddr(), c.GossipAddr())
 	}
 	add("metrics_addr", "metrics_addr", c.MetricsAddr, c.MetricsAddr)
 	return all
@@ -57,7 +56,11 @@ func told(c *config.Config) (all []Address) {
 
 // listening returns the ports that the server listens on.
 func listening(c *config.Config) []int64 {
-	return []int64{int64(c.Port), int64(c.GossipPort), int64(c.PeerPort), portOf(c.MetricsAddr)}
+	ports := []int64{int64(c.Port)}
+	if c.Meshed() {
+		ports = append(ports, int64(c.GossipPort))
+	}
+	return append(ports, int64(c.PeerPort), portOf(c.MetricsAddr))
 }
 
 // portOf returns the port of HOST:PORT, or 0.
