@@ -470,12 +470,13 @@ type Waiter interface {
 	// frames by now, and the caller has to go on.
 	Await() bool
 
-	// Probe sends a ping without waiting. It reports false when it did not, because
-	// a frame is being written at the moment or nothing may follow any more. Who has
-	// sent a ping calls Heard some time later: the answer may be kept until then.
-	Probe() bool
-	// Heard changes when anything has come from the client, be it a pong, and may
-	// change when the server ends the connection.
+	// Probe sends a ping without waiting, and returns what was heard before. It
+	// reports false when it did not, because a frame is being written at the moment or
+	// nothing may follow any more. Who has sent a ping calls Heard some time later: the
+	// answer may be kept until then.
+	Probe() (heard uint32, sent bool)
+	// Heard returns something else than before when anything has come from the client,
+	// be it a pong, and may do so when the server ends the connection.
 	Heard() uint32
 
 	// Queue takes a frame to be written by Flush. It does not wait.

@@ -96,7 +96,7 @@ type Graph struct {
 	closed  bool
 }
 
-// Start claims this server's record, starts to gossip and joins the others.
+// Start claims this server's record, starts to gossip and joins the others, if there may be any.
 // [Graph.Run] must be called soon after it; ctx is for Start alone.
 //
 // It fails with an [*envelope.Error] of code Conflict when another process

@@ -109,12 +109,13 @@ func (c *conn) beat(now time.Duration) (next time.Duration) {
 			return never
 		}
 	}
-	heard := c.waiter.Heard()
-	if c.blocked.Load() || !c.waiter.Probe() {
-		return slotOf(now + c.n.timing.Ping) // the stall timer judges a frame that is being written
+	if !c.blocked.Load() {
+		if heard, sent := c.waiter.Probe(); sent {
+			c.pulse = pulse{now, heard}
+			return slotOf(now + min(c.n.timing.Pong, pongSoon))
+		}
 	}
-	c.pulse = pulse{now, heard}
-	return slotOf(now + min(c.n.timing.Pong, pongSoon))
+	return slotOf(now + c.n.timing.Ping) // the stall timer judges a frame that is being written
 }
 
 // pingAndWait keeps the connection alive and ends it when the client does not answer.

@@ -42,7 +42,7 @@ func (l *looped) Await() bool                        { return true }
 func (l *looped) Queue(frame []byte) error           { return l.Write(frame) }
 func (l *looped) Flush() (int, error)                { return 0, nil }
 func (l *looped) Drain() (int, error)                { return 0, nil }
-func (l *looped) Probe() bool                        { return true }
+func (l *looped) Probe() (uint32, bool)              { return l.Heard(), true }
 func (l *looped) Heard() uint32                      { return uint32(l.at.alarms.now()) }
 func (l *looped) Close(envelope.Code, string)        { l.Abort() }
 

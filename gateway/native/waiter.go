@@ -106,7 +106,7 @@ func (t *waiter) Ping(ctx context.Context) error { return t.library().Ping(ctx) 
 func (t *waiter) Watch(ready func(inline bool) (kept bool)) { t.conn.Watch(ready) }
 func (t *waiter) Keep()                                     { t.conn.Keep() }
 func (t *waiter) Await() bool                               { return t.conn.Await() }
-func (t *waiter) Probe() bool                               { return t.conn.Ping() }
+func (t *waiter) Probe() (heard uint32, sent bool)          { return t.conn.Ping() }
 func (t *waiter) Heard() uint32                             { return t.conn.Heard() }
 func (t *waiter) Flush() (left int, err error)              { return t.conn.Uncork() }
 func (t *waiter) Drain() (left int, err error)              { return t.conn.Drain() }

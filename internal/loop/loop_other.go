@@ -28,7 +28,7 @@ func (*Conn) Empty() bool           { return false }
 func (*Conn) Block()                {}
 func (*Conn) Text() ([]byte, error) { return nil, ErrOther }
 func (*Conn) Heard() uint32         { return 0 }
-func (*Conn) Ping() bool            { return false }
+func (*Conn) Ping() (uint32, bool)  { return 0, false }
 func (*Conn) Cork()                 {}
 func (*Conn) Message([]byte) bool   { return false }
 func (*Conn) Uncork() (int, error)  { return 0, ErrUnsupported }

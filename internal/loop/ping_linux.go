@@ -14,39 +14,42 @@ import (
 // come. To lower the mark again makes the event of what is left (since Linux 4.18).
 
 // Ping sends a ping (RFC 6455, section 5.5.2) without waiting, and without the
-// library. Who wants to know of an answer calls [Conn.Heard], and does so soon in any
-// case: until then a frame of pongSize bytes that has crossed the ping, a close
-// without a status for one, may be left unread. Ping reports false when a frame is
-// being written at the moment, or nothing may follow.
-func (c *Conn) Ping() bool {
+// library, and returns what was heard before. Who wants to know of an answer compares
+// that with [Conn.Heard], and does so soon in any case: until then a frame of pongSize
+// bytes that has crossed the ping, a close without a status for one, may be left
+// unread. Ping reports false when a frame is being written at the moment, or nothing
+// may follow.
+func (c *Conn) Ping() (heard uint32, sent bool) {
 	if c.blocks() { // a goodbye was said, or is about to be
-		return false
+		return 0, false
 	}
 	c.write.Lock()
 	defer c.write.Unlock()
 	if c.within > 0 || len(c.out) > 0 || c.failed != nil {
-		return false
+		return 0, false
 	}
+	heard = c.heard.Load()
 	c.makeStill()
 	var head [10]byte
 	c.append(appendHeader(head[:0], opPing, 0))
 	c.flush()
-	return c.failed == nil
+	return heard, c.failed == nil
 }
 
-// Heard grows when something has come in, be it that it was not read yet. It may also
-// grow when the server itself ends the connection.
+// Heard grows when something has come in, and looks whether it has. It may also grow
+// when the server itself ends the connection.
 func (c *Conn) Heard() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.still && !c.busy {
+	if !c.busy { // else it is read, or has been: see occupy
 		c.readPong()
 	}
 	return c.heard.Load()
 }
 
-// readPong reads what has made no event, if it is there, and has input make one again;
-// under mu, while the loop waits for input. What is no pong is for a goroutine.
+// readPong reads what has made no event, or one that the loop has not come to, and has
+// input make one again; under mu, while the loop waits for input. What is no pong is
+// for a goroutine.
 func (c *Conn) readPong() {
 	var frame [pongSize]byte
 	n, err := c.recv(frame[:])

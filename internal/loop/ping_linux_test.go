@@ -40,7 +40,7 @@ func watched(t *testing.T, c *Conn, in int) {
 // ping pings a client, and reads that.
 func ping(t *testing.T, c *Conn, client net.Conn) {
 	t.Helper()
-	if !c.Ping() {
+	if _, sent := c.Ping(); !sent {
 		t.Fatal("no ping was sent")
 	}
 	ping := make([]byte, 2)
@@ -98,11 +98,9 @@ func TestPong(t *testing.T) {
 		if c.Heard() == before {
 			t.Fatal("a pong was not heard of")
 		}
-		within(t, "reading a pong", func() {
-			for unread(t, c) > 0 {
-				runtime.Gosched()
-			}
-		})
+		if n := unread(t, c); n > 0 {
+			t.Fatalf("%d bytes of a pong were not read", n)
+		}
 		watched(t, c, 0)
 		before = c.Heard()
 		if c.Heard() != before {
@@ -113,6 +111,60 @@ func TestPong(t *testing.T) {
 	if n := called.Load(); n > 0 {
 		t.Errorf("pongs called the owner %d times", n)
 	}
+}
+
+// TestLatePong: after somebody has asked in vain the answer to a ping is found all the
+// same, be it that the loop does not come to its event, and so is what came instead.
+func TestLatePong(t *testing.T) {
+	pong := frame(opPong, true, nil)
+	for _, of := range []struct {
+		name   string
+		client func(t *testing.T, c *Conn, client *net.TCPConn)
+		end    error // of the connection
+		left   int
+	}{
+		{"whole", func(t *testing.T, c *Conn, client *net.TCPConn) { say(t, c, client, pong) }, nil, 0},
+		{"in part", func(t *testing.T, c *Conn, client *net.TCPConn) { say(t, c, client, pong[:3]) }, nil, 3},
+		{"none, but the end", func(_ *testing.T, c *Conn, client *net.TCPConn) { end(c, client.CloseWrite) }, io.EOF, 0},
+		{"none, but a reset", func(_ *testing.T, c *Conn, client *net.TCPConn) {
+			_ = client.SetLinger(0)
+			end(c, client.Close)
+		}, unix.ECONNRESET, 0},
+	} {
+		t.Run(of.name, func(t *testing.T) {
+			c, client := pair(t, start(t, Config{}), nil)
+			e := newEcho(c)
+			e.ready(false)
+			before, _ := c.Ping()
+			if c.Heard() != before {
+				t.Fatal("something was heard")
+			}
+			c.loop.mu.Lock()
+			of.client(t, c, client)
+			heard := c.Heard() != before
+			c.loop.mu.Unlock()
+			if !heard {
+				t.Error("it was not heard of")
+			}
+			if of.end != nil {
+				within(t, "hearing of the end", func() {
+					if err := <-e.over; !errors.Is(err, of.end) {
+						t.Errorf("it ended with %v", err)
+					}
+				})
+				return
+			}
+			watched(t, c, of.left)
+			_, _ = client.Write(pong[of.left:])
+			watched(t, c, 0)
+		})
+	}
+}
+
+// end has a client end the connection, and waits until that has arrived.
+func end(c *Conn, how func() error) {
+	_ = how()
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLRDHUP}}, -1)
 }
 
 // TestPongBeingRead: at no time can one find neither a pong nor that it was read.

@@ -33,7 +33,7 @@ func TestServeRefusesToStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared := t.TempDir()
-	newServer(t, "--data", shared)
+	newServer(t, "--data", shared, "--gossip-port", portOf(occupied.Addr().String())) // it has nobody to gossip with
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -41,7 +41,8 @@ func TestServeRefusesToStart(t *testing.T) {
 	}{
 		{"port taken", []string{"--port", portOf(running.url), "--data", t.TempDir()}, "port: cannot listen on"},
 		{"metrics port taken", []string{"--metrics-addr", occupied.Addr().String(), "--data", t.TempDir()}, "metrics_addr: cannot listen on"},
-		{"gossip port taken", []string{"--gossip-port", portOf("//" + running.gossip), "--data", t.TempDir()}, portOf("//" + running.gossip)},
+		{"peer port taken", []string{"--peer-port", portOf(occupied.Addr().String()), "--data", t.TempDir()}, "peer_port: cannot listen on"},
+		{"gossip port taken", []string{"--gossip-port", portOf(occupied.Addr().String()), "--mongodb-uri", mongotest.URI(t), "--mongodb-database", mongotest.Database(t)}, "gossip_port: "},
 		{"data is a file", []string{"--data", file}, file},
 		{"data below a file", []string{"--data", filepath.Join(file, "below")}, file},
 		{"data of another process", []string{"--data", shared}, "another process"},

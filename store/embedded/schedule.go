@@ -12,12 +12,14 @@ import (
 const askEvery = 100 * time.Millisecond
 
 // scheduler has the database compact as much at a time as it allows, as its own
-// scheduler does. That one asks ten times a second how much it is by now; where nothing
-// happens, to wake up for it is a sixth of what ten thousand idle connections cost.
+// scheduler does. That one asks ten times a second how much it is by now, and where
+// nothing else happens, to wake up for it is a good part of what a server costs. This
+// one asks while a compaction waits. What it is made of is the same without the asking;
+// the database's own tests have another use for that.
 type scheduler struct {
-	*pebble.ConcurrencyLimitScheduler                        // without the asking
-	db                                pebble.DBForCompaction // set by Register, before all else
-	ask                               *time.Timer            // set by Register; runs grant
+	*pebble.ConcurrencyLimitScheduler
+	db  pebble.DBForCompaction // set by Register, before all else
+	ask *time.Timer            // set by Register; runs grant
 
 	granting sync.Mutex
 	over     bool // guarded by granting
@@ -53,17 +55,19 @@ func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	return ok, handle
 }
 
-// grant has what waits begin, if that is allowed by now, and comes again if anything
-// still waits: what allows more is not always told.
+// grant has what waits begin, if that is allowed by now, and comes again until nothing
+// waits: of what allows more the database only says that something may.
 func (s *scheduler) grant() {
 	s.granting.Lock()
 	defer s.granting.Unlock()
 	if s.over {
 		return
 	}
-	if ok, handle := s.ConcurrencyLimitScheduler.TrySchedule(); ok {
-		handle.Done() // as at the end of any, what waits is looked for
+	ok, handle := s.TrySchedule() // if not, it comes again
+	if !ok {
+		return
 	}
+	handle.Done() // as at the end of any, what waits is looked for
 	if waiting, _ := s.db.GetWaitingCompaction(); waiting {
 		s.ask.Reset(askEvery)
 	}

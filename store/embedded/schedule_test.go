@@ -11,9 +11,9 @@ import (
 
 // compacting is a database that compacts: as many at a time as it allows, while any wait.
 type compacting struct {
-	mu                      sync.Mutex
-	allowed, waiting, asked int
-	running                 []pebble.CompactionGrantHandle
+	mu               sync.Mutex
+	allowed, waiting int
+	running          []pebble.CompactionGrantHandle
 }
 
 func (c *compacting) GetAllowedWithoutPermission() int {
@@ -25,7 +25,6 @@ func (c *compacting) GetAllowedWithoutPermission() int {
 func (c *compacting) GetWaitingCompaction() (bool, pebble.WaitingCompaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked++
 	return c.waiting > 0, pebble.WaitingCompaction{}
 }
 
@@ -59,13 +58,6 @@ func (c *compacting) end() {
 	oldest.Done()
 }
 
-// questions returns how often it was asked what waits.
-func (c *compacting) questions() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.asked
-}
-
 // expect fails the test unless so many run and wait, at once or when it has been asked.
 func (c *compacting) expect(t *testing.T, when string, running, waiting int) {
 	t.Helper()
@@ -76,38 +68,48 @@ func (c *compacting) expect(t *testing.T, when string, running, waiting int) {
 	}
 }
 
+// allow has the database allow n at a time, and tells nobody.
+func (c *compacting) allow(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.allowed = n
+}
+
 func TestScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s := &compacting{allowed: 1}, newScheduler()
 		s.Register(1, db)
-		time.Sleep(time.Minute)
-		if n := db.questions(); n > 0 {
-			t.Errorf("asked %d times though nothing waits", n)
+		quiet := func(when string) {
+			t.Helper()
+			time.Sleep(2 * askEvery)
+			synctest.Wait()
+			if s.ask.Stop() {
+				t.Fatalf("%s: it goes on asking", when)
+			}
 		}
+		quiet("at first")
 		db.begin(s, 4)
-		db.expect(t, "at first", 1, 3)
+		db.expect(t, "one at a time", 1, 3)
 		db.end()
 		db.expect(t, "when one has ended", 1, 2)
-		db.mu.Lock()
-		db.allowed = 3
-		db.mu.Unlock()
+		time.Sleep(10 * askEvery)
+		synctest.Wait()
+		db.expect(t, "while nothing changes", 1, 2)
+		db.allow(3)
 		time.Sleep(askEvery)
 		synctest.Wait()
-		db.expect(t, "when more are allowed, of which nobody told", 3, 0)
-		time.Sleep(askEvery)
-		synctest.Wait()
-		before := db.questions()
-		time.Sleep(time.Minute)
-		if n := db.questions() - before; n > 0 {
-			t.Errorf("asked %d times though nothing waits any more", n)
-		}
-		db.begin(s, 1)
-		s.Unregister()
+		db.expect(t, "when more are allowed", 3, 0)
 		for range 3 {
 			db.end()
 		}
+		quiet("when all have ended")
+
+		db.allow(1)
+		db.begin(s, 2)
+		s.Unregister()
+		db.end()
 		db.begin(s, 1)
-		time.Sleep(time.Minute)
+		quiet("at the end")
 		db.expect(t, "at the end", 0, 2)
 	})
 }

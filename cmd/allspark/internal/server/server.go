@@ -266,9 +266,13 @@ func (s *Server) guests() (*auth.Guests, error) {
 // startNode claims the server's place in the mesh. While the store is away it
 // tries again; a place that is taken is an error.
 func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.Revocations, services *pushServices) (*node.Node, error) {
-	gossip, err := gossipConfig(&s.cfg)
-	if err != nil {
-		return nil, err
+	sole := s.store == nil && !s.cfg.Meshed()
+	var gossip graph.GossipConfig
+	if !sole {
+		var err error
+		if gossip, err = gossipConfig(&s.cfg); err != nil {
+			return nil, err
+		}
 	}
 	for pause := startRetry; ; pause = min(2*pause, startRetryMax) {
 		n, err := node.New(ctx, node.Config{
@@ -279,7 +283,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				},
 				// A directory has one process at a time: its lock shows that
 				// whoever wrote a record there is gone.
-				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Sole: s.store == nil && s.cfg.MongoDBURI == "", Logger: s.log,
+				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Sole: sole, Logger: s.log,
 			},
 			Push:      services.config(&s.cfg, store),
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
