@@ -118,6 +118,28 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestDisturbed(t *testing.T) {
+	stolen := func(percent float64) []load.Figure {
+		return []load.Figure{{Name: load.HostSteal, Unit: "%", Value: percent}}
+	}
+	for _, tt := range []struct {
+		name string
+		most float64
+		res  load.Result
+		want bool
+	}{
+		{"more than allowed", 1, load.Result{Figures: stolen(1.5)}, true},
+		{"as much as allowed", 1, load.Result{Figures: stolen(1)}, false},
+		{"whatever it was", 0, load.Result{Figures: stolen(50)}, false},
+		{"not known", 1, load.Result{}, false},
+		{"failed", 1, load.Result{Figures: stolen(50), Failed: "it ended"}, false},
+	} {
+		if got := (&runCmd{MaxSteal: tt.most}).disturbed(&tt.res); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
 func TestUnknownNames(t *testing.T) {
 	for _, args := range [][]string{{"--target=nobody"}, {"--scenario=nothing"}} {
 		if err := parse[runCmd](t, args...).Run(t.Context(), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "none of") {

@@ -14,6 +14,9 @@ type Result struct {
 	Skipped string `json:"skipped,omitempty"` // why it did not run
 	Failed  string `json:"failed,omitempty"`  // what went wrong; the rest does not count
 	Note    string `json:"note,omitempty"`    // what was left out
+	// Repeated is how many runs there were before, of which none counts because the
+	// host had taken too much of the processors.
+	Repeated int `json:"repeated,omitempty"`
 
 	ledger.Verdict
 	Figures []Figure `json:"figures"`
@@ -42,10 +45,13 @@ const (
 	More Better = "more"
 )
 
-// The names of figures that reports draw.
+// The names of figures that others look for.
 const (
 	ServerCPU  = "server CPU"
 	Throughput = "throughput"
+	// HostSteal is how much of the processors' time the host of a virtual machine gave
+	// to others while there was something to do, in percent.
+	HostSteal = "host steal"
 )
 
 func (r *Result) figure(name, unit string, value float64, better Better) {

@@ -77,6 +77,7 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	if t, ok := o.Target.(*remote.Target); ok {
 		r.meter.clients = append(r.meter.clients, t.Workers()...)
 	}
+	stolen := steal()
 	sampling, stop := context.WithCancel(ctx)
 	var sampler sync.WaitGroup
 	sampler.Go(func() { r.meter.run(sampling) })
@@ -84,6 +85,7 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	err := s.run(ctx, r)
 	stop()
 	sampler.Wait()
+	percent, known := stolen()
 	r.closeAll()
 	if err := errors.Join(err, r.broken()); err != nil {
 		res.Failed = err.Error()
@@ -94,6 +96,9 @@ func (s Scenario) Run(ctx context.Context, o Options) Result {
 	res.Samples = r.meter.taken()
 	if len(res.Samples) > 0 {
 		res.figure("peak memory", "MB", peak(res.Samples), Less)
+	}
+	if known {
+		res.figure(HostSteal, "%", percent, "")
 	}
 	return res
 }

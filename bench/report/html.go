@@ -63,7 +63,7 @@ func drawn() []string {
 // WriteHTML writes a page that needs nothing else.
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"number": number, "grouped": grouped, "faults": faults,
+		"number": number, "grouped": grouped, "faults": faults, "repeated": repeated,
 		"add": func(a, b float64) float64 { return a + b },
 	}).Parse(pageText)
 	if err != nil {

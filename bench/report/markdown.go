@@ -78,6 +78,9 @@ func (t *Table) writeMarkdown(out *bytes.Buffer) {
 		if row.Note != "" {
 			remarks = append(remarks, row.Target.Name+" ran "+row.Note)
 		}
+		if row.Repeated > 0 {
+			remarks = append(remarks, row.Target.Name+": "+repeated(row.Repeated))
+		}
 	}
 	out.WriteByte('\n')
 	for _, remark := range remarks {

@@ -98,6 +98,20 @@ func TestCostAgainstSize(t *testing.T) {
 	}
 }
 
+func TestRepeated(t *testing.T) {
+	r := sample()
+	r.Results[0].Repeated, r.Results[2].Repeated = 1, 2
+	var text, markdown, html bytes.Buffer
+	if err := errors.Join(r.WriteText(&text), r.WriteMarkdown(&markdown), r.WriteHTML(&html)); err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string]string{"ours: ": text.String(), "\nours: ": markdown.String(), "<li>The ours: ": html.String()} {
+		if want := name + repeated(3); !strings.Contains(in, want) {
+			t.Errorf("no %q in\n%s", want, in)
+		}
+	}
+}
+
 func TestMedian(t *testing.T) {
 	for _, tt := range []struct {
 		in   []float64

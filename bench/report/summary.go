@@ -31,8 +31,10 @@ type Row struct {
 	Skipped string
 	Failed  []string
 	Note    string
-	Latency *load.Latency // at each quantile the median of the rounds
-	Samples []load.Sample // of the round in the middle, by CPU time
+	// Repeated is how many runs do not count because the host had taken too much.
+	Repeated int
+	Latency  *load.Latency // at each quantile the median of the rounds
+	Samples  []load.Sample // of the round in the middle, by CPU time
 }
 
 // Spread is the values of one figure over the rounds.
@@ -114,6 +116,7 @@ func newRow(results []*load.Result) *Row {
 		counted = append(counted, res)
 		row.Target, row.Note = res.Target, res.Note
 		row.Verdict.Add(res.Verdict)
+		row.Repeated += res.Repeated
 		for _, f := range res.Figures {
 			values[f.Name] = append(values[f.Name], f.Value)
 		}

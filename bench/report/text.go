@@ -73,6 +73,9 @@ func (t *Table) writeText(w io.Writer) error {
 		case row.Note != "":
 			remarks = append(remarks, fmt.Sprintf("%s ran %s", name, row.Note))
 		}
+		if row.Repeated > 0 {
+			remarks = append(remarks, fmt.Sprintf("%s: %s", name, repeated(row.Repeated)))
+		}
 		for _, why := range row.Failed {
 			remarks = append(remarks, fmt.Sprintf("%s failed: %s", name, why))
 		}
@@ -124,6 +127,11 @@ func grouped(v float64) string {
 		return "-" + digits
 	}
 	return digits
+}
+
+// repeated says how many runs do not count.
+func repeated(runs int) string {
+	return fmt.Sprintf("runs repeated because the host took too much of the processors: %d", runs)
 }
 
 // faults says what went wrong with messages; "0": nothing.
