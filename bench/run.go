@@ -119,7 +119,9 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 					break
 				}
 				bar.begin(fmt.Sprintf("%d/%d %s %s", round+1, c.Rounds, s.Name, t.About().Name))
-				res, err := c.calm(ctx, s, t, round+1, filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name, t.About().Name, round+1)), bar.progress)
+				res, err := c.calm(ctx, func() (load.Result, error) {
+					return c.one(ctx, s, t, round+1, filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name, t.About().Name, round+1)), bar.progress)
+				})
 				if err != nil {
 					return err
 				}
@@ -137,21 +139,22 @@ func (c *runCmd) Run(ctx context.Context, stdout io.Writer) error {
 // maxRepeats is how often a run is repeated at most; then the last one counts.
 const maxRepeats = 10
 
-// calm makes one run, again and again until the host leaves the processors alone.
-func (c *runCmd) calm(ctx context.Context, s load.Scenario, t peer.Target, round int, dir string, progress func(float64)) (res load.Result, err error) {
+// calm makes a run, again and again until the host leaves the processors alone.
+func (c *runCmd) calm(ctx context.Context, run func() (load.Result, error)) (load.Result, error) {
 	for repeated := 0; ; repeated++ {
-		res, err = c.one(ctx, s, t, round, dir, progress)
-		res.Repeated = repeated
-		if err != nil || ctx.Err() != nil || repeated == maxRepeats || !c.disturbed(&res) {
+		res, err := run()
+		res.Repeated, res.Disturbed = repeated, c.disturbed(&res)
+		if err != nil || ctx.Err() != nil || repeated == maxRepeats || !res.Disturbed {
 			return res, err
 		}
 	}
 }
 
-// disturbed reports whether a run is to be made again.
+// disturbed reports whether a run says little of its target. One in which something was
+// lost says enough.
 func (c *runCmd) disturbed(res *load.Result) bool {
 	steal, _ := res.Figure(load.HostSteal)
-	return res.Counts() && c.MaxSteal > 0 && steal.Value > c.MaxSteal
+	return res.Counts() && res.Good() && c.MaxSteal > 0 && steal.Value > c.MaxSteal
 }
 
 // one makes one run.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +93,9 @@ func TestRun(t *testing.T) {
 		if _, ok := res.Figure(load.ServerCPU); !ok {
 			t.Errorf("%s: no CPU time", order[len(order)-1])
 		}
+		if _, ok := res.Figure(load.HostSteal); !ok && runtime.GOOS == "linux" {
+			t.Errorf("%s: nothing is known of the host", order[len(order)-1])
+		}
 	}
 	want := "p2p-100 allspark, p2p-100 tcp-relay, durable-16 allspark, durable-16 tcp-relay, " +
 		"p2p-100 tcp-relay, p2p-100 allspark, durable-16 tcp-relay, durable-16 allspark"
@@ -118,24 +123,41 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestDisturbed(t *testing.T) {
-	stolen := func(percent float64) []load.Figure {
-		return []load.Figure{{Name: load.HostSteal, Unit: "%", Value: percent}}
-	}
+func TestMaxSteal(t *testing.T) {
+	const off, failed, lost, unknown = 0, -1, -2, -3
+	busy := slices.Repeat([]float64{50}, 2*maxRepeats)
 	for _, tt := range []struct {
-		name string
-		most float64
-		res  load.Result
-		want bool
+		name      string
+		most      float64
+		stolen    []float64 // in one run after the other
+		repeated  int
+		disturbed bool
 	}{
-		{"more than allowed", 1, load.Result{Figures: stolen(1.5)}, true},
-		{"as much as allowed", 1, load.Result{Figures: stolen(1)}, false},
-		{"whatever it was", 0, load.Result{Figures: stolen(50)}, false},
-		{"not known", 1, load.Result{}, false},
-		{"failed", 1, load.Result{Figures: stolen(50), Failed: "it ended"}, false},
+		{"more than allowed", 1, []float64{1.5, 50, 0.5, 0.5}, 2, false},
+		{"as much as allowed", 1, []float64{1, 0}, 0, false},
+		{"whatever it was", off, busy, 0, false},
+		{"always more", 1, busy, maxRepeats, true},
+		{"not known", 1, []float64{unknown, 0}, 0, false},
+		{"failed", 1, []float64{failed, 0}, 0, false},
+		{"something was lost", 1, []float64{50, lost, 0}, 1, false},
 	} {
-		if got := (&runCmd{MaxSteal: tt.most}).disturbed(&tt.res); got != tt.want {
-			t.Errorf("%s: %v", tt.name, got)
+		runs := 0
+		res, err := (&runCmd{MaxSteal: tt.most}).calm(t.Context(), func() (res load.Result, err error) {
+			stolen := tt.stolen[runs]
+			runs++
+			switch stolen {
+			case unknown:
+				return res, nil
+			case failed:
+				res.Failed, stolen = "it ended", 50
+			case lost:
+				res.Lost, stolen = 1, 50
+			}
+			res.Figures = []load.Figure{{Name: load.HostSteal, Unit: "%", Value: stolen}}
+			return res, nil
+		})
+		if err != nil || runs != tt.repeated+1 || res.Repeated != tt.repeated || res.Disturbed != tt.disturbed {
+			t.Errorf("%s: %d runs, %+v, %v", tt.name, runs, res, err)
 		}
 	}
 }

@@ -85,12 +85,12 @@ func peak(samples []Sample) (most float64) {
 // steal returns what tells how much of the processors' time the host of a virtual
 // machine has given to others since, in percent; false where that is not known.
 func steal() func() (percent float64, known bool) {
-	before, err := process.Machine()
+	before, err := process.MachineTimes()
 	return func() (float64, bool) {
-		after, failed := process.Machine()
+		after, failed := process.MachineTimes()
 		if err != nil || failed != nil || after.All <= before.All {
 			return 0, false
 		}
-		return 100 * float64(after.Stolen-before.Stolen) / float64(after.All-before.All), true
+		return 100 * float64(max(0, after.Stolen-before.Stolen)) / float64(after.All-before.All), true
 	}
 }

@@ -15,8 +15,9 @@ type Result struct {
 	Failed  string `json:"failed,omitempty"`  // what went wrong; the rest does not count
 	Note    string `json:"note,omitempty"`    // what was left out
 	// Repeated is how many runs there were before, of which none counts because the
-	// host had taken too much of the processors.
-	Repeated int `json:"repeated,omitempty"`
+	// host had taken too much of the processors. Disturbed says that it did in this one.
+	Repeated  int  `json:"repeated,omitempty"`
+	Disturbed bool `json:"disturbed,omitempty"`
 
 	ledger.Verdict
 	Figures []Figure `json:"figures"`
@@ -49,8 +50,8 @@ const (
 const (
 	ServerCPU  = "server CPU"
 	Throughput = "throughput"
-	// HostSteal is how much of the processors' time the host of a virtual machine gave
-	// to others while there was something to do, in percent.
+	// HostSteal is how much of the processors' time, idle time included, the host of a
+	// virtual machine gave to others while there was something to do, in percent.
 	HostSteal = "host steal"
 )
 

@@ -30,11 +30,11 @@ func TestParseStat(t *testing.T) {
 func TestParseMachine(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
-		want Processors
+		want Times
 		bad  bool
 	}{
-		{in: "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n", want: Processors{360 * time.Millisecond, 80 * time.Millisecond}},
-		{in: "cpu  1 2 3 4 5 6 7 8", want: Processors{360 * time.Millisecond, 80 * time.Millisecond}},
+		{in: "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n", want: Times{360 * time.Millisecond, 80 * time.Millisecond}},
+		{in: "cpu  1 2 3 4 5 6 7 8", want: Times{360 * time.Millisecond, 80 * time.Millisecond}},
 		{in: "cpu  1 2 3 4 5 6 7\n", bad: true},
 		{in: "cpu  1 2 3 4 x 6 7 8\n", bad: true},
 		{in: "cpu0 1 2 3 4 5 6 7 8\n", bad: true},

@@ -79,7 +79,7 @@ func (t *Table) writeMarkdown(out *bytes.Buffer) {
 			remarks = append(remarks, row.Target.Name+" ran "+row.Note)
 		}
 		if row.Repeated > 0 {
-			remarks = append(remarks, row.Target.Name+": "+repeated(row.Repeated))
+			remarks = append(remarks, row.Target.Name+": "+repeated(row.Repeated, row.Disturbed))
 		}
 	}
 	out.WriteByte('\n')

@@ -100,13 +100,13 @@ func TestCostAgainstSize(t *testing.T) {
 
 func TestRepeated(t *testing.T) {
 	r := sample()
-	r.Results[0].Repeated, r.Results[2].Repeated = 1, 2
+	r.Results[0].Repeated, r.Results[2].Repeated, r.Results[2].Disturbed = 1, 2, true
 	var text, markdown, html bytes.Buffer
 	if err := errors.Join(r.WriteText(&text), r.WriteMarkdown(&markdown), r.WriteHTML(&html)); err != nil {
 		t.Fatal(err)
 	}
 	for name, in := range map[string]string{"ours: ": text.String(), "\nours: ": markdown.String(), "<li>The ours: ": html.String()} {
-		if want := name + repeated(3); !strings.Contains(in, want) {
+		if want := name + "runs repeated because the host took too much of the processors: 3; of those that count it took too much in 1"; !strings.Contains(in, want) {
 			t.Errorf("no %q in\n%s", want, in)
 		}
 	}

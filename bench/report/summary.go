@@ -31,10 +31,11 @@ type Row struct {
 	Skipped string
 	Failed  []string
 	Note    string
-	// Repeated is how many runs do not count because the host had taken too much.
-	Repeated int
-	Latency  *load.Latency // at each quantile the median of the rounds
-	Samples  []load.Sample // of the round in the middle, by CPU time
+	// Repeated is how many runs do not count because the host had taken too much,
+	// Disturbed how many do all the same.
+	Repeated, Disturbed int
+	Latency             *load.Latency // at each quantile the median of the rounds
+	Samples             []load.Sample // of the round in the middle, by CPU time
 }
 
 // Spread is the values of one figure over the rounds.
@@ -103,6 +104,7 @@ func newRow(results []*load.Result) *Row {
 	values := make(map[string][]float64)
 	var counted []*load.Result
 	for _, res := range results {
+		row.Repeated += res.Repeated
 		switch {
 		case res.Skipped != "":
 			row.Skipped = res.Skipped
@@ -116,7 +118,9 @@ func newRow(results []*load.Result) *Row {
 		counted = append(counted, res)
 		row.Target, row.Note = res.Target, res.Note
 		row.Verdict.Add(res.Verdict)
-		row.Repeated += res.Repeated
+		if res.Disturbed {
+			row.Disturbed++
+		}
 		for _, f := range res.Figures {
 			values[f.Name] = append(values[f.Name], f.Value)
 		}

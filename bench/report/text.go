@@ -74,7 +74,7 @@ func (t *Table) writeText(w io.Writer) error {
 			remarks = append(remarks, fmt.Sprintf("%s ran %s", name, row.Note))
 		}
 		if row.Repeated > 0 {
-			remarks = append(remarks, fmt.Sprintf("%s: %s", name, repeated(row.Repeated)))
+			remarks = append(remarks, fmt.Sprintf("%s: %s", name, repeated(row.Repeated, row.Disturbed)))
 		}
 		for _, why := range row.Failed {
 			remarks = append(remarks, fmt.Sprintf("%s failed: %s", name, why))
@@ -129,9 +129,13 @@ func grouped(v float64) string {
 	return digits
 }
 
-// repeated says how many runs do not count.
-func repeated(runs int) string {
-	return fmt.Sprintf("runs repeated because the host took too much of the processors: %d", runs)
+// repeated says how many runs do not count, and how many do that should not.
+func repeated(runs, disturbed int) string {
+	text := fmt.Sprintf("runs repeated because the host took too much of the processors: %d", runs)
+	if disturbed > 0 {
+		text += fmt.Sprintf("; of those that count it took too much in %d", disturbed)
+	}
+	return text
 }
 
 // faults says what went wrong with messages; "0": nothing.

@@ -56,8 +56,13 @@ func (c *Conn) readPong() {
 	if errors.Is(err, unix.EAGAIN) {
 		return
 	}
-	c.in, c.end = append(c.in, skipPongs(frame[:n])...), err
-	if len(c.in) > 0 || err != nil {
+	in := frame[:n]
+	if len(c.in) > 0 { // it may be the rest of a frame
+		in = append(c.in, in...)
+	}
+	c.in = nil
+	if in = skipPongs(in); len(in) > 0 || err != nil {
+		c.in, c.end = append([]byte(nil), in...), err
 		c.occupy()
 		go c.ready(false)
 	}

@@ -164,7 +164,24 @@ func TestLatePong(t *testing.T) {
 // end has a client end the connection, and waits until that has arrived.
 func end(c *Conn, how func() error) {
 	_ = how()
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLRDHUP}}, -1)
+	for err := error(unix.EINTR); errors.Is(err, unix.EINTR); {
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLRDHUP}}, -1)
+	}
+}
+
+// TestPongWithinFrame: what looks like a pong and is the rest of a frame is not taken
+// for one.
+func TestPongWithinFrame(t *testing.T) {
+	c, client, _ := pinged(t, start(t, Config{}))
+	text := append([]byte{0x80 | opText, 0x80 | 8, 0, 0, 0, 0, 'a', 'b'}, frame(opPong, true, nil)...)
+	part := len(text) - pongSize
+	_, _ = client.Write(text[:part])
+	watched(t, c, part)
+	c.loop.mu.Lock() // the loop does not come to it
+	say(t, c, client, text[part:])
+	c.Heard()
+	c.loop.mu.Unlock()
+	echoed(t, client, text)
 }
 
 // TestPongBeingRead: at no time can one find neither a pong nor that it was read.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,14 +43,18 @@ func TestServeRefusesToStart(t *testing.T) {
 		{"port taken", []string{"--port", portOf(running.url), "--data", t.TempDir()}, "port: cannot listen on"},
 		{"metrics port taken", []string{"--metrics-addr", occupied.Addr().String(), "--data", t.TempDir()}, "metrics_addr: cannot listen on"},
 		{"peer port taken", []string{"--peer-port", portOf(occupied.Addr().String()), "--data", t.TempDir()}, "peer_port: cannot listen on"},
-		{"gossip port taken", []string{"--gossip-port", portOf(occupied.Addr().String()), "--mongodb-uri", mongotest.URI(t), "--mongodb-database", mongotest.Database(t)}, "gossip_port: "},
+		{"gossip port taken", []string{"--gossip-port", portOf(occupied.Addr().String())}, "gossip_port: "},
 		{"data is a file", []string{"--data", file}, file},
 		{"data below a file", []string{"--data", filepath.Join(file, "below")}, file},
 		{"data of another process", []string{"--data", shared}, "another process"},
 		{"two problems", []string{"--log-level", "loud", "--max-connections=-1", "--data", t.TempDir()}, "log_level"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := configure(t, tt.args...)
+			args := tt.args
+			if !slices.Contains(args, "--data") {
+				args = append(args, "--mongodb-uri", mongotest.URI(t), "--mongodb-database", mongotest.Database(t))
+			}
+			s := configure(t, args...)
 			s.start()
 			if code := s.wait(20 * time.Second); code == 0 {
 				t.Errorf("exit %d", code)

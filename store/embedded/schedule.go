@@ -33,7 +33,7 @@ func newScheduler() *scheduler {
 func (s *scheduler) Register(goroutines int, db pebble.DBForCompaction) {
 	s.ConcurrencyLimitScheduler.Register(goroutines, db)
 	s.db = db
-	s.ask = time.AfterFunc(askEvery, s.grant)
+	s.ask = time.AfterFunc(time.Hour, s.grant)
 	s.ask.Stop() // nothing waits yet
 }
 

@@ -95,10 +95,12 @@ func TestScheduler(t *testing.T) {
 		time.Sleep(10 * askEvery)
 		synctest.Wait()
 		db.expect(t, "while nothing changes", 1, 2)
-		db.allow(3)
-		time.Sleep(askEvery)
-		synctest.Wait()
-		db.expect(t, "when more are allowed", 3, 0)
+		for allowed := 2; allowed <= 3; allowed++ {
+			db.allow(allowed)
+			time.Sleep(askEvery)
+			synctest.Wait()
+			db.expect(t, "when more are allowed", allowed, 3-allowed)
+		}
 		for range 3 {
 			db.end()
 		}

@@ -283,7 +283,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				},
 				// A directory has one process at a time: its lock shows that
 				// whoever wrote a record there is gone.
-				Store: store, Gossip: gossip, Force: s.cfg.Force || s.cfg.MongoDBURI == "", Sole: sole, Logger: s.log,
+				Store: store, Gossip: gossip, Force: s.cfg.Force || !s.cfg.Meshed(), Sole: sole, Logger: s.log,
 			},
 			Push:      services.config(&s.cfg, store),
 			Signals:   node.SignalLimit{PerSecond: s.cfg.SignalRate, Burst: s.cfg.SignalBurst},
@@ -294,7 +294,7 @@ func (s *Server) startNode(ctx context.Context, store Store, revocations *auth.R
 				ClientConnections: s.cfg.ClientConnections, AddressConnections: s.cfg.AddressConnections,
 			},
 			Authorize: s.authorize(), Inbox: store, Sessions: store, MeshKey: []byte(s.cfg.MeshKey), Log: s.log,
-			SharedStore: s.cfg.MongoDBURI != "", MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
+			SharedStore: s.cfg.Meshed(), MaxConnections: s.cfg.MaxConnections, PeerTLS: s.peerTLS,
 		})
 		if errors.Is(err, graph.ErrListen) {
 			err = fmt.Errorf("gossip_port: %w", err)
