@@ -14,8 +14,8 @@ const askEvery = 100 * time.Millisecond
 // scheduler has the database compact as much at a time as it allows, as its own
 // scheduler does. That one asks ten times a second how much it is by now, and where
 // nothing else happens, to wake up for it is a good part of what a server costs. This
-// one asks while a compaction waits. What it is made of is the same without the asking;
-// the database's own tests have another use for that.
+// one asks while a compaction waits. It is the database's own without its ticker, whose
+// constructor is there for tests: look at it again with each new version.
 type scheduler struct {
 	*pebble.ConcurrencyLimitScheduler
 	db  pebble.DBForCompaction // set by Register, before all else
@@ -56,7 +56,7 @@ func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 }
 
 // grant has what waits begin, if that is allowed by now, and comes again until nothing
-// waits: of what allows more the database only says that something may.
+// waits: the database does not always tell when it allows more.
 func (s *scheduler) grant() {
 	s.granting.Lock()
 	defer s.granting.Unlock()

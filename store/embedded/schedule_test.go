@@ -39,13 +39,14 @@ func (c *compacting) Schedule(handle pebble.CompactionGrantHandle) bool {
 // begin has n compactions begin, or wait.
 func (c *compacting) begin(s pebble.CompactionScheduler, n int) {
 	for range n {
-		if ok, handle := s.TrySchedule(); ok {
+		ok, handle := s.TrySchedule()
+		c.mu.Lock()
+		if ok {
 			c.running = append(c.running, handle)
 		} else {
-			c.mu.Lock()
 			c.waiting++
-			c.mu.Unlock()
 		}
+		c.mu.Unlock()
 	}
 }
 
